@@ -1,0 +1,46 @@
+# The project's commands. `make help` lists them.
+# In: Rust (rustup reads rust-toolchain.toml), Go and Python 3 with venv; the last two build the test cluster and the emulated AWS.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+# Where cargo puts what it builds; the demo starts the controller from there.
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+CHART_CRDS := charts/robotosecret/files/crds
+
+# The tests mostly wait for a cluster, so more of them run at once than there are cores.
+export RUST_TEST_THREADS ?= 12
+
+# make demo: KEEP=1 leaves it running; CLUSTER=current uses the cluster that kubectl points at, after asking.
+KEEP ?=
+CLUSTER ?= new
+
+.PHONY: help demo test lint crds build clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## see it work: a cluster, an emulated AWS, a mirrored and rotated secret (KEEP=1 leaves it running; CLUSTER=current uses yours)
+	$(CARGO) build --locked --package robotosecret --bin robotosecret
+	$(CARGO) run --locked --package testbed -- demo --controller $(TARGET_DIR)/debug/robotosecret --cluster $(CLUSTER) $(if $(filter-out 0,$(KEEP)),--keep)
+
+test: ## run all tests, from nothing, against a real API server
+	$(CARGO) test --locked --workspace
+
+lint: ## check formatting and run clippy; any warning fails
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+
+crds: ## generate crds/ and the chart's copy of it from the Rust types
+	$(CARGO) run --locked --package robotosecret --bin robotosecret -- crds --dir crds
+	mkdir -p $(CHART_CRDS)
+	rm -f $(CHART_CRDS)/*.yaml
+	cp crds/*.yaml $(CHART_CRDS)/
+
+build: ## build the release binary
+	$(CARGO) build --locked --release --package robotosecret --bin robotosecret
+
+clean: ## remove what cargo built; the test cluster's binaries stay in ~/.cache/robotosecret-testbed
+	$(CARGO) clean

@@ -1,0 +1,83 @@
+//! What users write, and what they read back: one file a kind, the reference grammar, and the status with its reasons.
+//!
+//! Nothing here talks to anything: these are the types of the API group `robotosecret.dev/v1alpha1` and their validation.
+
+pub mod duration;
+pub mod provider;
+pub mod reference;
+pub mod robotosecret;
+pub mod status;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
+use kube::CustomResourceExt;
+use serde_json::json;
+
+pub use provider::{ClusterRobotoProvider, ClusterRobotoProviderSpec};
+pub use robotosecret::{RobotoSecret, RobotoSecretSpec};
+pub use status::{Reason, RobotoSecretStatus};
+
+/// The group of every kind, and the prefix of every label and annotation that belongs to this project.
+pub const GROUP: &str = "robotosecret.dev";
+/// Label on every mirrored Secret: `"true"`. The controller watches only Secrets that carry it.
+pub const MANAGED_LABEL: &str = "robotosecret.dev/managed";
+/// Annotation on every mirrored Secret: the name of the `RobotoSecret` it belongs to.
+pub const OWNER_ANNOTATION: &str = "robotosecret.dev/owner";
+/// Annotation that a user changes on a `RobotoSecret` to have it rechecked at once.
+pub const REFRESH_ANNOTATION: &str = "robotosecret.dev/refresh";
+
+/// The custom resource definitions, as they are installed.
+#[must_use]
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    let mut robotosecret = RobotoSecret::crd();
+    // GitOps tools and `kubectl wait` take a resource without status for a finished one, so it starts with an honest one.
+    set_default_status(
+        &mut robotosecret,
+        json!({
+            "observedGeneration": -1,
+            "conditions": [{
+                "type": status::READY, "status": "Unknown", "reason": Reason::Pending.as_str(),
+                "message": "waiting for the controller", "lastTransitionTime": "1970-01-01T00:00:00Z",
+            }],
+        }),
+    );
+    vec![robotosecret, ClusterRobotoProvider::crd()]
+}
+
+fn set_default_status(crd: &mut CustomResourceDefinition, default: serde_json::Value) {
+    let schemas = crd.spec.versions.iter_mut().filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut());
+    for status in schemas.filter_map(|schema| schema.properties.as_mut()?.get_mut("status")) {
+        status.default = Some(JSON(default.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSONSchemaProps, JSONSchemaPropsOrArray};
+
+    use super::*;
+
+    fn undocumented(path: &str, schema: &JSONSchemaProps, found: &mut Vec<String>) {
+        for (name, property) in schema.properties.iter().flatten() {
+            let path = format!("{path}.{name}");
+            if property.description.as_deref().unwrap_or_default().is_empty() && path != ".metadata" {
+                found.push(path.clone());
+            }
+            undocumented(&path, property, found);
+        }
+        if let Some(JSONSchemaPropsOrArray::Schema(items)) = &schema.items {
+            undocumented(&format!("{path}[]"), items, found);
+        }
+    }
+
+    #[test]
+    fn every_field_is_documented() {
+        let mut found = Vec::new();
+        for crd in crds() {
+            for version in &crd.spec.versions {
+                let schema = version.schema.as_ref().and_then(|v| v.open_api_v3_schema.as_ref()).expect("a schema");
+                undocumented("", schema, &mut found);
+            }
+        }
+        assert!(found.is_empty(), "fields without description: {found:?}");
+    }
+}

@@ -1,0 +1,411 @@
+//! What the controller remembers: the Secrets it watches, which resource cares for which Secret and provider, and how each resource stands.
+//!
+//! Watch events enter, answers leave. Only metadata and names are held here, never a value.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use k8s_openapi::jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::{
+    drift::{Manager, Seen, is_older},
+    plan::Plan,
+    schedule,
+    status::Failure,
+};
+use crate::{
+    api::{
+        Reason, RobotoSecret, RobotoSecretStatus,
+        robotosecret::RefreshPolicy,
+        status::{FRESH, READY},
+    },
+    provider::Provider,
+    telemetry::metrics::Totals,
+};
+
+/// Namespace and name.
+pub type Key = (String, String);
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The Secrets that carry our label, by namespace and name.
+pub struct Secrets(Mutex<Labelled>);
+
+struct Labelled {
+    seen: HashMap<Key, Arc<Seen>>,
+    by_owner: Relation<Key>,
+}
+
+impl Default for Secrets {
+    fn default() -> Self {
+        Self(Mutex::new(Labelled { seen: HashMap::new(), by_owner: Relation(HashMap::new()) }))
+    }
+}
+
+impl Labelled {
+    fn put(&mut self, key: Key, seen: Seen) {
+        self.take(&key);
+        if let Some(owner) = &seen.owner {
+            self.by_owner.add((key.0.clone(), owner.clone()), &key);
+        }
+        self.seen.insert(key, Arc::new(seen));
+    }
+
+    fn take(&mut self, key: &Key) {
+        if let Some(owner) = self.seen.remove(key).and_then(|seen| seen.owner.clone()) {
+            self.by_owner.remove(&(key.0.clone(), owner), key);
+        }
+    }
+}
+
+impl Secrets {
+    /// A Secret as it was last seen.
+    #[must_use]
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Seen>> {
+        locked(&self.0).seen.get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// Takes a Secret in, unless a later state of it is known: the watch lags behind our own writes.
+    pub fn put(&self, namespace: &str, seen: Seen) {
+        let mut secrets = locked(&self.0);
+        let key = (namespace.to_owned(), seen.name.clone());
+        if !secrets.seen.get(&key).is_some_and(|known| is_older(&seen.resource_version, &known.resource_version)) {
+            secrets.put(key, seen);
+        }
+    }
+
+    /// Lets a deleted Secret go, unless it was made again since.
+    pub fn remove(&self, namespace: &str, deleted: &Seen) {
+        let mut secrets = locked(&self.0);
+        let key = (namespace.to_owned(), deleted.name.clone());
+        if !secrets.seen.get(&key).is_some_and(|known| is_older(&deleted.resource_version, &known.resource_version)) {
+            secrets.take(&key);
+        }
+    }
+
+    /// Lets everything go that a complete list did not have. `scope`: the namespace that was listed, or all.
+    pub fn keep_only(&self, scope: Option<&str>, listed: &BTreeSet<Key>) {
+        let mut secrets = locked(&self.0);
+        let gone: Vec<Key> = secrets.seen.keys().filter(|key| scope.is_none_or(|scope| scope == key.0) && !listed.contains(*key)).cloned().collect();
+        for key in &gone {
+            secrets.take(key);
+        }
+    }
+
+    /// The Secrets of a namespace that name this owner, other than `target`.
+    #[must_use]
+    pub fn leftovers(&self, namespace: &str, owner: &str, target: &str) -> Vec<Arc<Seen>> {
+        let secrets = locked(&self.0);
+        let keys = secrets.by_owner.get(&(namespace.to_owned(), owner.to_owned()));
+        keys.into_iter().filter(|(_, name)| name != target).filter_map(|key| secrets.seen.get(&key).cloned()).collect()
+    }
+}
+
+/// From one to many, both ways.
+struct Relation<A>(HashMap<A, BTreeSet<Key>>);
+
+impl<A: Hash + Eq> Relation<A> {
+    fn add(&mut self, to: A, key: &Key) {
+        self.0.entry(to).or_default().insert(key.clone());
+    }
+
+    fn remove(&mut self, from: &A, key: &Key) {
+        if let Some(keys) = self.0.get_mut(from) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.0.remove(from);
+            }
+        }
+    }
+
+    fn get(&self, from: &A) -> Vec<Key> {
+        self.0.get(from).into_iter().flatten().cloned().collect()
+    }
+}
+
+/// Which resources care for which Secret and provider.
+pub struct Resources(Mutex<Indexes>);
+
+struct Indexes {
+    of: HashMap<Key, (Key, BTreeSet<String>)>,
+    by_target: Relation<Key>,
+    by_provider: Relation<String>,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self(Mutex::new(Indexes { of: HashMap::new(), by_target: Relation(HashMap::new()), by_provider: Relation(HashMap::new()) }))
+    }
+}
+
+impl Resources {
+    /// Takes a resource in, or takes note of its change.
+    pub fn put(&self, key: &Key, target: &str, providers: BTreeSet<String>) {
+        let mut indexes = locked(&self.0);
+        Self::take(&mut indexes, key);
+        let target = (key.0.clone(), target.to_owned());
+        indexes.by_target.add(target.clone(), key);
+        for provider in &providers {
+            indexes.by_provider.add(provider.clone(), key);
+        }
+        indexes.of.insert(key.clone(), (target, providers));
+    }
+
+    /// Lets a resource go.
+    pub fn remove(&self, key: &Key) {
+        Self::take(&mut locked(&self.0), key);
+    }
+
+    fn take(indexes: &mut Indexes, key: &Key) {
+        let Some((target, providers)) = indexes.of.remove(key) else { return };
+        indexes.by_target.remove(&target, key);
+        for provider in &providers {
+            indexes.by_provider.remove(provider, key);
+        }
+    }
+
+    /// The resources that mirror into this Secret.
+    #[must_use]
+    pub fn with_target(&self, namespace: &str, secret: &str) -> Vec<Key> {
+        locked(&self.0).by_target.get(&(namespace.to_owned(), secret.to_owned()))
+    }
+
+    /// The resources that read through this provider.
+    #[must_use]
+    pub fn with_provider(&self, provider: &str) -> Vec<Key> {
+        locked(&self.0).by_provider.get(&provider.to_owned())
+    }
+
+    /// All resources of the scope.
+    #[must_use]
+    pub fn keys(&self, scope: Option<&str>) -> Vec<Key> {
+        locked(&self.0).of.keys().filter(|key| scope.is_none_or(|scope| scope == key.0)).cloned().collect()
+    }
+}
+
+/// How a resource stands, between two looks at it.
+pub struct Standing {
+    /// The resource's uid: another one is another resource.
+    pub uid: String,
+    /// The status as we last wrote it, which the watch may not have brought back yet.
+    pub status: RobotoSecretStatus,
+    /// The resource's version after our last write of its status.
+    pub resource_version: String,
+    /// The last good check, to the moment.
+    pub last_check: Option<Timestamp>,
+    /// When the next recheck is due.
+    pub due: Instant,
+    /// The failure that the last try ended in.
+    pub failing: Option<Failing>,
+    /// Whether the last look ended before any call: no provider, or not allowed.
+    pub refused: bool,
+    /// The target's version, where it moved without our doing and without touching what is ours.
+    pub unmoved: Option<String>,
+    /// Managers that owned keys beside us right after our last write.
+    pub tolerated: Vec<Manager>,
+    /// Repairs of the target.
+    pub repairs: Repairs,
+    /// The providers that the last good read went through.
+    pub providers: Vec<Arc<dyn Provider>>,
+}
+
+/// A failure in a row.
+#[derive(Clone, Debug)]
+pub struct Failing {
+    /// The last one.
+    pub failure: Failure,
+    /// How many there were in a row.
+    pub count: u32,
+    /// When to try again; `None`: not before something changes.
+    pub retry: Option<Instant>,
+}
+
+/// Repairs of the target, so that two managers that fight over it don't fight at full speed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Repairs {
+    last: Option<Instant>,
+    in_a_row: u32,
+}
+
+/// The shortest pause between two repairs.
+const REPAIR_PAUSE: Duration = Duration::from_secs(10);
+/// After how many repairs in a row it counts as a fight.
+const FIGHT: u32 = 4;
+
+impl Repairs {
+    fn pause(self) -> Duration {
+        REPAIR_PAUSE.saturating_mul(2_u32.saturating_pow(self.in_a_row.saturating_sub(FIGHT - 1))).min(schedule::LONGEST_RETRY)
+    }
+
+    /// When the next repair may be made; `None`: now.
+    #[must_use]
+    pub fn next(&self, now: Instant) -> Option<Instant> {
+        self.last.map(|last| last + self.pause()).filter(|next| *next > now)
+    }
+
+    /// Takes note of a repair. Returns whether it looks like a fight.
+    pub fn made(&mut self, now: Instant) -> bool {
+        let soon = self.last.is_some_and(|last| now.duration_since(last) < self.pause() * 3);
+        self.in_a_row = if soon { self.in_a_row.saturating_add(1) } else { 1 };
+        self.last = Some(now);
+        self.in_a_row == FIGHT
+    }
+}
+
+impl Standing {
+    /// How a resource stands when it is met for the first time, or after a restart: what its status says.
+    #[must_use]
+    pub fn new(resource: &RobotoSecret, uid: &str, plan: Option<&Plan>, now: Timestamp) -> Self {
+        let status = resource.status.clone().unwrap_or_default();
+        let last_check = status.last_check_time.as_ref().map(|time| time.0);
+        let since_epoch = |time: Timestamp| Duration::from_secs(u64::try_from(time.as_second()).unwrap_or_default());
+        let start = Instant::now();
+        let wait = plan.map_or(Duration::ZERO, |plan| schedule::until_first_recheck(uid, plan.ttl, since_epoch(now), last_check.map(since_epoch)));
+        // What failed before the restart is tried again soon, but not all of it in one moment.
+        let failing = status.condition(FRESH).filter(|fresh| fresh.status == "False").map(|fresh| Failing {
+            failure: Failure { reason: Reason::named(&fresh.reason).unwrap_or(Reason::InternalError), message: fresh.message.clone(), intact: true },
+            count: 1,
+            retry: Some(start + wait.min(REPAIR_PAUSE)),
+        });
+        Self {
+            uid: uid.to_owned(),
+            resource_version: String::new(),
+            last_check,
+            due: start + wait,
+            failing,
+            refused: false,
+            unmoved: None,
+            tolerated: Vec::new(),
+            repairs: Repairs::default(),
+            providers: Vec::new(),
+            status,
+        }
+    }
+}
+
+/// How all resources stand.
+#[derive(Default)]
+pub struct Standings(Mutex<HashMap<Key, Entry>>);
+
+#[derive(Default)]
+struct Entry {
+    standing: Arc<tokio::sync::Mutex<Option<Standing>>>,
+    summary: Summary,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Summary {
+    ready: bool,
+    fresh: bool,
+    last_check: Option<Timestamp>,
+}
+
+impl Standings {
+    /// The standing of one resource; whoever holds its lock works on it.
+    #[must_use]
+    pub fn of(&self, key: &Key) -> Arc<tokio::sync::Mutex<Option<Standing>>> {
+        locked(&self.0).entry(key.clone()).or_default().standing.clone()
+    }
+
+    /// Forgets a resource.
+    pub fn remove(&self, key: &Key) {
+        locked(&self.0).remove(key);
+    }
+
+    /// Takes note of what the totals need.
+    pub fn summarize(&self, key: &Key, policy: RefreshPolicy, standing: &Standing) {
+        if let Some(entry) = locked(&self.0).get_mut(key) {
+            let rechecked = policy == RefreshPolicy::Ttl;
+            entry.summary =
+                Summary { ready: standing.status.is_true(READY), fresh: standing.status.is_true(FRESH), last_check: standing.last_check.filter(|_| rechecked) };
+        }
+    }
+
+    /// The totals at this moment.
+    #[must_use]
+    pub fn totals(&self, now: Timestamp) -> Totals {
+        let all = locked(&self.0);
+        let count = |of: fn(&Summary) -> bool| all.values().filter(|entry| of(&entry.summary)).count();
+        let oldest = all.values().filter_map(|entry| entry.summary.last_check).min();
+        let age = oldest.and_then(|oldest| Duration::try_from(now.duration_since(oldest)).ok()).unwrap_or_default();
+        Totals { resources: all.len(), ready: count(|summary| summary.ready), fresh: count(|summary| summary.fresh), oldest: age }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> Key {
+        ("shop".to_owned(), name.to_owned())
+    }
+
+    #[test]
+    fn a_resource_is_found_by_its_target_and_its_providers_until_it_changes() {
+        let resources = Resources::default();
+        resources.put(&key("a"), "db", BTreeSet::from(["x".to_owned(), "y".to_owned()]));
+        resources.put(&key("b"), "db", BTreeSet::from(["x".to_owned()]));
+        assert_eq!(resources.with_target("shop", "db"), [key("a"), key("b")]);
+        assert_eq!(resources.with_provider("x"), [key("a"), key("b")]);
+        resources.put(&key("a"), "other", BTreeSet::from(["y".to_owned()]));
+        assert_eq!(resources.with_target("shop", "db"), [key("b")]);
+        assert_eq!(resources.with_provider("x"), [key("b")]);
+        resources.remove(&key("b"));
+        assert_eq!(resources.with_target("shop", "db"), Vec::<Key>::new());
+        assert_eq!(resources.keys(None), [key("a")]);
+        assert_eq!(resources.keys(Some("elsewhere")), Vec::<Key>::new());
+    }
+
+    #[test]
+    fn a_new_list_lets_go_what_it_did_not_have_in_its_own_scope() {
+        let secrets = Secrets::default();
+        for (namespace, name) in [("shop", "a"), ("shop", "b"), ("other", "c")] {
+            secrets.put(namespace, Seen { name: name.into(), owner: Some("rs".into()), ..Seen::default() });
+        }
+        secrets.keep_only(Some("shop"), &BTreeSet::from([key("a")]));
+        assert!(secrets.get("shop", "a").is_some() && secrets.get("shop", "b").is_none() && secrets.get("other", "c").is_some());
+        secrets.keep_only(None, &BTreeSet::from([key("a")]));
+        assert!(secrets.get("other", "c").is_none());
+        assert_eq!(secrets.leftovers("shop", "rs", "now").len(), 1);
+        assert_eq!(secrets.leftovers("shop", "rs", "a").len(), 0);
+    }
+
+    #[test]
+    fn the_watch_does_not_bring_back_what_is_older_than_our_own_write() {
+        let secrets = Secrets::default();
+        let at = |version: &str| Seen { name: "a".into(), resource_version: version.into(), ..Seen::default() };
+        secrets.put("shop", at("20"));
+        secrets.put("shop", at("10"));
+        assert_eq!(secrets.get("shop", "a").map(|seen| seen.resource_version.clone()).as_deref(), Some("20"));
+        secrets.remove("shop", &at("15"));
+        assert!(secrets.get("shop", "a").is_some());
+        secrets.remove("shop", &at("21"));
+        assert!(secrets.get("shop", "a").is_none());
+    }
+
+    #[test]
+    fn repairs_slow_down_when_somebody_fights() {
+        let mut repairs = Repairs::default();
+        let mut now = Instant::now();
+        assert_eq!(repairs.next(now), None);
+        let mut fights = 0;
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            fights += u32::from(repairs.made(now));
+            let next = repairs.next(now).expect("a pause");
+            pauses.push(next.duration_since(now).as_secs());
+            now = next;
+        }
+        assert_eq!(pauses, [10, 10, 10, 20, 40, 80, 160]);
+        assert_eq!(fights, 1);
+        assert!(!repairs.made(now + Duration::from_secs(3600)));
+        assert_eq!(repairs.in_a_row, 1);
+    }
+}

@@ -1,0 +1,158 @@
+//! Whether to read the store now, and why: the one place where the rules about that stand together.
+//!
+//! What is known of a resource enters, a decision leaves. Pure: no I/O, no clock.
+
+use crate::api::robotosecret::RefreshPolicy;
+
+/// What is known of a resource at this moment.
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools)] // Each is a fact of its own, and every combination can occur.
+pub struct Situation {
+    /// The refresh policy.
+    pub policy: RefreshPolicy,
+    /// The spec is not the one that the status speaks of.
+    pub spec_changed: bool,
+    /// Everything was mirrored at least once.
+    pub mirrored_once: bool,
+    /// The refresh annotation has a value that was not handled.
+    pub refresh_requested: bool,
+    /// A provider became available, allows what it refused, or reads elsewhere than before.
+    pub provider_changed: bool,
+    /// The Secret holds what was last written.
+    pub intact: bool,
+    /// A repair is not too soon after the last one.
+    pub may_repair: bool,
+    /// The last try failed; whether its pause is over.
+    pub failing: Option<Pause>,
+    /// The next recheck is due.
+    pub due: bool,
+}
+
+/// The pause after a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// It goes on.
+    Running,
+    /// It is over.
+    Over,
+}
+
+/// Why the store is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// New, or a changed spec.
+    Spec,
+    /// The refresh annotation.
+    Forced,
+    /// Its provider changed.
+    Provider,
+    /// Somebody damaged the Secret.
+    Drift,
+    /// A failure is tried again.
+    Retry,
+    /// The TTL.
+    Periodic,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Read, and write if something differs.
+    Read(Why),
+    /// The spec changed, but its policy asks for no further read.
+    Once,
+    /// Nothing.
+    Wait,
+}
+
+/// Decides.
+#[must_use]
+pub fn decide(situation: &Situation) -> Decision {
+    let once = situation.policy == RefreshPolicy::Once && situation.mirrored_once;
+    if situation.refresh_requested {
+        return Decision::Read(Why::Forced);
+    }
+    if situation.spec_changed && !once {
+        return Decision::Read(Why::Spec);
+    }
+    if situation.provider_changed && !once {
+        return Decision::Read(Why::Provider);
+    }
+    if situation.failing == Some(Pause::Running) {
+        return Decision::Wait;
+    }
+    if !situation.intact && situation.mirrored_once {
+        return if situation.may_repair { Decision::Read(Why::Drift) } else { Decision::Wait };
+    }
+    if situation.failing == Some(Pause::Over) {
+        return Decision::Read(Why::Retry);
+    }
+    if situation.spec_changed {
+        return Decision::Once;
+    }
+    if situation.policy == RefreshPolicy::Ttl && situation.due { Decision::Read(Why::Periodic) } else { Decision::Wait }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALM: Situation = Situation {
+        policy: RefreshPolicy::Ttl,
+        spec_changed: false,
+        mirrored_once: true,
+        refresh_requested: false,
+        provider_changed: false,
+        intact: true,
+        may_repair: true,
+        failing: None,
+        due: false,
+    };
+
+    #[test]
+    fn an_unchanged_resource_that_is_not_due_reads_nothing() {
+        assert_eq!(decide(&CALM), Decision::Wait);
+    }
+
+    #[test]
+    fn each_cause_reads() {
+        for (situation, why) in [
+            (Situation { spec_changed: true, ..CALM }, Why::Spec),
+            (Situation { refresh_requested: true, ..CALM }, Why::Forced),
+            (Situation { provider_changed: true, ..CALM }, Why::Provider),
+            (Situation { intact: false, ..CALM }, Why::Drift),
+            (Situation { failing: Some(Pause::Over), ..CALM }, Why::Retry),
+            (Situation { due: true, ..CALM }, Why::Periodic),
+        ] {
+            assert_eq!(decide(&situation), Decision::Read(why));
+        }
+    }
+
+    #[test]
+    fn a_failure_pauses_all_but_what_a_user_asks_for() {
+        let paused = Situation { failing: Some(Pause::Running), due: true, intact: false, ..CALM };
+        assert_eq!(decide(&paused), Decision::Wait);
+        assert_eq!(decide(&Situation { spec_changed: true, ..paused }), Decision::Read(Why::Spec));
+        assert_eq!(decide(&Situation { refresh_requested: true, ..paused }), Decision::Read(Why::Forced));
+    }
+
+    #[test]
+    fn the_policies_differ_in_what_makes_them_read() {
+        for (policy, spec, due) in [
+            (RefreshPolicy::Ttl, Decision::Read(Why::Spec), Decision::Read(Why::Periodic)),
+            (RefreshPolicy::OnChange, Decision::Read(Why::Spec), Decision::Wait),
+            (RefreshPolicy::Once, Decision::Once, Decision::Wait),
+        ] {
+            assert_eq!(decide(&Situation { policy, spec_changed: true, ..CALM }), spec);
+            assert_eq!(decide(&Situation { policy, due: true, ..CALM }), due);
+            assert_eq!(decide(&Situation { policy, spec_changed: true, mirrored_once: false, intact: false, ..CALM }), Decision::Read(Why::Spec));
+            assert_eq!(decide(&Situation { policy, refresh_requested: true, ..CALM }), Decision::Read(Why::Forced));
+            assert_eq!(decide(&Situation { policy, intact: false, ..CALM }), Decision::Read(Why::Drift));
+        }
+    }
+
+    #[test]
+    fn repairs_are_not_made_without_end() {
+        assert_eq!(decide(&Situation { intact: false, may_repair: false, due: true, ..CALM }), Decision::Wait);
+    }
+}

@@ -1,0 +1,532 @@
+//! The main job, for one resource at a time: plan its references, read them, render the keys, mirror them, write the status.
+//!
+//! A `RobotoSecret` enters; its Secret and status are written, and when to look again leaves. All or nothing: if any reference
+//! fails, nothing is written and the last good Secret stays. A resource that did not change and is not due makes no request at all.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::OwnerReference, jiff::Timestamp};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::controller::Action,
+};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{
+    cache::{Failing, Key, Resources, Secrets, Standing, Standings},
+    decide::{Decision, Pause, Situation, Why, decide},
+    drift::{Drift, Expected, Ownership, Seen, is_older, judge, ownership},
+    events::Events,
+    plan::{InvalidSpec, Plan},
+    providers::{Admitted, Providers, not_allowed},
+    schedule,
+    status::{self, Circumstances, Failure, Mirrored, Notice, Outcome},
+    target::{Look, Target, TargetError, Wanted},
+};
+use crate::{
+    api::{GROUP, REFRESH_ANNOTATION, Reason, RobotoSecret, RobotoSecretStatus, reference::Source, robotosecret::RefreshPolicy, status::READY},
+    provider::{ReadError, Reading},
+    telemetry::Metrics,
+};
+
+/// How often a write that meets a changed Secret is started again before it waits.
+const ATTEMPTS: usize = 3;
+/// How soon the watch has brought back what we wrote ourselves.
+const SOON: Duration = Duration::from_millis(250);
+/// How soon to try again when the status could not be written.
+const STATUS_RETRY: Duration = Duration::from_secs(5);
+/// The field manager of every status.
+const STATUS_MANAGER: &str = "robotosecret";
+
+/// What all reconciles share.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// The providers.
+    pub providers: Providers,
+    /// The Secrets that are watched.
+    pub secrets: Secrets,
+    /// Who cares for what.
+    pub resources: Resources,
+    /// How each resource stands.
+    pub standings: Standings,
+    /// Takes events.
+    pub events: Events,
+    /// Counts.
+    pub metrics: Metrics,
+    /// How often the time of the last check alone is written, at most.
+    pub status_interval: Duration,
+}
+
+/// Works on one resource. Never fails: what goes wrong is in its status, and in when it is looked at again.
+pub async fn reconcile(resource: &RobotoSecret, context: &Context) -> Action {
+    let (Some(namespace), Some(uid)) = (resource.namespace(), resource.uid()) else { return Action::await_change() };
+    if resource.meta().deletion_timestamp.is_some() {
+        // The Secret goes with its owner, by garbage collection.
+        return Action::await_change();
+    }
+    let key = (namespace, resource.name_any());
+    let slot = context.standings.of(&key);
+    let mut slot = slot.lock().await;
+    let plan = Plan::new(&resource.spec);
+    let standing = match slot.take() {
+        Some(standing) if standing.uid == uid => slot.insert(standing),
+        _ => slot.insert(Standing::new(resource, &uid, plan.as_ref().ok(), Timestamp::now())),
+    };
+    if is_older(&resource.resource_version().unwrap_or_default(), &standing.resource_version) {
+        return Action::requeue(SOON);
+    }
+    let Some(owner) = resource.controller_owner_ref(&()) else { return Action::await_change() };
+    let work = Work { resource, context, wanted: wanted(resource, owner), manager: format!("robotosecret/{}", key.1), key };
+    let action = work.run(plan, standing).await;
+    context.standings.summarize(&work.key, resource.spec.refresh_policy, standing);
+    action
+}
+
+/// Writes down that a reconcile panicked or hung, so that the resource says so; it is tried again with growing pauses.
+pub async fn record_defect(resource: &RobotoSecret, context: &Context, message: &str) -> Action {
+    context.metrics.panicked();
+    let key = (resource.namespace().unwrap_or_default(), resource.name_any());
+    let slot = context.standings.of(&key);
+    let mut slot = slot.lock().await;
+    let (Some(standing), Some(owner)) = (slot.as_mut(), resource.controller_owner_ref(&())) else { return Action::requeue(STATUS_RETRY) };
+    let work = Work { resource, context, wanted: wanted(resource, owner), manager: String::new(), key };
+    let failure = Failure { reason: Reason::InternalError, message: message.to_owned(), intact: true };
+    work.fail(standing, failure, None).await
+}
+
+fn wanted(resource: &RobotoSecret, owner: OwnerReference) -> Wanted {
+    let target = &resource.spec.target;
+    Wanted {
+        name: target_name(resource),
+        type_: target.type_.clone().unwrap_or_else(|| "Opaque".to_owned()),
+        labels: target.labels.clone(),
+        annotations: target.annotations.clone(),
+        owner,
+    }
+}
+
+/// The name of the Secret that a resource mirrors into.
+#[must_use]
+pub fn target_name(resource: &RobotoSecret) -> String {
+    resource.spec.target.name.clone().unwrap_or_else(|| resource.name_any())
+}
+
+/// One resource at work.
+struct Work<'w> {
+    resource: &'w RobotoSecret,
+    context: &'w Context,
+    key: Key,
+    wanted: Wanted,
+    manager: String,
+}
+
+/// The target, as far as it is known before anything is read.
+enum Known {
+    /// It was never written by us under this name.
+    Never,
+    /// It holds what we wrote.
+    Intact(Arc<Seen>),
+    /// It is there and ours, and does not hold what we wrote; who changed it, if that shows.
+    Damaged(Option<String>),
+    /// It is gone.
+    Missing,
+}
+
+impl Known {
+    fn is_intact(&self) -> bool {
+        matches!(self, Self::Intact(_))
+    }
+}
+
+impl Work<'_> {
+    async fn run(&self, plan: Result<Plan, InvalidSpec>, standing: &mut Standing) -> Action {
+        if self.resource.spec.suspend {
+            return self.settle(standing, &Outcome::Suspended).await;
+        }
+        let known = match self.known_target(standing).await {
+            Ok(known) => known,
+            Err(error) => return self.target_failed(standing, &error, false).await,
+        };
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(invalid) => {
+                let failure = Failure { reason: Reason::InvalidSpec, message: invalid.to_string(), intact: known.is_intact() };
+                return self.fail(standing, failure, None).await;
+            }
+        };
+        let admitted = match self.context.providers.admit(&plan, &self.key.0) {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                standing.refused = true;
+                return self.read_failed(standing, &error, known.is_intact()).await;
+            }
+        };
+        match decide(&self.situation(standing, &known, &admitted)) {
+            Decision::Read(why) => self.mirror(standing, &plan, &admitted, &known, why).await,
+            Decision::Once => self.settle(standing, &Outcome::OnceAgain { same: self.still_named(standing, &plan) }).await,
+            Decision::Wait => self.rest(standing, &plan, &known).await,
+        }
+    }
+
+    fn situation(&self, standing: &Standing, known: &Known, admitted: &[Admitted]) -> Situation {
+        let now = Instant::now();
+        let same_providers =
+            standing.providers.len() == admitted.len() && standing.providers.iter().zip(admitted).all(|(was, is)| Arc::ptr_eq(was, &is.provider));
+        Situation {
+            policy: self.resource.spec.refresh_policy,
+            spec_changed: standing.status.observed_generation != self.resource.meta().generation,
+            mirrored_once: standing.status.target.is_some(),
+            refresh_requested: self.refresh().is_some_and(|refresh| standing.status.last_handled_refresh.as_deref() != Some(refresh)),
+            provider_changed: standing.refused || (!standing.providers.is_empty() && !same_providers),
+            intact: known.is_intact(),
+            may_repair: standing.repairs.next(now).is_none(),
+            failing: standing.failing.as_ref().map(|failing| if failing.retry.is_none_or(|retry| retry > now) { Pause::Running } else { Pause::Over }),
+            due: standing.due <= now,
+        }
+    }
+
+    fn refresh(&self) -> Option<&str> {
+        self.resource.annotations().get(REFRESH_ANNOTATION).map(String::as_str)
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target::new(&self.context.client, &self.key.0, &self.manager, &self.context.metrics)
+    }
+
+    /// How the target stands, from what the watch saw; asks the API server only where the watch can't tell.
+    async fn known_target(&self, standing: &mut Standing) -> Result<Known, TargetError> {
+        let Some(was) = standing.status.target.as_ref().filter(|was| was.name == self.wanted.name) else { return Ok(Known::Never) };
+        let seen = match self.context.secrets.get(&self.key.0, &self.wanted.name) {
+            Some(seen) => seen,
+            // It was deleted, or our label was taken off.
+            None => match self.target().look(&self.wanted.name, &self.wanted.owner).await? {
+                Look::Absent => return Ok(Known::Missing),
+                Look::Ours(seen) => Arc::from(seen),
+            },
+        };
+        if let Ownership::Foreign(why) = ownership(&seen, &self.wanted.owner.name, &self.wanted.owner.uid) {
+            return Err(TargetError::NotOwned(why));
+        }
+        let expected = Expected {
+            manager: &self.manager,
+            uid: &was.uid,
+            resource_version: standing.unmoved.as_deref().unwrap_or(&was.resource_version),
+            keys: &was.keys,
+            key_count: usize::try_from(was.key_count).unwrap_or_default(),
+            labels: self.wanted.label_names().collect(),
+            annotations: self.wanted.annotation_names().collect(),
+            tolerated: &standing.tolerated,
+        };
+        Ok(match judge(&seen, (&self.wanted.owner.name, &self.wanted.owner.uid), &expected) {
+            Drift::None => Known::Intact(seen),
+            Drift::ForeignMetadata => {
+                standing.unmoved = Some(seen.resource_version.clone());
+                Known::Intact(seen)
+            }
+            Drift::Damaged(by) => Known::Damaged(by),
+        })
+    }
+
+    /// Whether a spec still names what was mirrored, as far as names tell.
+    fn still_named(&self, standing: &Standing, plan: &Plan) -> bool {
+        let Some(target) = standing.status.target.as_ref().filter(|target| target.name == self.wanted.name) else { return false };
+        let keys = plan.named_keys().is_none_or(|keys| keys.into_iter().eq(target.keys.iter().map(String::as_str)));
+        let sources: Vec<String> = plan.sources.iter().map(|planned| planned.source.to_string()).collect();
+        keys && sources.iter().eq(standing.status.sources.iter().map(|source| &source.uri))
+    }
+
+    async fn mirror(&self, standing: &mut Standing, plan: &Plan, admitted: &[Admitted], known: &Known, why: Why) -> Action {
+        let mut look = match known {
+            Known::Intact(seen) => Some(Look::Ours(Box::new(Seen::clone(seen)))),
+            // If something is there after all, making it anew is refused and the next attempt looks.
+            Known::Never if standing.failing.is_none() && self.context.secrets.get(&self.key.0, &self.wanted.name).is_none() => Some(Look::Absent),
+            _ => None,
+        };
+        for _ in 0..ATTEMPTS {
+            let result = match look.take() {
+                Some(look) => self.attempt(standing, plan, admitted, known, &look).await,
+                // The look comes before the store is read, so that an old value can't go over a newer write.
+                None => match self.target().look(&self.wanted.name, &self.wanted.owner).await {
+                    Ok(look) => self.attempt(standing, plan, admitted, known, &look).await,
+                    Err(error) => Err(Trouble::Target(error)),
+                },
+            };
+            match result {
+                Ok((mirrored, wrote)) => {
+                    if wrote {
+                        standing.unmoved = None;
+                        standing.tolerated = mirrored.target.other_data_managers(&self.manager).cloned().collect();
+                    }
+                    return self.mirrored(standing, plan, admitted, mirrored, why).await;
+                }
+                Err(Trouble::Target(TargetError::Changed)) => {}
+                Err(Trouble::Target(error)) => return self.target_failed(standing, &error, known.is_intact()).await,
+                Err(Trouble::Read(error)) => return self.read_failed(standing, &error, known.is_intact()).await,
+            }
+        }
+        Action::requeue(SOON * 4)
+    }
+
+    /// Reads, renders and writes, against the Secret as it was looked at. Tells besides whether there was anything to write.
+    async fn attempt(&self, standing: &Standing, plan: &Plan, admitted: &[Admitted], known: &Known, look: &Look) -> Result<(Mirrored, bool), Trouble> {
+        let readings = self.read(plan, admitted).await?;
+        let values: Vec<_> = readings.iter().map(|reading| (&reading.value, reading.keypath.as_slice())).collect();
+        let data = plan.render(&values).map_err(|failure| ReadError::new(failure.reason(), failure.to_string()))?;
+        let sources: Vec<_> = plan.sources.iter().zip(&readings).map(|(planned, reading)| (planned.source.to_string(), reading.version.clone())).collect();
+        let keys: Vec<String> = data.keys().cloned().collect();
+        let spec_changed = standing.status.observed_generation != self.resource.meta().generation;
+        if let (Known::Intact(seen), Some(was), false) = (known, &standing.status.target, spec_changed)
+            && status::same_versions(&standing.status, &sources)
+        {
+            // What moved without touching what is ours is not worth a status write.
+            let target = Seen { resource_version: was.resource_version.clone(), ..Seen::clone(seen) };
+            return Ok((Mirrored { target, keys, sources, repaired: None }, false));
+        }
+        // A permission may have been taken back while the store was read.
+        self.context.providers.admit(plan, &self.key.0)?;
+        let target = self.target().put(&self.wanted, &data, look).await?;
+        self.context.secrets.put(&self.key.0, target.clone());
+        let repaired = match known {
+            Known::Damaged(by) => Some(by.clone()),
+            Known::Missing => Some(None),
+            Known::Never | Known::Intact(_) => None,
+        };
+        Ok((Mirrored { target, keys, sources, repaired }, true))
+    }
+
+    /// Reads each distinct source once. Any failure fails the whole; a lasting one is told before a passing one.
+    async fn read(&self, plan: &Plan, admitted: &[Admitted]) -> Result<Vec<Reading>, ReadError> {
+        let namespace = self.key.0.as_str();
+        let mut answers: Vec<Option<Result<Reading, ReadError>>> = plan.sources.iter().map(|_| None).collect();
+        while let Some(first) = answers.iter().position(Option::is_none) {
+            let through = &admitted[first];
+            // All that goes through the same provider, in one call of it.
+            let group: Vec<usize> =
+                (first..plan.sources.len()).filter(|&i| answers[i].is_none() && plan.sources[i].provider == plan.sources[first].provider).collect();
+            let sources: Vec<Source> = group.iter().map(|&i| plan.sources[i].source.clone()).collect();
+            let may_read = |reference: &str| through.may_read(namespace, reference);
+            let read = through.provider.read(&sources, &may_read).await;
+            for (&i, answer) in group.iter().zip(read) {
+                let denied = |reference: &String| !through.may_read(namespace, reference);
+                answers[i] = Some(answer.and_then(|reading| match reading.denotes.iter().find(|reference| denied(reference)) {
+                    Some(_) => Err(not_allowed(&plan.sources[i].provider.name, namespace, &plan.sources[i].source.to_string())),
+                    None => Ok(reading),
+                }));
+            }
+            // A provider that answers short has a defect; its missing answers must not be asked for without end.
+            for &i in &group {
+                answers[i]
+                    .get_or_insert_with(|| Err(ReadError::new(Reason::InternalError, format!("{}: the provider gave no answer", plan.sources[i].source))));
+            }
+        }
+        let (readings, errors): (Vec<_>, Vec<_>) = answers.into_iter().flatten().partition(Result::is_ok);
+        let passing = |error: &ReadError| matches!(error.reason, Reason::Throttled | Reason::ProviderUnavailable);
+        let worst = errors.into_iter().filter_map(Result::err).min_by_key(passing);
+        worst.map_or_else(|| Ok(readings.into_iter().flatten().collect()), Err)
+    }
+
+    async fn mirrored(&self, standing: &mut Standing, plan: &Plan, admitted: &[Admitted], mirrored: Mirrored, why: Why) -> Action {
+        let now = Timestamp::now();
+        standing.last_check = Some(now);
+        standing.failing = None;
+        standing.refused = false;
+        standing.providers = admitted.iter().map(|admitted| admitted.provider.clone()).collect();
+        let since_epoch = Duration::try_from(now.duration_since(Timestamp::UNIX_EPOCH)).unwrap_or_default();
+        standing.due = Instant::now() + schedule::until_recheck(&standing.uid, plan.ttl, since_epoch);
+        tracing::debug!(namespace = self.key.0, name = self.key.1, ?why, "checked");
+        if let Some(culprit) = &mirrored.repaired
+            && standing.repairs.made(Instant::now())
+        {
+            let who = culprit.as_deref().unwrap_or("somebody");
+            let note =
+                format!("{who} keeps changing the Secret {}; it is put right again ever more slowly. Let one of the two manage it", mirrored.target.name);
+            self.context.events.publish(Notice { warning: true, reason: "DriftFight", action: "Repair", note }, self.resource);
+        }
+        self.settle(standing, &Outcome::Mirrored(mirrored)).await
+    }
+
+    async fn read_failed(&self, standing: &mut Standing, error: &ReadError, intact: bool) -> Action {
+        let failure = Failure { reason: error.reason, message: error.message.clone(), intact };
+        self.fail(standing, failure, error.detail.as_deref()).await
+    }
+
+    async fn target_failed(&self, standing: &mut Standing, error: &TargetError, intact: bool) -> Action {
+        match error.reason() {
+            Some(reason) => self.fail(standing, Failure { reason, message: error.to_string(), intact }, None).await,
+            None if *error == TargetError::NamespaceTerminating => Action::await_change(),
+            None => Action::requeue(SOON),
+        }
+    }
+
+    /// Takes note of a failure and writes it down. `detail` is for the log alone.
+    async fn fail(&self, standing: &mut Standing, failure: Failure, detail: Option<&str>) -> Action {
+        let count = standing.failing.as_ref().map_or(1, |failing| failing.count.saturating_add(1));
+        let ttl = crate::api::duration::parse(&self.resource.spec.ttl).unwrap_or(schedule::LONGEST_RETRY);
+        let retry = schedule::until_retry(failure.reason, count, ttl, &standing.uid).map(|wait| Instant::now() + wait);
+        let (namespace, name) = (self.key.0.as_str(), self.key.1.as_str());
+        let repeated = standing.failing.as_ref().is_some_and(|failing| failing.failure == failure);
+        if repeated {
+            tracing::debug!(namespace, name, reason = failure.reason.as_str(), message = failure.message, detail, count, "still failing");
+        } else {
+            tracing::warn!(namespace, name, reason = failure.reason.as_str(), message = failure.message, detail, "check failed");
+        }
+        standing.failing = Some(Failing { failure: failure.clone(), count, retry });
+        self.settle(standing, &Outcome::Failed(failure)).await
+    }
+
+    /// Writes the status if it has something to say, publishes what goes with it, and tells when to look again.
+    async fn settle(&self, standing: &mut Standing, outcome: &Outcome) -> Action {
+        let circumstances = self.circumstances(standing);
+        let next = status::next(&standing.status, &circumstances, outcome);
+        let notice = status::notice(&standing.status, &circumstances, outcome);
+        let told = standing.status.last_check_time.as_ref().map(|time| time.0);
+        let untold = standing
+            .last_check
+            .is_some_and(|last| told.is_none_or(|told| Duration::try_from(last.duration_since(told)).is_ok_and(|age| age >= self.context.status_interval)));
+        if status::differs(&standing.status, &next) || untold {
+            match self.write_status(&next).await {
+                Ok(resource_version) => {
+                    standing.status = next;
+                    standing.resource_version = resource_version;
+                }
+                Err(StatusError::Gone) => return Action::await_change(),
+                // What was done and could not be written down is done again; it changes nothing the second time.
+                Err(error) => {
+                    standing.due = Instant::now();
+                    return Action::requeue(if error == StatusError::Outdated { SOON } else { STATUS_RETRY });
+                }
+            }
+        }
+        if let Some(notice) = notice {
+            tracing::info!(namespace = self.key.0, name = self.key.1, reason = notice.reason, note = notice.note, "told");
+            self.context.events.publish(notice, self.resource);
+        }
+        self.remove_leftovers(standing).await;
+        self.next_look(standing)
+    }
+
+    fn circumstances(&self, standing: &Standing) -> Circumstances<'_> {
+        let spec = &self.resource.spec;
+        Circumstances {
+            generation: self.resource.meta().generation.unwrap_or_default(),
+            refresh: self.refresh(),
+            policy: spec.refresh_policy,
+            max_staleness: spec.max_staleness.as_deref().and_then(crate::api::duration::parse),
+            last_check: standing.last_check,
+            now: Timestamp::now(),
+        }
+    }
+
+    /// Nothing is due. What the mere passing of time changes is written all the same.
+    async fn rest(&self, standing: &mut Standing, plan: &Plan, known: &Known) -> Action {
+        let overdue = standing.failing.is_some() && plan.max_staleness.is_some() && status::stale_since(&self.circumstances(standing)).is_some();
+        if overdue && let Some(failing) = &standing.failing {
+            let failure = Failure { intact: known.is_intact(), ..failing.failure.clone() };
+            return self.settle(standing, &Outcome::Failed(failure)).await;
+        }
+        self.remove_leftovers(standing).await;
+        match standing.repairs.next(Instant::now()) {
+            Some(repair) if !known.is_intact() => Action::requeue(repair.saturating_duration_since(Instant::now()) + SOON),
+            _ => self.next_look(standing),
+        }
+    }
+
+    fn next_look(&self, standing: &Standing) -> Action {
+        let spec = &self.resource.spec;
+        if spec.suspend {
+            return Action::await_change();
+        }
+        let retry = standing.failing.as_ref().map(|failing| failing.retry);
+        let recheck = match retry {
+            Some(retry) => retry,
+            None => (spec.refresh_policy == RefreshPolicy::Ttl).then_some(standing.due),
+        };
+        let circumstances = self.circumstances(standing);
+        let stale =
+            circumstances.max_staleness.zip(circumstances.last_check).filter(|_| retry.is_some() && standing.status.is_true(READY)).map(|(limit, last)| {
+                let age = Duration::try_from(circumstances.now.duration_since(last)).unwrap_or_default();
+                Instant::now() + limit.saturating_sub(age)
+            });
+        match recheck.into_iter().chain(stale).min() {
+            // A moment later, so that what is due then is due when it is looked at.
+            Some(next) => Action::requeue(next.saturating_duration_since(Instant::now()) + Duration::from_millis(20)),
+            None => Action::await_change(),
+        }
+    }
+
+    async fn write_status(&self, status: &RobotoSecretStatus) -> Result<String, StatusError> {
+        let api = Api::<RobotoSecret>::namespaced(self.context.client.clone(), &self.key.0);
+        let body = json!({
+            "apiVersion": format!("{GROUP}/v1alpha1"),
+            "kind": "RobotoSecret",
+            "metadata": {"name": self.key.1, "resourceVersion": self.resource.resource_version()},
+            "status": status,
+        });
+        let result = api.patch_status(&self.key.1, &PatchParams::apply(STATUS_MANAGER).force(), &Patch::Apply(&body)).await;
+        self.context.metrics.kube_write("Status", result.is_ok());
+        match result {
+            Ok(written) => Ok(written.resource_version().unwrap_or_default()),
+            Err(kube::Error::Api(error)) if error.code == 404 => Err(StatusError::Gone),
+            Err(kube::Error::Api(error)) if error.code == 409 => Err(StatusError::Outdated),
+            Err(error) => {
+                let code = if let kube::Error::Api(error) = &error { error.code } else { 0 };
+                tracing::warn!(namespace = self.key.0, name = self.key.1, code, "the status could not be written");
+                Err(StatusError::Failed)
+            }
+        }
+    }
+
+    /// Deletes Secrets of ours that the resource mirrored into before its target was renamed, once the new one is there.
+    async fn remove_leftovers(&self, standing: &Standing) {
+        let settled = standing.status.is_true(READY) && standing.status.target.as_ref().is_some_and(|target| target.name == self.wanted.name);
+        if !settled || self.resource.spec.suspend {
+            return;
+        }
+        for seen in self.context.secrets.leftovers(&self.key.0, &self.key.1, &self.wanted.name) {
+            if ownership(&seen, &self.wanted.owner.name, &self.wanted.owner.uid) != Ownership::Ours {
+                continue;
+            }
+            match self.target().delete(&seen).await {
+                Ok(()) => {
+                    self.context.secrets.remove(&self.key.0, &seen);
+                    let note = format!("the Secret {} was removed: the target is now {}", seen.name, self.wanted.name);
+                    self.context.events.publish(Notice { warning: false, reason: "Removed", action: "Remove", note }, self.resource);
+                }
+                Err(error) => {
+                    tracing::debug!(namespace = self.key.0, name = self.key.1, secret = seen.name, %error, "a former target could not be removed yet")
+                }
+            }
+        }
+    }
+}
+
+/// Why nothing was mirrored.
+enum Trouble {
+    Read(ReadError),
+    Target(TargetError),
+}
+
+impl From<ReadError> for Trouble {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
+}
+
+impl From<TargetError> for Trouble {
+    fn from(error: TargetError) -> Self {
+        Self::Target(error)
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum StatusError {
+    /// The resource is gone.
+    Gone,
+    /// The resource changed since it was looked at.
+    Outdated,
+    /// The API server does not take it.
+    Failed,
+}

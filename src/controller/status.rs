@@ -1,0 +1,457 @@
+//! The status: what is written back, and which events go with it.
+//!
+//! The former status and what happened enter, the next status leaves. Pure: no I/O, no clock. Messages come in our own words; a
+//! value never comes near this room.
+
+use std::time::Duration;
+
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
+
+use super::drift::Seen;
+use crate::{
+    api::{
+        Reason, RobotoSecretStatus,
+        robotosecret::RefreshPolicy,
+        status::{FRESH, LISTED, READY, STALLED, SourceStatus, TargetStatus},
+    },
+    provider::ServedVersion,
+};
+
+/// The circumstances of a status.
+#[derive(Clone, Debug)]
+pub struct Circumstances<'c> {
+    /// The generation of the spec that was worked on.
+    pub generation: i64,
+    /// The value of the refresh annotation.
+    pub refresh: Option<&'c str>,
+    /// The refresh policy.
+    pub policy: RefreshPolicy,
+    /// After how long without a good recheck Ready turns False.
+    pub max_staleness: Option<Duration>,
+    /// The last good check; more exact than the status, which is written more rarely.
+    pub last_check: Option<Timestamp>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The Secret holds what the spec asks for.
+    Mirrored(Mirrored),
+    /// Something failed.
+    Failed(Failure),
+    /// `suspend: true`.
+    Suspended,
+    /// The spec changed and the policy `Once` asks for no further read; whether it still names what was mirrored.
+    OnceAgain {
+        /// Whether target, keys and sources are those that were mirrored.
+        same: bool,
+    },
+}
+
+/// The Secret holds what the spec asks for.
+#[derive(Clone, Debug)]
+pub struct Mirrored {
+    /// The Secret as it is now.
+    pub target: Seen,
+    /// Its keys.
+    pub keys: Vec<String>,
+    /// What was read, in the order of the plan: the reference and the version served.
+    pub sources: Vec<(String, ServedVersion)>,
+    /// Whether a repair made the write necessary, and who made that necessary.
+    pub repaired: Option<Option<String>>,
+}
+
+/// Something failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Why.
+    pub reason: Reason,
+    /// In our own words, stable from retry to retry.
+    pub message: String,
+    /// Whether the Secret still holds what was last written.
+    pub intact: bool,
+}
+
+/// An event to publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// A Warning; else Normal.
+    pub warning: bool,
+    /// The event's reason.
+    pub reason: &'static str,
+    /// What was being done: the event's action.
+    pub action: &'static str,
+    /// The text.
+    pub note: String,
+}
+
+/// The next status.
+#[must_use]
+pub fn next(prior: &RobotoSecretStatus, circumstances: &Circumstances<'_>, outcome: &Outcome) -> RobotoSecretStatus {
+    let mut next = prior.clone();
+    let stamp = |type_: &str, status: &str, reason: Reason, message: String| {
+        let since = prior.condition(type_).filter(|condition| condition.status == status).map(|condition| condition.last_transition_time.clone());
+        Condition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            reason: reason.as_str().to_owned(),
+            message,
+            observed_generation: Some(circumstances.generation),
+            last_transition_time: since.unwrap_or(Time(circumstances.now)),
+        }
+    };
+    next.last_check_time = circumstances.last_check.map(Time);
+    if !matches!(outcome, Outcome::Suspended) {
+        next.observed_generation = Some(circumstances.generation);
+        next.last_handled_refresh = circumstances.refresh.map(str::to_owned).or_else(|| prior.last_handled_refresh.clone());
+    }
+    next.conditions = match outcome {
+        Outcome::Mirrored(mirrored) => {
+            next.target = Some(target_status(mirrored));
+            next.sources = sources_status(prior, mirrored, circumstances.now);
+            next.source_count = Some(count(mirrored.sources.len()));
+            if changed(prior, circumstances.generation, mirrored) {
+                next.last_change_time = Some(Time(circumstances.now));
+            }
+            let ready = format!("{} from {}", counted(mirrored.keys.len(), "key"), counted(mirrored.sources.len(), "source"));
+            let fresh = match circumstances.policy {
+                RefreshPolicy::Ttl => stamp(FRESH, "True", Reason::Verified, "the store was asked and the Secret agrees with it".to_owned()),
+                RefreshPolicy::OnChange | RefreshPolicy::Once => stamp(FRESH, "Unknown", Reason::NotRechecked, not_rechecked(circumstances.policy)),
+            };
+            vec![stamp(READY, "True", Reason::Mirrored, ready), fresh]
+        }
+        Outcome::Failed(failure) => {
+            let (status, reason, message) = ready_after(prior, circumstances, failure);
+            let mut conditions = vec![stamp(READY, &status, reason, message), stamp(FRESH, "False", failure.reason, failure.message.clone())];
+            if failure.reason == Reason::InvalidSpec {
+                conditions.push(stamp(STALLED, "True", failure.reason, failure.message.clone()));
+            }
+            keep_unchanged_ready(prior, &mut conditions);
+            conditions
+        }
+        Outcome::Suspended => {
+            let fresh = stamp(FRESH, "Unknown", Reason::Suspended, "suspend is true: nothing is read and nothing is written".to_owned());
+            let ready = match prior.condition(READY) {
+                Some(ready) if ready.reason != Reason::Pending.as_str() => ready.clone(),
+                _ => stamp(READY, "Unknown", Reason::Suspended, "suspend is true: nothing was mirrored yet".to_owned()),
+            };
+            vec![ready, fresh]
+        }
+        Outcome::OnceAgain { same } => {
+            let fresh = stamp(FRESH, "Unknown", Reason::NotRechecked, not_rechecked(circumstances.policy));
+            let ready = match prior.condition(READY) {
+                Some(ready) if *same => stamp(READY, &ready.status, reason_of(ready), ready.message.clone()),
+                _ => stamp(READY, "False", Reason::NotRechecked, "the spec asks for something else than was mirrored, and refreshPolicy Once mirrors only once; change the annotation robotosecret.dev/refresh to mirror again".to_owned()),
+            };
+            vec![ready, fresh]
+        }
+    };
+    next
+}
+
+fn not_rechecked(policy: RefreshPolicy) -> String {
+    let when = if policy == RefreshPolicy::Once { "only once" } else { "only when the spec changes" };
+    format!("the refresh policy asks the store {when}")
+}
+
+/// The reason of a condition that we wrote ourselves, read back.
+fn reason_of(condition: &Condition) -> Reason {
+    Reason::named(&condition.reason).unwrap_or(Reason::Mirrored)
+}
+
+/// What becomes of Ready when something failed: (status, reason, message).
+fn ready_after(prior: &RobotoSecretStatus, circumstances: &Circumstances<'_>, failure: &Failure) -> (String, Reason, String) {
+    let (reason, message) = (failure.reason, failure.message.clone());
+    let was = prior.condition(READY);
+    let was_ready = was.is_some_and(|ready| ready.status == "True");
+    let was_stale = was.is_some_and(|ready| ready.reason == Reason::Stale.as_str());
+    let observed = prior.observed_generation == Some(circumstances.generation);
+    let passing = matches!(reason, Reason::Throttled | Reason::ProviderUnavailable | Reason::KubernetesError | Reason::InternalError);
+    let answer = |status: &str, reason, message| (status.to_owned(), reason, message);
+    if !passing {
+        return answer("False", reason, message);
+    }
+    if prior.target.is_none() {
+        return answer("Unknown", reason, message);
+    }
+    if !failure.intact {
+        return answer("False", Reason::TargetDrifted, format!("the Secret was changed by hand and can't be put right: {message}"));
+    }
+    if (was_ready || was_stale)
+        && let Some(since) = stale_since(circumstances)
+    {
+        return answer("False", Reason::Stale, format!("no good recheck since {since:.0}: {message}"));
+    }
+    match was {
+        Some(ready) if was_ready && observed => answer("True", reason_of(ready), ready.message.clone()),
+        _ => answer("False", reason, message),
+    }
+}
+
+/// When the last good check was, if that is longer ago than `maxStaleness`.
+#[must_use]
+pub fn stale_since(circumstances: &Circumstances<'_>) -> Option<Timestamp> {
+    let last = circumstances.last_check?;
+    let age = Duration::try_from(circumstances.now.duration_since(last)).unwrap_or_default();
+    circumstances.max_staleness.filter(|limit| age >= *limit).map(|_| last)
+}
+
+/// A Ready that stays True also keeps the generation it was found for, so that the resource need not be written again.
+fn keep_unchanged_ready(prior: &RobotoSecretStatus, conditions: &mut [Condition]) {
+    if let (Some(was), Some(is)) = (prior.condition(READY), conditions.first_mut())
+        && was.status == is.status
+        && was.status == "True"
+    {
+        *is = was.clone();
+    }
+}
+
+fn target_status(mirrored: &Mirrored) -> TargetStatus {
+    TargetStatus {
+        name: mirrored.target.name.clone(),
+        uid: mirrored.target.uid.clone(),
+        resource_version: mirrored.target.resource_version.clone(),
+        key_count: count(mirrored.keys.len()),
+        keys: mirrored.keys.iter().take(LISTED).cloned().collect(),
+    }
+}
+
+fn sources_status(prior: &RobotoSecretStatus, mirrored: &Mirrored, now: Timestamp) -> Vec<SourceStatus> {
+    let entry = |(uri, version): &(String, ServedVersion)| {
+        let was = prior.sources.iter().find(|source| source.uri == *uri);
+        let since = was.filter(|source| is_version(source, version)).and_then(|source| source.last_changed_time.clone());
+        SourceStatus {
+            uri: uri.clone(),
+            arn: version.arn.clone(),
+            version: version.id.clone(),
+            created_time: version.created.clone(),
+            last_changed_time: Some(since.unwrap_or(Time(now))),
+        }
+    };
+    mirrored.sources.iter().take(LISTED).map(entry).collect()
+}
+
+fn is_version(source: &SourceStatus, version: &ServedVersion) -> bool {
+    source.arn == version.arn && source.version == version.id && source.created_time == version.created
+}
+
+/// Whether these are the versions that were last mirrored. More than 100 sources can't be told from the status and count as changed.
+#[must_use]
+pub fn same_versions(prior: &RobotoSecretStatus, sources: &[(String, ServedVersion)]) -> bool {
+    prior.sources.len() == sources.len()
+        && sources.iter().all(|(uri, version)| prior.sources.iter().any(|source| source.uri == *uri && is_version(source, version)))
+}
+
+/// Whether the content of the Secret changed because of its sources or its spec: not by a repair, nor when a new version has the old value.
+fn changed(prior: &RobotoSecretStatus, generation: i64, mirrored: &Mirrored) -> bool {
+    let Some(was) = &prior.target else { return true };
+    let moved = was.uid != mirrored.target.uid || was.resource_version != mirrored.target.resource_version;
+    moved && (prior.observed_generation != Some(generation) || !same_versions(prior, &mirrored.sources))
+}
+
+/// Whether the status differs in anything but the time of the last check.
+#[must_use]
+pub fn differs(prior: &RobotoSecretStatus, next: &RobotoSecretStatus) -> bool {
+    RobotoSecretStatus { last_check_time: None, ..prior.clone() } != RobotoSecretStatus { last_check_time: None, ..next.clone() }
+}
+
+/// The event that goes with a status, if one does: once a change and once a cause, not once a try.
+#[must_use]
+pub fn notice(prior: &RobotoSecretStatus, circumstances: &Circumstances<'_>, outcome: &Outcome) -> Option<Notice> {
+    match outcome {
+        Outcome::Mirrored(mirrored) => {
+            let name = &mirrored.target.name;
+            let keys = counted(mirrored.keys.len(), "key");
+            let normal = |reason, action, note| Some(Notice { warning: false, reason, action, note });
+            if prior.target.as_ref().is_none_or(|was| was.name != *name) {
+                return normal("Mirrored", "Mirror", format!("{keys} mirrored into the Secret {name}"));
+            }
+            if changed(prior, circumstances.generation, mirrored) {
+                let cause = if same_versions(prior, &mirrored.sources) { "the spec changed".to_owned() } else { changed_sources(prior, mirrored) };
+                return normal("Updated", "Mirror", format!("the Secret {name} was updated: {cause}"));
+            }
+            mirrored.repaired.as_ref().and_then(|culprit| {
+                let by = culprit.as_ref().map(|manager| format!(" by {manager}")).unwrap_or_default();
+                normal("Mirrored", "Repair", format!("the Secret {name} was changed{by} and put right again"))
+            })
+        }
+        Outcome::Failed(failure) => {
+            let known = prior
+                .condition(FRESH)
+                .is_some_and(|fresh| fresh.status == "False" && fresh.reason == failure.reason.as_str() && fresh.message == failure.message);
+            (!known).then(|| Notice { warning: true, reason: "CheckFailed", action: "Check", note: format!("{}: {}", failure.reason, failure.message) })
+        }
+        Outcome::Suspended | Outcome::OnceAgain { .. } => None,
+    }
+}
+
+fn changed_sources(prior: &RobotoSecretStatus, mirrored: &Mirrored) -> String {
+    let moved: Vec<&str> = mirrored
+        .sources
+        .iter()
+        .filter(|(uri, version)| !prior.sources.iter().any(|source| source.uri == *uri && is_version(source, version)))
+        .map(|(uri, _)| uri.as_str())
+        .collect();
+    match moved.as_slice() {
+        [] => "its sources changed".to_owned(),
+        [one] => format!("{one} has a new version"),
+        [first, rest @ ..] => format!("{first} and {} have new versions", counted(rest.len(), "other")),
+    }
+}
+
+fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+fn count(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a time")
+    }
+
+    fn circumstances(generation: i64, now: i64) -> Circumstances<'static> {
+        Circumstances { generation, refresh: None, policy: RefreshPolicy::Ttl, max_staleness: None, last_check: Some(at(now)), now: at(now) }
+    }
+
+    fn mirrored(version: &str, resource_version: &str) -> Outcome {
+        Outcome::Mirrored(Mirrored {
+            target: Seen { name: "db".into(), uid: "s1".into(), resource_version: resource_version.into(), ..Seen::default() },
+            keys: vec!["a".into()],
+            sources: vec![("aws.sm://x".into(), ServedVersion { arn: "arn".into(), id: version.into(), created: None })],
+            repaired: None,
+        })
+    }
+
+    fn failed(reason: Reason, intact: bool) -> Outcome {
+        Outcome::Failed(Failure { reason, message: "because".into(), intact })
+    }
+
+    fn ready() -> RobotoSecretStatus {
+        next(&RobotoSecretStatus::default(), &circumstances(1, NOW), &mirrored("v1", "7"))
+    }
+
+    fn shown(status: &RobotoSecretStatus) -> Vec<String> {
+        status.conditions.iter().map(|c| format!("{}={} {}", c.type_, c.status, c.reason)).collect()
+    }
+
+    #[test]
+    fn a_mirrored_secret_is_ready_and_fresh() {
+        let status = ready();
+        assert_eq!(shown(&status), ["Ready=True Mirrored", "Fresh=True Verified"]);
+        assert_eq!(status.condition(READY).map(|c| c.message.as_str()), Some("1 key from 1 source"));
+        assert_eq!(status.target.as_ref().map(|t| (t.resource_version.as_str(), t.key_count)), Some(("7", 1)));
+        assert_eq!(status.last_change_time, Some(Time(at(NOW))));
+    }
+
+    #[test]
+    fn an_unchanged_recheck_moves_only_the_time_of_the_check() {
+        let again = next(&ready(), &circumstances(1, NOW + 60), &mirrored("v1", "7"));
+        assert!(!differs(&ready(), &again));
+        assert_eq!(again.last_check_time, Some(Time(at(NOW + 60))));
+        assert_eq!(notice(&ready(), &circumstances(1, NOW + 60), &mirrored("v1", "7")), None);
+    }
+
+    #[test]
+    fn a_new_version_counts_as_a_change_only_if_the_secret_moved() {
+        let moved = next(&ready(), &circumstances(1, NOW + 60), &mirrored("v2", "8"));
+        assert_eq!(moved.last_change_time, Some(Time(at(NOW + 60))));
+        assert_eq!(moved.sources[0].last_changed_time, Some(Time(at(NOW + 60))));
+        let notice = notice(&ready(), &circumstances(1, NOW + 60), &mirrored("v2", "8")).expect("an event");
+        assert_eq!((notice.reason, notice.note.as_str()), ("Updated", "the Secret db was updated: aws.sm://x has a new version"));
+        let same_value = next(&ready(), &circumstances(1, NOW + 60), &mirrored("v2", "7"));
+        assert_eq!(same_value.last_change_time, Some(Time(at(NOW))));
+        let repaired = next(&ready(), &circumstances(1, NOW + 60), &mirrored("v1", "9"));
+        assert_eq!(repaired.last_change_time, Some(Time(at(NOW))));
+    }
+
+    #[test]
+    fn a_passing_failure_leaves_an_intact_secret_ready() {
+        for reason in [Reason::Throttled, Reason::ProviderUnavailable, Reason::KubernetesError, Reason::InternalError] {
+            let status = next(&ready(), &circumstances(1, NOW + 60), &failed(reason, true));
+            assert_eq!(shown(&status), ["Ready=True Mirrored".to_owned(), format!("Fresh=False {reason}")]);
+            assert_eq!(status.condition(READY), ready().condition(READY));
+        }
+    }
+
+    #[test]
+    fn a_passing_failure_is_honest_about_what_it_could_not_do() {
+        let never = next(&RobotoSecretStatus::default(), &circumstances(1, NOW), &failed(Reason::ProviderUnavailable, false));
+        assert_eq!(shown(&never), ["Ready=Unknown ProviderUnavailable", "Fresh=False ProviderUnavailable"]);
+        let changed_spec = next(&ready(), &circumstances(2, NOW), &failed(Reason::ProviderUnavailable, true));
+        assert_eq!(shown(&changed_spec), ["Ready=False ProviderUnavailable", "Fresh=False ProviderUnavailable"]);
+        let still = next(&changed_spec, &circumstances(2, NOW), &failed(Reason::ProviderUnavailable, true));
+        assert!(!differs(&changed_spec, &still));
+        let damaged = next(&ready(), &circumstances(1, NOW), &failed(Reason::ProviderUnavailable, false));
+        assert_eq!(shown(&damaged), ["Ready=False TargetDrifted", "Fresh=False ProviderUnavailable"]);
+    }
+
+    #[test]
+    fn a_certain_failure_is_not_ready_and_keeps_what_is_known_of_the_secret() {
+        for reason in [
+            Reason::AccessDenied,
+            Reason::SourceNotFound,
+            Reason::KeypathNotFound,
+            Reason::NotAllowed,
+            Reason::ProviderNotFound,
+            Reason::TargetNotOwned,
+            Reason::TargetRejected,
+        ] {
+            let status = next(&ready(), &circumstances(1, NOW), &failed(reason, true));
+            assert_eq!(shown(&status), [format!("Ready=False {reason}"), format!("Fresh=False {reason}")]);
+            assert_eq!(status.target, ready().target);
+        }
+        let invalid = next(&ready(), &circumstances(2, NOW), &failed(Reason::InvalidSpec, true));
+        assert_eq!(shown(&invalid), ["Ready=False InvalidSpec", "Fresh=False InvalidSpec", "Stalled=True InvalidSpec"]);
+        assert_eq!(shown(&next(&invalid, &circumstances(3, NOW), &mirrored("v1", "7"))), ["Ready=True Mirrored", "Fresh=True Verified"]);
+    }
+
+    #[test]
+    fn ready_turns_false_when_no_recheck_worked_for_too_long() {
+        let late = |age| Circumstances { max_staleness: Some(Duration::from_secs(7200)), last_check: Some(at(NOW)), ..circumstances(1, NOW + age) };
+        assert_eq!(shown(&next(&ready(), &late(7199), &failed(Reason::Throttled, true)))[0], "Ready=True Mirrored");
+        let stale = next(&ready(), &late(7200), &failed(Reason::Throttled, true));
+        assert_eq!(shown(&stale)[0], "Ready=False Stale");
+        assert!(!differs(&stale, &next(&stale, &late(9000), &failed(Reason::Throttled, true))));
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let circumstances = circumstances(1, NOW);
+        let first = notice(&ready(), &circumstances, &failed(Reason::Throttled, true));
+        assert_eq!(first.map(|n| (n.warning, n.reason)), Some((true, "CheckFailed")));
+        let failing = next(&ready(), &circumstances, &failed(Reason::Throttled, true));
+        assert_eq!(notice(&failing, &circumstances, &failed(Reason::Throttled, true)), None);
+        assert!(notice(&failing, &circumstances, &failed(Reason::AccessDenied, true)).is_some());
+    }
+
+    #[test]
+    fn suspension_says_so_and_speaks_of_the_spec_that_it_knows() {
+        let status = next(&ready(), &circumstances(2, NOW), &Outcome::Suspended);
+        assert_eq!(shown(&status), ["Ready=True Mirrored", "Fresh=Unknown Suspended"]);
+        assert_eq!(status.observed_generation, Some(1));
+        let fresh = next(&RobotoSecretStatus::default(), &circumstances(1, NOW), &Outcome::Suspended);
+        assert_eq!(shown(&fresh), ["Ready=Unknown Suspended", "Fresh=Unknown Suspended"]);
+    }
+
+    #[test]
+    fn the_policy_once_says_whether_the_secret_is_still_what_is_asked_for() {
+        let once = |generation| Circumstances { policy: RefreshPolicy::Once, ..circumstances(generation, NOW) };
+        let status = next(&ready(), &once(1), &mirrored("v1", "7"));
+        assert_eq!(shown(&status), ["Ready=True Mirrored", "Fresh=Unknown NotRechecked"]);
+        assert_eq!(shown(&next(&status, &once(2), &Outcome::OnceAgain { same: true })), ["Ready=True Mirrored", "Fresh=Unknown NotRechecked"]);
+        assert_eq!(shown(&next(&status, &once(2), &Outcome::OnceAgain { same: false })), ["Ready=False NotRechecked", "Fresh=Unknown NotRechecked"]);
+    }
+}

@@ -1,0 +1,137 @@
+//! The `robotosecret` binary: arguments to subcommand. The only place with `anyhow`.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use kube::CustomResourceExt;
+use robotosecret::{
+    api,
+    controller::{self, Insight, Settings},
+    telemetry::{
+        Metrics, Readiness, health,
+        logs::{self, LogFormat},
+    },
+};
+use tokio_util::sync::CancellationToken;
+
+/// Mirrors secrets from AWS Secrets Manager and SSM Parameter Store into Kubernetes Secrets.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the controller: watch RobotoSecrets and mirror what they refer to.
+    Controller(Box<ControllerArguments>),
+    /// Print the custom resource definitions as YAML.
+    Crds {
+        /// Write one file a definition into this folder instead.
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+struct ControllerArguments {
+    /// Where /livez, /readyz and /metrics are served.
+    #[arg(long, env = "ROBOTOSECRET_LISTEN", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+    /// The namespaces to serve, separated by commas; all when left out.
+    #[arg(long, env = "ROBOTOSECRET_NAMESPACES", value_delimiter = ',')]
+    namespaces: Vec<String>,
+    /// What is logged: a level, or targets with levels (`info,robotosecret=debug`).
+    #[arg(long, env = "ROBOTOSECRET_LOG_LEVEL", default_value = "info")]
+    log_level: String,
+    /// How log lines look.
+    #[arg(long, env = "ROBOTOSECRET_LOG_FORMAT", value_enum, default_value = "json")]
+    log_format: LogFormat,
+    /// How often the time of the last check is written to a status in which nothing else changed, at most (10s, 5m, 1h).
+    #[arg(long, env = "ROBOTOSECRET_STATUS_INTERVAL", default_value = "5m", value_parser = duration)]
+    status_interval: std::time::Duration,
+    /// How many resources are worked on at the same time.
+    #[arg(long, env = "ROBOTOSECRET_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
+    concurrency: u16,
+    /// The pod's name, which events name as their source.
+    #[arg(long, env = "POD_NAME", hide = true)]
+    pod_name: Option<String>,
+}
+
+fn duration(text: &str) -> Result<std::time::Duration, &'static str> {
+    api::duration::parse(text).ok_or("a duration such as 10s, 5m or 1h")
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Controller(arguments) => run_controller(*arguments),
+        Command::Crds { dir } => print_crds(dir),
+    }
+}
+
+fn print_crds(dir: Option<PathBuf>) -> anyhow::Result<()> {
+    for crd in api::crds() {
+        let yaml = serde_yaml::to_string(&crd)?;
+        match &dir {
+            Some(dir) => {
+                let path = dir.join(format!("{}.yaml", crd.spec.names.plural));
+                std::fs::write(&path, yaml).with_context(|| format!("writing {}", path.display()))?;
+            }
+            None => print!("---\n{yaml}"),
+        }
+    }
+    Ok(())
+}
+
+#[tokio::main]
+async fn run_controller(arguments: ControllerArguments) -> anyhow::Result<()> {
+    logs::start(&arguments.log_level, arguments.log_format).context("--log-level")?;
+    let stop = CancellationToken::new();
+    tokio::spawn(stop_on_signal(stop.clone()));
+    let mut config = kube::Config::infer().await.context("no way to an API server: neither a kubeconfig nor a pod's ServiceAccount")?;
+    // The queue has pauses of its own; retries inside a call would hide them and hold a worker.
+    config.default_retry = false;
+    let client = kube::Client::try_from(config).context("the client for the API server")?;
+    let (metrics, readiness, insight) = (Metrics::default(), Readiness::default(), Insight::default());
+    let scrape = {
+        let (metrics, insight) = (metrics.clone(), insight.clone());
+        move || insight.metrics(&metrics)
+    };
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), crd = api::RobotoSecret::crd_name(), "starting");
+    let settings = Settings {
+        namespaces: arguments.namespaces,
+        concurrency: arguments.concurrency,
+        status_interval: arguments.status_interval,
+        instance: arguments.pod_name,
+    };
+    // The probes go on answering while the controller finishes.
+    let health_stop = CancellationToken::new();
+    let health = health::serve(arguments.listen, scrape, readiness.clone(), health_stop);
+    let controller = controller::run(client, settings, metrics, readiness, insight, stop.clone());
+    tokio::pin!(controller);
+    tokio::select! {
+        () = &mut controller => Ok(()),
+        served = health => {
+            stop.cancel(); // Nobody could tell whether the controller lives.
+            controller.await;
+            served.context("the health server")
+        }
+    }
+}
+
+async fn stop_on_signal(stop: CancellationToken) {
+    let interrupt = tokio::signal::ctrl_c();
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => signal.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = interrupt => {}
+        _ = terminate => {}
+    }
+    stop.cancel();
+}

@@ -1,0 +1,78 @@
+//! Where values live: the trait that every store is read through, what an answer is, and why a read fails.
+//!
+//! Sources enter, readings leave. A provider knows one protocol and nothing of Kubernetes; it never logs a value, and the text of
+//! its errors is our own: what a store says about a failure goes to the log, its codes to the user.
+
+pub mod aws;
+
+use futures::future::BoxFuture;
+
+use crate::{
+    api::{Reason, reference::Source},
+    sensitive::Sensitive,
+};
+
+/// What a store answered for one source.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// The value.
+    pub value: Value,
+    /// Which version of what it is.
+    pub version: ServedVersion,
+    /// Every plain reference (`aws.sm://name`) that the answer says it comes from, for the second check of a provider's `allow`.
+    pub denotes: Vec<String>,
+    /// The rest of the name that is a keypath into the value: only for `/aws/reference/secretsmanager/NAME/a/b`.
+    pub keypath: Vec<String>,
+}
+
+/// A value as the store holds it. Nothing is decoded by guessing.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// Text: a secret string or a parameter.
+    Text(Sensitive),
+    /// Bytes: a secret binary.
+    Binary(Sensitive),
+}
+
+/// Identifies a version across deletion and re-creation. Two readings are of the same value if all three are equal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServedVersion {
+    /// The ARN of the secret or parameter.
+    pub arn: String,
+    /// The version id (a secret) or the number (a parameter).
+    pub id: String,
+    /// When the store says it was made, RFC 3339 with fractions of a second.
+    pub created: Option<String>,
+}
+
+/// Why a read failed: what the user is told, what the log is told besides, and how soon it is worth trying again.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{reason}: {message}")]
+pub struct ReadError {
+    /// The reason for the condition.
+    pub reason: Reason,
+    /// In our own words: the reference, the store's error code, what to do. Stable from retry to retry.
+    pub message: String,
+    /// The store's message and request id, for the log only.
+    pub detail: Option<String>,
+}
+
+impl ReadError {
+    /// An error with nothing more for the log.
+    #[must_use]
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), detail: None }
+    }
+}
+
+/// A store, or several behind one identity. Batch-shaped: a set of sources goes in, each gets its own answer, so that a failed
+/// item is data and not an exception.
+pub trait Provider: Send + Sync {
+    /// Reads every source. Answers in their order, one each.
+    ///
+    /// `may_read` is asked for every plain reference (`aws.sm://name`) before it is tried in place of the source's own name.
+    fn read<'a>(&'a self, sources: &'a [Source], may_read: &'a MayRead<'a>) -> BoxFuture<'a, Vec<Result<Reading, ReadError>>>;
+}
+
+/// Whether a plain reference may be read.
+pub type MayRead<'a> = dyn Fn(&str) -> bool + Send + Sync + 'a;

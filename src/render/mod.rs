@@ -1,0 +1,167 @@
+//! Rendering: values and what the spec asks of them enter, the keys of the Secret leave.
+//!
+//! Pure: no I/O, no clock. It must never put a part of a value into an error; names of members and keys may stand there.
+
+pub mod keypath;
+
+use std::collections::BTreeMap;
+
+use crate::{
+    api::{Reason, reference::pointer, robotosecret::DEFAULT_KEY},
+    provider::Value,
+    sensitive::Sensitive,
+};
+
+/// The keys of a Secret, rendered.
+pub type Data = BTreeMap<String, Sensitive>;
+
+/// What Kubernetes allows for the data of a Secret in all, in bytes.
+pub const MAX_DATA: usize = 1024 * 1024;
+
+/// Why a value could not be rendered. No variant holds any part of a value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RenderError {
+    /// A keypath into something that has no members, or not this one.
+    #[error("nothing at #{pointer}: {problem}", pointer = pointer(.keypath))]
+    Keypath {
+        /// The whole keypath that was asked for.
+        keypath: Vec<String>,
+        /// What stood in the way, as a sentence without the value.
+        problem: String,
+    },
+    /// An object without members would make an empty Secret.
+    #[error("the value is an empty JSON object: it has no member to mirror")]
+    Empty,
+    /// A text that starts like an object: mirroring it as one key would take the keys of yesterday's object away.
+    #[error("the value starts like a JSON object and is not JSON; put it right, or mirror it as it is with data: [{{key: …, uri: …}}]")]
+    BrokenObject,
+    /// A member whose name no key of a Secret can have.
+    #[error("the member {0:?} cannot be a key of a Secret (letters, digits, - _ . and at most 253 characters); choose keys with data instead of uri")]
+    Key(String),
+    /// More than Kubernetes stores.
+    #[error("the keys hold {0} bytes; a Secret holds at most 1048576")]
+    TooLarge(usize),
+}
+
+impl RenderError {
+    /// The reason for the condition.
+    #[must_use]
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::Keypath { .. } | Self::Empty | Self::BrokenObject => Reason::KeypathNotFound,
+            Self::Key(_) => Reason::InvalidKey,
+            Self::TooLarge(_) => Reason::TargetRejected,
+        }
+    }
+}
+
+/// One key: the whole value byte for byte, or the part of its JSON that the keypath leads to.
+pub fn part(value: &Value, keypath: &[String]) -> Result<Sensitive, RenderError> {
+    if keypath.is_empty() {
+        let (Value::Text(bytes) | Value::Binary(bytes)) = value;
+        return Ok(bytes.clone());
+    }
+    keypath::extract(text(value, keypath)?, keypath)
+}
+
+/// The short form: a JSON object (at the keypath, if there is one) becomes one key a member, anything else the key `value`.
+pub fn whole(value: &Value, keypath: &[String]) -> Result<Data, RenderError> {
+    let Value::Text(_) = value else {
+        return Ok(Data::from([(DEFAULT_KEY.to_owned(), part(value, keypath)?)]));
+    };
+    match keypath::members(text(value, keypath)?, keypath)? {
+        Some(members) if members.is_empty() => Err(RenderError::Empty),
+        Some(members) => match members.keys().find(|name| !is_key(name)) {
+            Some(name) => Err(RenderError::Key(name.clone())),
+            None => Ok(members),
+        },
+        None => Ok(Data::from([(DEFAULT_KEY.to_owned(), part(value, keypath)?)])),
+    }
+}
+
+/// Refuses what Kubernetes would refuse for its size.
+pub fn check_size(data: &Data) -> Result<(), RenderError> {
+    let size = data.values().map(Sensitive::len).sum();
+    if size > MAX_DATA { Err(RenderError::TooLarge(size)) } else { Ok(()) }
+}
+
+/// Whether Kubernetes accepts this as a key of a Secret.
+#[must_use]
+pub fn is_key(name: &str) -> bool {
+    (1..=253).contains(&name.len()) && name != "." && !name.starts_with("..") && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+}
+
+fn text<'v>(value: &'v Value, keypath: &[String]) -> Result<&'v str, RenderError> {
+    let problem = match value {
+        Value::Text(text) => match std::str::from_utf8(text.expose()) {
+            Ok(text) => return Ok(text),
+            Err(_) => "the value is not UTF-8",
+        },
+        Value::Binary(_) => "the value is binary and has no members",
+    };
+    Err(RenderError::Keypath { keypath: keypath.to_vec(), problem: problem.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(text: &str) -> Value {
+        Value::Text(Sensitive::from(text.to_owned()))
+    }
+
+    fn rendered(data: &Data) -> Vec<(&str, &str)> {
+        data.iter().map(|(key, value)| (key.as_str(), std::str::from_utf8(value.expose()).expect("text"))).collect()
+    }
+
+    #[test]
+    fn without_keypath_a_value_is_mirrored_byte_for_byte() {
+        for text in ["hunter2", "", " {\"a\": 1}\n", "null", "pä\u{0}"] {
+            assert_eq!(part(&value(text), &[]).expect("a part").expose(), text.as_bytes());
+        }
+        let bytes = vec![0, 255, 10];
+        assert_eq!(part(&Value::Binary(Sensitive::new(bytes.clone())), &[]).expect("a part").expose(), bytes);
+    }
+
+    #[test]
+    fn the_short_form_makes_a_key_of_each_member() {
+        let data = whole(&value(r#"{"user":"root","port":3306,"tls":true,"opts":{"a" : [1, 2.50]}}"#), &[]).expect("data");
+        assert_eq!(rendered(&data), [("opts", r#"{"a" : [1, 2.50]}"#), ("port", "3306"), ("tls", "true"), ("user", "root")]);
+        let inner = whole(&value(r#"{"db":{"user":"root"}}"#), &["db".to_owned()]).expect("data");
+        assert_eq!(rendered(&inner), [("user", "root")]);
+    }
+
+    #[test]
+    fn the_short_form_keeps_everything_else_under_one_key() {
+        for text in ["hunter2", "[1]", "42", "\"quoted\"", "null"] {
+            assert_eq!(rendered(&whole(&value(text), &[]).expect("data")), [("value", text)]);
+        }
+        let binary = whole(&Value::Binary(Sensitive::new(vec![0, 255])), &[]).expect("data");
+        assert_eq!(binary["value"].expose(), [0, 255]);
+    }
+
+    #[test]
+    fn the_short_form_never_loses_a_member() {
+        assert_eq!(whole(&value("{}"), &[]), Err(RenderError::Empty));
+        assert_eq!(whole(&value(" {broken"), &[]), Err(RenderError::BrokenObject));
+        assert_eq!(whole(&value(r#"{"a b":1}"#), &[]), Err(RenderError::Key("a b".to_owned())));
+        assert_eq!(whole(&value(r#"{"naïve":1}"#), &[]), Err(RenderError::Key("naïve".to_owned())));
+        assert!(matches!(whole(&value(r#"{"a":1,"b":null}"#), &[]), Err(RenderError::Keypath { .. })));
+    }
+
+    #[test]
+    fn binary_has_no_members_and_no_error_holds_a_value() {
+        let error = part(&Value::Binary(Sensitive::new(b"{\"a\":1}".to_vec())), &["a".to_owned()]).expect_err("binary");
+        assert_eq!(error.to_string(), "nothing at #/a: the value is binary and has no members");
+    }
+
+    #[test]
+    fn what_kubernetes_cannot_hold_is_refused() {
+        let data = Data::from([("a".to_owned(), Sensitive::new(vec![b'x'; MAX_DATA])), ("b".to_owned(), Sensitive::new(vec![b'x']))]);
+        assert_eq!(check_size(&data), Err(RenderError::TooLarge(MAX_DATA + 1)));
+        for name in ["", ".", "..", "..a", "a b", "ä", &"x".repeat(254)] {
+            assert!(!is_key(name), "{name}");
+        }
+        assert!(is_key(".a") && is_key("a-b_c.D9"));
+    }
+}

@@ -1,0 +1,169 @@
+//! Metrics in the Prometheus text format. Labels have few values: never a name of a resource or a secret.
+
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{
+        counter::Counter,
+        family::{Family, MetricConstructor},
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProviderCall {
+    store: &'static str,
+    api: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProviderApi {
+    store: &'static str,
+    api: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KubeWrite {
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone)]
+struct Seconds;
+
+impl MetricConstructor<Histogram> for Seconds {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(exponential_buckets(0.005, 2.0, 13))
+    }
+}
+
+/// Totals over all resources.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// All resources.
+    pub resources: usize,
+    /// Those that are Ready.
+    pub ready: usize,
+    /// Those that are Fresh.
+    pub fresh: usize,
+    /// The age of the oldest good check among those that are rechecked.
+    pub oldest: Duration,
+}
+
+/// All metrics; a clone counts into the same ones.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    calls: Family<ProviderCall, Counter>,
+    call_seconds: Family<ProviderApi, Histogram, Seconds>,
+    reconcile_seconds: Histogram,
+    kube_writes: Family<KubeWrite, Counter>,
+    mirrored: Gauge,
+    fresh: Gauge,
+    resources: Gauge,
+    oldest_check: Gauge<f64, AtomicU64>,
+    panics: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("robotosecret");
+        let calls = Family::<ProviderCall, Counter>::default();
+        let call_seconds = Family::<ProviderApi, Histogram, Seconds>::new_with_constructor(Seconds);
+        let reconcile_seconds = Seconds.new_metric();
+        let kube_writes = Family::<KubeWrite, Counter>::default();
+        let (resources, mirrored, fresh) = (Gauge::default(), Gauge::default(), Gauge::default());
+        let oldest_check = Gauge::<f64, AtomicU64>::default();
+        let panics = Counter::default();
+        registry.register("provider_calls", "Calls to a store, by API and outcome: ok or the reason of the failure", calls.clone());
+        registry.register_with_unit("provider_call", "How long calls to a store took", Unit::Seconds, call_seconds.clone());
+        registry.register_with_unit("reconcile", "How long the controller worked on a resource at a time", Unit::Seconds, reconcile_seconds.clone());
+        registry.register("kube_writes", "Writes to the API server, by kind and outcome", kube_writes.clone());
+        registry.register("resources", "RobotoSecrets that the controller knows", resources.clone());
+        registry.register("mirrored", "RobotoSecrets that are Ready", mirrored.clone());
+        registry.register("fresh", "RobotoSecrets whose last recheck worked", fresh.clone());
+        registry.register_with_unit(
+            "oldest_check_age",
+            "Age of the oldest good check among the RobotoSecrets that are rechecked",
+            Unit::Seconds,
+            oldest_check.clone(),
+        );
+        registry.register("reconcile_panics", "Defects that were caught while working on a resource", panics.clone());
+        Self { registry: Arc::new(registry), calls, call_seconds, reconcile_seconds, kube_writes, mirrored, fresh, resources, oldest_check, panics }
+    }
+}
+
+impl Metrics {
+    /// Counts one call to a store. `outcome` is `ok` or a reason.
+    pub fn provider_call(&self, store: &'static str, api: &'static str, outcome: &'static str, took: Duration) {
+        self.calls.get_or_create(&ProviderCall { store, api, outcome }).inc();
+        self.call_seconds.get_or_create(&ProviderApi { store, api }).observe(took.as_secs_f64());
+    }
+
+    /// Counts one write to the API server. `kind` is `Secret`, `Status` or `Event`.
+    pub fn kube_write(&self, kind: &'static str, ok: bool) {
+        self.kube_writes.get_or_create(&KubeWrite { kind, outcome: if ok { "ok" } else { "error" } }).inc();
+    }
+
+    /// Records how long a reconcile took.
+    pub fn reconciled(&self, took: Duration) {
+        self.reconcile_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Counts a caught panic or a reconcile that hung.
+    pub fn panicked(&self) {
+        self.panics.inc();
+    }
+
+    /// Sets the totals over all resources.
+    pub fn totals(&self, totals: Totals) {
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.resources.set(count(totals.resources));
+        self.mirrored.set(count(totals.ready));
+        self.fresh.set(count(totals.fresh));
+        self.oldest_check.set(totals.oldest.as_secs_f64());
+    }
+
+    /// All metrics as text, for a scrape.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String fails only if a metric's own encoder does; an empty answer then shows as a failed scrape.
+        if encode(&mut text, &self.registry).is_err() {
+            text.clear();
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_carry_the_documented_names() {
+        let metrics = Metrics::default();
+        metrics.provider_call("aws.sm", "GetSecretValue", "ok", Duration::from_millis(12));
+        metrics.kube_write("Secret", true);
+        metrics.totals(Totals { resources: 2, ready: 1, fresh: 1, oldest: Duration::from_secs(90) });
+        let text = metrics.render();
+        for line in [
+            r#"robotosecret_provider_calls_total{store="aws.sm",api="GetSecretValue",outcome="ok"} 1"#,
+            r#"robotosecret_kube_writes_total{kind="Secret",outcome="ok"} 1"#,
+            "robotosecret_mirrored 1",
+            "robotosecret_fresh 1",
+            "robotosecret_oldest_check_age_seconds 90",
+            "robotosecret_reconcile_seconds_count 0",
+            "robotosecret_provider_call_seconds_count",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}

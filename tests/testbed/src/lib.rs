@@ -1,0 +1,27 @@
+//! What the tests, the demo and the benches of robotosecret stand on: a real Kubernetes control plane, an emulated AWS
+//! that can be told to misbehave, and canaries that show whether a value leaked.
+//!
+//! Everything runs as the invoking user, on loopback ports that the system picks, and ends with the process that started it,
+//! however that one ends. What has to be built is built once a machine, into [`cache`]'s folder.
+//!
+//! This package knows nothing of the robotosecret package: it runs its binary, applies its files and watches from outside.
+
+pub mod aws;
+pub mod binaries;
+pub mod cache;
+pub mod canary;
+pub mod chart;
+pub mod control_plane;
+pub mod folder;
+pub mod front;
+pub mod http;
+pub mod moto;
+pub mod port;
+pub mod process;
+
+pub use canary::Canary;
+pub use control_plane::ControlPlane;
+pub use folder::TempFolder;
+pub use front::Front;
+pub use moto::Moto;
+pub use process::Process;
