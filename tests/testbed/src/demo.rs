@@ -94,7 +94,7 @@ fn bring_up_and_show(arguments: &DemoArguments, binary: &Path, root: PathBuf, lo
     if outcome.is_ok() && arguments.keep {
         demo.keep();
     }
-    if let (Err(error), Some(controller)) = (&outcome, &demo.controller) {
+    if let (Err(error), Some(controller), false) = (&outcome, &demo.controller, interrupt.wait(Duration::ZERO)) {
         outcome = Err(anyhow::anyhow!("{error:#}\nThe controller: {}", controller.log_tail()));
     }
     let cleaned = demo.clean_up();

@@ -1,0 +1,14 @@
+//! What a user of robotosecret sees, on a real API server: one process, one control plane, a namespace and a controller of its own for each test.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)] // A test fails by panicking.
+
+mod api;
+mod chart;
+mod drift;
+mod failure;
+mod freshness;
+mod lifecycle;
+mod mirroring;
+mod operating;
+mod provider;
+mod support;

@@ -1,0 +1,456 @@
+//! What every test stands on: one world a run (control plane, emulated AWS, the chart's roles), and a scene a test (a namespace, a
+//! provider, a front before the emulated AWS, and the real controller as its own ServiceAccount).
+//!
+//! [`scene`] ends with a search for the scene's canary in all that the controller wrote anywhere: a leak fails every test.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        LazyLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::{
+    api::{
+        core::v1::{Namespace, Secret},
+        events::v1::Event,
+    },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams},
+    core::PartialObjectMeta,
+};
+use robotosecret::api::{ClusterRobotoProvider, RobotoSecret, RobotoSecretStatus};
+use serde_json::{Value, json};
+use testbed::{Canary, ControlPlane, Front, Moto, Process, process::Spec};
+
+/// How long anything that should happen "within seconds" may take on a machine that is busy with other tests.
+pub const SECONDS: Duration = Duration::from_secs(30);
+/// The shortest TTL that the API allows.
+pub const TTL: &str = "10s";
+/// How long a recheck may take to be noticed: a TTL, and time for a busy machine.
+pub const WITHIN_TTL: Duration = Duration::from_secs(40);
+
+const SYSTEM: &str = "robotosecret-system";
+
+/// What a run of the suite starts once. Everything in it ends with the process.
+pub struct World {
+    pub plane: ControlPlane,
+    pub moto: Moto,
+    pub dir: PathBuf,
+    /// The kubeconfig of the controller's ServiceAccount, with the chart's roles in cluster scope.
+    pub kubeconfig: PathBuf,
+}
+
+/// The world of this run; the first test starts it.
+pub fn world() -> &'static World {
+    static WORLD: LazyLock<World> = LazyLock::new(|| {
+        // Clients need a runtime of their own, and the first test's ends with that test.
+        std::thread::spawn(|| tokio::runtime::Runtime::new().unwrap().block_on(start())).join().expect("the control plane starts")
+    });
+    &WORLD
+}
+
+async fn start() -> World {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("behaviour-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    eprintln!("logs of this run: {}", dir.display());
+    let plane = ControlPlane::start(&dir).unwrap();
+    let moto = Moto::start(&dir).unwrap();
+    let client = plane.client().await.unwrap();
+    install_crds(&client).await;
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    namespaces.create(&PostParams::default(), &serde_json::from_value(json!({"metadata": {"name": SYSTEM}})).unwrap()).await.unwrap();
+    let rbac = testbed::chart::rbac(&root().join("charts/robotosecret"), SYSTEM, &[]).unwrap();
+    for object in &rbac.objects {
+        apply_object(&client, object).await.unwrap();
+    }
+    let kubeconfig = plane.kubeconfig_for(SYSTEM, &rbac.service_account).unwrap();
+    World { plane, moto, dir, kubeconfig }
+}
+
+/// The project's folder.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Applies crds/ as it is in the repository and waits until the API server serves them.
+pub async fn install_crds(client: &Client) {
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for file in std::fs::read_dir(root().join("crds")).unwrap() {
+        let crd: Value = serde_yaml::from_str(&std::fs::read_to_string(file.unwrap().path()).unwrap()).unwrap();
+        let name = crd["metadata"]["name"].as_str().unwrap();
+        crds.patch(name, &PatchParams::apply("suite").force(), &Patch::Apply(&crd)).await.unwrap();
+        let established = async || {
+            let crd = crds.get_opt(name).await.unwrap()?;
+            crd.status?.conditions?.into_iter().find(|c| c.type_ == "Established" && c.status == "True")
+        };
+        until("the CRD is established", SECONDS, established).await;
+    }
+}
+
+/// Applies any object as kubectl's server-side apply does.
+pub async fn apply_object(client: &Client, object: &Value) -> kube::Result<DynamicObject> {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (group, version) = match text("/apiVersion").split_once('/') {
+        Some((group, version)) => (group.to_owned(), version.to_owned()),
+        None => (String::new(), text("/apiVersion")),
+    };
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(&group, &version, &text("/kind")));
+    let api: Api<DynamicObject> = match text("/metadata/namespace").as_str() {
+        "" => Api::all_with(client.clone(), &resource),
+        namespace => Api::namespaced_with(client.clone(), namespace, &resource),
+    };
+    api.patch(&text("/metadata/name"), &PatchParams::apply("user").force(), &Patch::Apply(object)).await
+}
+
+/// Asks again until there is an answer. Panics after `limit` with what was waited for.
+pub async fn until<T>(what: &str, limit: Duration, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(started.elapsed() < limit, "not within {limit:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// A running controller.
+pub struct Controller {
+    pub process: Process,
+    pub port: u16,
+}
+
+impl Controller {
+    /// A page of the health server: status and text.
+    pub fn page(&self, path: &str) -> (u16, String) {
+        testbed::http::get(self.port, path).unwrap_or((0, String::new()))
+    }
+
+    /// The sum of a metric over all label sets that contain `labels`.
+    pub fn metric(&self, name: &str, labels: &str) -> f64 {
+        let (_, text) = self.page("/metrics");
+        let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(labels));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+}
+
+/// One test's place.
+pub struct Scene {
+    pub namespace: String,
+    pub client: Client,
+    pub front: Front,
+    pub canary: Canary,
+    pub controller: Option<Controller>,
+    /// What controllers of this scene that are gone had written.
+    written: Vec<(String, String)>,
+    dir: PathBuf,
+}
+
+/// Runs a test in a scene with a provider that allows it everything and a controller that is ready.
+pub async fn scene(name: &str, test: impl AsyncFnOnce(&mut Scene)) {
+    scene_before_controller(name, async |scene| {
+        scene.provide(&["*"]).await;
+        scene.start_controller(&[]).await;
+        test(scene).await;
+    })
+    .await;
+}
+
+/// Runs a test in a scene without provider and controller.
+pub async fn scene_before_controller(name: &str, test: impl AsyncFnOnce(&mut Scene)) {
+    let mut scene = Scene::new(name).await;
+    test(&mut scene).await;
+    scene.finish().await;
+}
+
+impl Scene {
+    async fn new(name: &str) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let world = world();
+        let namespace = format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let client = world.plane.client().await.unwrap();
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        namespaces.create(&PostParams::default(), &serde_json::from_value(json!({"metadata": {"name": namespace}})).unwrap()).await.unwrap();
+        let front = Front::start(world.moto.url()).unwrap();
+        let canary = Canary::new(&namespace).unwrap();
+        let dir = world.dir.join(&namespace);
+        Self { namespace, client, front, canary, controller: None, written: Vec::new(), dir }
+    }
+
+    // The emulated AWS.
+
+    /// A value that carries the scene's canary.
+    pub fn value(&self, suffix: &str) -> String {
+        self.canary.value(suffix)
+    }
+
+    /// The name of this scene's secret in Secrets Manager.
+    pub fn path(&self, name: &str) -> String {
+        format!("{}/{name}", self.namespace)
+    }
+
+    /// Makes a secret or gives it a new value.
+    pub async fn put_secret(&self, name: &str, value: &str) {
+        let client = world().moto.secrets_manager();
+        let id = self.path(name);
+        if client.describe_secret().secret_id(&id).send().await.is_ok() {
+            client.put_secret_value().secret_id(id).secret_string(value).send().await.unwrap();
+        } else {
+            client.create_secret().name(id).secret_string(value).send().await.unwrap();
+        }
+    }
+
+    /// Makes a `SecureString` parameter `/<namespace>/<name>` or gives it a new value.
+    pub async fn put_parameter(&self, name: &str, value: &str) {
+        let put = world().moto.ssm().put_parameter().name(format!("/{}", self.path(name))).value(value).overwrite(true);
+        put.r#type(aws_sdk_ssm::types::ParameterType::SecureString).send().await.unwrap();
+    }
+
+    /// How many calls of this action the controller has made.
+    pub fn calls(&self, action: &str) -> usize {
+        self.front.count(|call| call.action == action)
+    }
+
+    // Kubernetes, as the user.
+
+    /// Makes or changes the scene's ClusterRobotoProvider (named like the namespace), allowing these references.
+    pub async fn provide(&self, references: &[&str]) {
+        let url = self.front.url();
+        let provider = json!({
+            "apiVersion": "robotosecret.dev/v1alpha1", "kind": "ClusterRobotoProvider", "metadata": {"name": self.namespace},
+            "spec": {
+                "aws": {"region": testbed::aws::REGION, "endpoints": {"secretsManager": url, "ssm": url, "sts": url}, "identity": {"ambient": {}}},
+                "allow": [{"namespaces": {"names": [self.namespace]}, "references": references}],
+            },
+        });
+        apply_object(&self.client, &provider).await.unwrap();
+    }
+
+    pub fn providers(&self) -> Api<ClusterRobotoProvider> {
+        Api::all(self.client.clone())
+    }
+
+    pub fn resources(&self) -> Api<RobotoSecret> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// A RobotoSecret of this spec, in YAML or JSON, that reads through the scene's provider; `ttl` is 10s unless the spec says otherwise.
+    pub fn resource(&self, name: &str, spec: &str) -> Value {
+        let mut spec: Value = serde_yaml::from_str(spec).expect("a spec in YAML");
+        let fields = spec.as_object_mut().unwrap();
+        fields.entry("provider").or_insert(json!({"kind": "ClusterRobotoProvider", "name": self.namespace}));
+        fields.entry("ttl").or_insert(json!(TTL));
+        json!({"apiVersion": "robotosecret.dev/v1alpha1", "kind": "RobotoSecret", "metadata": {"name": name, "namespace": self.namespace}, "spec": spec})
+    }
+
+    /// Applies a RobotoSecret (see [`Scene::resource`]).
+    pub async fn apply(&self, name: &str, spec: &str) {
+        apply_object(&self.client, &self.resource(name, spec)).await.unwrap();
+    }
+
+    /// Applies a RobotoSecret and returns why the API server refuses it.
+    pub async fn refused(&self, name: &str, spec: &str) -> String {
+        match apply_object(&self.client, &self.resource(name, spec)).await {
+            Err(kube::Error::Api(status)) => status.message,
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    /// Merges a patch into a RobotoSecret, as `kubectl patch` does.
+    pub async fn patch(&self, name: &str, patch: Value) {
+        self.resources().patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    }
+
+    /// Changes the refresh annotation.
+    pub async fn refresh(&self, name: &str, to: &str) {
+        self.patch(name, json!({"metadata": {"annotations": {"robotosecret.dev/refresh": to}}})).await;
+    }
+
+    /// Patches a Secret as another field manager would.
+    pub async fn tamper(&self, name: &str, manager: &str, patch: Value) {
+        let parameters = PatchParams { field_manager: Some(manager.into()), ..PatchParams::default() };
+        self.secrets().patch(name, &parameters, &Patch::Merge(&patch)).await.unwrap();
+    }
+
+    pub async fn status(&self, name: &str) -> RobotoSecretStatus {
+        self.resources().get_opt(name).await.unwrap().and_then(|resource| resource.status).unwrap_or_default()
+    }
+
+    /// Waits until a condition reads `<status> <reason>`, for the current generation. Returns its message.
+    pub async fn condition(&self, name: &str, type_: &str, expected: &str, limit: Duration) -> String {
+        let mut last = String::new();
+        let started = Instant::now();
+        loop {
+            if let Some(resource) = self.resources().get_opt(name).await.unwrap() {
+                let status = resource.status.clone().unwrap_or_default();
+                last = format!("{:?}", status.conditions.iter().map(|c| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message)).collect::<Vec<_>>());
+                let observed = resource.spec.suspend || status.observed_generation == resource.metadata.generation;
+                let found = status.condition(type_).filter(|c| observed && format!("{} {}", c.status, c.reason) == expected);
+                if let Some(found) = found {
+                    return found.message.clone();
+                }
+            }
+            assert!(started.elapsed() < limit, "{name}: {type_} was not {expected:?} within {limit:?}; it has {last}\n{}", self.log_tail());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Waits until the resource is mirrored.
+    pub async fn ready(&self, name: &str) -> String {
+        self.condition(name, "Ready", "True Mirrored", SECONDS).await
+    }
+
+    /// The data of a Secret, as text where it is text; `None` if there is no such Secret.
+    pub async fn data(&self, name: &str) -> Option<Vec<(String, String)>> {
+        let secret = self.secrets().get_opt(name).await.unwrap()?;
+        Some(secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into_owned())).collect())
+    }
+
+    /// Waits until a Secret holds exactly this.
+    pub async fn holds(&self, name: &str, expected: &[(&str, &str)], limit: Duration) {
+        let expected: Vec<(String, String)> = expected.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let mut last = None;
+        let started = Instant::now();
+        while started.elapsed() < limit {
+            last = self.data(name).await;
+            if last.as_ref() == Some(&expected) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let resource = self.resources().list(&ListParams::default()).await.unwrap();
+        let statuses: Vec<_> = resource.items.iter().map(|r| format!("{}: {}", r.name_any(), json!(r.status))).collect();
+        panic!("the Secret {name} does not hold {expected:?} within {limit:?} but {last:?}\n{statuses:#?}\n{}", self.log_tail());
+    }
+
+    /// The metadata of a Secret.
+    pub async fn meta(&self, name: &str) -> kube::core::ObjectMeta {
+        let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(self.client.clone(), &self.namespace);
+        api.get(name).await.unwrap().metadata
+    }
+
+    /// The events about a RobotoSecret so far, as `reason: note`.
+    pub async fn events(&self, name: &str) -> Vec<String> {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        let all = events.list(&ListParams::default()).await.unwrap();
+        let about = all.items.into_iter().filter(|event| event.regarding.as_ref().and_then(|about| about.name.as_deref()) == Some(name));
+        about.map(|event| format!("{}: {}", event.reason.unwrap_or_default(), event.note.unwrap_or_default())).collect()
+    }
+
+    /// Waits for an event whose `reason: note` contains a text.
+    pub async fn event(&self, name: &str, text: &str) -> String {
+        let what = format!("an event about {name} that says {text:?}");
+        until(&what, SECONDS, async || self.events(name).await.into_iter().find(|event| event.contains(text))).await
+    }
+
+    /// Lets the controller do what it would do anyway: waits until it has checked the resource `times` more times.
+    pub async fn rechecked(&self, action: &str, times: usize) {
+        let before = self.calls(action);
+        let limit = WITHIN_TTL * u32::try_from(times).unwrap();
+        until(&format!("{times} more calls of {action}"), limit, async || (self.calls(action) >= before + times).then_some(())).await;
+    }
+
+    // The controller.
+
+    /// Starts the controller with these arguments besides the usual ones, and waits until it is ready.
+    pub async fn start_controller(&mut self, arguments: &[&str]) {
+        let kubeconfig = world().kubeconfig.clone();
+        self.start_controller_as(&kubeconfig, arguments);
+        let controller = self.controller.as_ref().unwrap();
+        let ready = async || (controller.page("/readyz").0 == 200).then_some(());
+        until(&format!("the controller is ready; see {}", controller.process.log_path().display()), Duration::from_secs(60), ready).await;
+    }
+
+    /// Starts the controller with another identity, and does not wait.
+    pub fn start_controller_as(&mut self, kubeconfig: &Path, arguments: &[&str]) {
+        let [port] = testbed::port::free().unwrap();
+        let process = Spec::new(env!("CARGO_BIN_EXE_robotosecret"))
+            .name("controller")
+            .args(["controller", "--listen", &format!("127.0.0.1:{port}"), "--namespaces", &self.namespace, "--log-level", "debug", "--log-format", "text"])
+            .args(arguments.iter().copied())
+            .env_clear()
+            .env("KUBECONFIG", kubeconfig)
+            .env("AWS_ACCESS_KEY_ID", testbed::aws::ACCESS_KEY_ID)
+            .env("AWS_SECRET_ACCESS_KEY", testbed::aws::SECRET_ACCESS_KEY)
+            .start(&self.dir)
+            .unwrap();
+        self.controller = Some(Controller { process, port });
+    }
+
+    pub fn controller(&self) -> &Controller {
+        self.controller.as_ref().expect("a controller")
+    }
+
+    /// Kills the controller as the kernel would: no chance to finish anything.
+    pub fn kill_controller(&mut self) {
+        self.end_controller(testbed::process::Signal::Kill);
+    }
+
+    /// Ends the controller as Kubernetes would. Returns its exit code.
+    pub fn stop_controller(&mut self) -> i32 {
+        self.end_controller(testbed::process::Signal::Term)
+    }
+
+    fn end_controller(&mut self, signal: testbed::process::Signal) -> i32 {
+        let controller = self.controller.take().expect("a controller");
+        self.written.push(("metrics".into(), controller.page("/metrics").1));
+        let log = controller.process.log_path().to_owned();
+        controller.process.signal(signal).unwrap();
+        let code = controller.process.wait_exit(SECONDS).unwrap();
+        self.written.push((log.display().to_string(), std::fs::read_to_string(&log).unwrap()));
+        code
+    }
+
+    pub fn log_tail(&self) -> String {
+        self.controller.as_ref().map(|controller| controller.process.log_tail()).unwrap_or_default()
+    }
+
+    /// Ends the scene, and looks for its values in all that the controller wrote but the Secrets' data.
+    async fn finish(mut self) {
+        if self.controller.is_some() {
+            self.stop_controller();
+        }
+        let mut written = std::mem::take(&mut self.written);
+        let mut note = |what: &str, object: &dyn erased::Json| written.push((what.to_owned(), object.json()));
+        note("events", &Api::<Event>::namespaced(self.client.clone(), &self.namespace).list(&ListParams::default()).await.unwrap().items);
+        note("resources", &self.resources().list(&ListParams::default()).await.unwrap().items);
+        note("providers", &self.providers().list(&ListParams::default()).await.unwrap().items);
+        let secrets = self.secrets().list(&ListParams::default()).await.unwrap().items;
+        note("metadata of Secrets", &secrets.into_iter().map(|secret| secret.metadata).collect::<Vec<_>>());
+        let leaks: Vec<_> = written.iter().flat_map(|(what, text)| self.canary.scan(what, text)).map(|leak| leak.to_string()).collect();
+        assert!(leaks.is_empty(), "values leaked:\n{}", leaks.join("\n"));
+        let _ = self.providers().delete(&self.namespace, &DeleteParams::default()).await;
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        namespaces.delete(&self.namespace, &DeleteParams::background()).await.unwrap();
+    }
+}
+
+mod erased {
+    /// Anything that can be put into JSON, without its type.
+    pub trait Json {
+        fn json(&self) -> String;
+    }
+
+    impl<T: serde::Serialize> Json for T {
+        fn json(&self) -> String {
+            serde_json::to_string(self).unwrap()
+        }
+    }
+}
+
+/// Asserts that a text says something.
+#[track_caller]
+pub fn says(text: &str, part: &str) {
+    assert!(text.contains(part), "{part:?} is not in {text:?}");
+}
+
