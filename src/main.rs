@@ -1,6 +1,9 @@
 //! The `robotosecret` binary: arguments to subcommand. The only place with `anyhow`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -25,7 +28,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the controller: watch RobotoSecrets and mirror what they refer to.
+    /// Run the controller: watch `RobotoSecret` resources and mirror what they refer to.
     Controller(Box<ControllerArguments>),
     /// Print the custom resource definitions as YAML.
     Crds {
@@ -67,14 +70,14 @@ fn duration(text: &str) -> Result<std::time::Duration, &'static str> {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Controller(arguments) => run_controller(*arguments),
-        Command::Crds { dir } => print_crds(dir),
+        Command::Crds { dir } => print_crds(dir.as_deref()),
     }
 }
 
-fn print_crds(dir: Option<PathBuf>) -> anyhow::Result<()> {
+fn print_crds(dir: Option<&Path>) -> anyhow::Result<()> {
     for crd in api::crds() {
         let yaml = serde_yaml::to_string(&crd)?;
-        match &dir {
+        match dir {
             Some(dir) => {
                 let path = dir.join(format!("{}.yaml", crd.spec.names.plural));
                 std::fs::write(&path, yaml).with_context(|| format!("writing {}", path.display()))?;

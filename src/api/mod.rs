@@ -32,7 +32,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     // GitOps tools and `kubectl wait` take a resource without status for a finished one, so it starts with an honest one.
     set_default_status(
         &mut robotosecret,
-        json!({
+        &json!({
             "observedGeneration": -1,
             "conditions": [{
                 "type": status::READY, "status": "Unknown", "reason": Reason::Pending.as_str(),
@@ -43,7 +43,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     vec![robotosecret, ClusterRobotoProvider::crd()]
 }
 
-fn set_default_status(crd: &mut CustomResourceDefinition, default: serde_json::Value) {
+fn set_default_status(crd: &mut CustomResourceDefinition, default: &serde_json::Value) {
     let schemas = crd.spec.versions.iter_mut().filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut());
     for status in schemas.filter_map(|schema| schema.properties.as_mut()?.get_mut("status")) {
         status.default = Some(JSON(default.clone()));

@@ -3,6 +3,8 @@
 //! The doc comments below are what `kubectl explain rsec.spec` prints. Validation happens in the API server (CEL), in words that
 //! tell what to write instead; the controller checks again, since a resource may be older than the rules.
 
+#![allow(clippy::doc_markdown)] // `kubectl explain` prints them, where backticks are noise.
+
 use std::collections::BTreeMap;
 
 use kube::{CustomResource, KubeSchema};

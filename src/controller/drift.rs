@@ -208,7 +208,7 @@ pub fn judge(seen: &Seen, owner: (&str, &str), expected: &Expected<'_>) -> Drift
     let others: Vec<&Manager> = seen.other_data_managers(expected.manager).filter(|manager| !expected.tolerated.contains(manager)).collect();
     let culprit = others.iter().max_by_key(|manager| manager.time).map(|manager| manager.name.clone());
     let ours: Vec<&Manager> = seen.managers.iter().filter(|manager| seen.is_ours(manager, expected.manager)).collect();
-    let owned = |of: fn(&Manager) -> &BTreeSet<String>, keys: &[&str]| keys.iter().all(|key| ours.iter().any(|manager| of(manager).contains(*key)));
+    let all_owned = |of: fn(&Manager) -> &BTreeSet<String>, keys: &[&str]| keys.iter().all(|key| ours.iter().any(|manager| of(manager).contains(*key)));
     let our_keys: BTreeSet<&String> = ours.iter().flat_map(|manager| &manager.data).collect();
     let intact = seen.uid == expected.uid
         && ownership(seen, name, uid) == Ownership::Ours
@@ -219,8 +219,8 @@ pub fn judge(seen: &Seen, owner: (&str, &str), expected: &Expected<'_>) -> Drift
         && our_keys.len() == expected.key_count
         && expected.keys.iter().all(|key| our_keys.contains(key))
         && ours.iter().all(|manager| manager.string_data.is_empty())
-        && owned(|manager| &manager.labels, &expected.labels)
-        && owned(|manager| &manager.annotations, &expected.annotations);
+        && all_owned(|manager| &manager.labels, &expected.labels)
+        && all_owned(|manager| &manager.annotations, &expected.annotations);
     if intact { Drift::ForeignMetadata } else { Drift::Damaged(culprit) }
 }
 

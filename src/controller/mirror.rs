@@ -345,7 +345,7 @@ impl Work<'_> {
                 format!("{who} keeps changing the Secret {}; it is put right again ever more slowly. Let one of the two manage it", mirrored.target.name);
             self.context.events.publish(Notice { warning: true, reason: "DriftFight", action: "Repair", note }, self.resource);
         }
-        self.settle(standing, &Outcome::Mirrored(mirrored)).await
+        self.settle(standing, &Outcome::Mirrored(Box::new(mirrored))).await
     }
 
     async fn read_failed(&self, standing: &mut Standing, error: &ReadError, intact: bool) -> Action {
@@ -496,7 +496,7 @@ impl Work<'_> {
                     self.context.events.publish(Notice { warning: false, reason: "Removed", action: "Remove", note }, self.resource);
                 }
                 Err(error) => {
-                    tracing::debug!(namespace = self.key.0, name = self.key.1, secret = seen.name, %error, "a former target could not be removed yet")
+                    tracing::debug!(namespace = self.key.0, name = self.key.1, secret = seen.name, %error, "a former target could not be removed yet");
                 }
             }
         }

@@ -45,7 +45,7 @@ use crate::{
 };
 
 /// How long one look at a resource may take.
-const RECONCILE_LIMIT: Duration = Duration::from_secs(120);
+const RECONCILE_LIMIT: Duration = Duration::from_mins(2);
 /// How long a shutdown waits for what is being written.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(25);
 
@@ -102,12 +102,12 @@ pub async fn run(client: Client, settings: Settings, metrics: Metrics, readiness
     let mut queues = Vec::new();
     let gates = Gates::new(&readiness, scopes.len());
     for scope in scopes {
-        let (queue, queued) = mpsc::unbounded();
+        let (queue, waiting) = mpsc::unbounded();
         let (resources, resource_writer) = reflector::store();
         watches.spawn(watch_resources(client.clone(), scope.clone(), resource_writer, context.clone(), queue.clone(), gates.clone()));
         watches.spawn(watch_secrets(client.clone(), scope.clone(), context.clone(), queue.clone(), gates.clone()));
         queues.push(queue);
-        working.spawn(work(resources, queued, context.clone(), settings.concurrency, gates.clone(), stop.clone()));
+        working.spawn(work(resources, waiting, context.clone(), settings.concurrency, gates.clone(), stop.clone()));
     }
     watches.spawn(watch_providers(client, provider_writer, context.clone(), queues, gates));
     stop.cancelled().await;
@@ -242,7 +242,9 @@ async fn watch_secrets(client: Client, scope: Option<String>, context: Arc<Conte
     let wake = |namespace: &str, seen: &Seen| {
         let owner = seen.owner.iter().map(|owner| (namespace.to_owned(), owner.clone()));
         let interested: BTreeSet<Key> = context.resources.with_target(namespace, &seen.name).into_iter().chain(owner).collect();
-        interested.iter().for_each(|key| enqueue(&queue, key));
+        for key in &interested {
+            enqueue(&queue, key);
+        }
     };
     while let Some(event) = events.next().await {
         match event {
@@ -289,7 +291,9 @@ async fn watch_providers(client: Client, writer: Writer<Providing>, context: Arc
                 context.providers.forget_gone();
                 for key in context.resources.with_provider(&provider.name_any()) {
                     // Each queue knows only the resources of its own namespaces and passes over the others.
-                    queues.iter().for_each(|queue| enqueue(queue, &key));
+                    for queue in &queues {
+                        enqueue(queue, &key);
+                    }
                 }
             }
             Ok(Event::Init) => {}
@@ -313,7 +317,7 @@ where
 /// Works the queue of one scope until the controller stops; then finishes what it has begun.
 async fn work(
     resources: Store<Guarded>,
-    queued: mpsc::UnboundedReceiver<ObjectRef<Guarded>>,
+    waiting: mpsc::UnboundedReceiver<ObjectRef<Guarded>>,
     context: Arc<Context>,
     concurrency: u16,
     gates: Gates,
@@ -324,9 +328,9 @@ async fn work(
         () = stop.cancelled() => return,
     }
     tracing::info!("caches are synced; mirroring");
-    let queue = queued.map(Ok::<_, Infallible>).take_until(stop.cancelled_owned());
+    let queue = waiting.map(Ok::<_, Infallible>).take_until(stop.cancelled_owned());
     let config = Config::default().concurrency(concurrency);
-    applier(|resource, context| reconcile(resource, context), |_, never: &Infallible, _| match *never {}, context, resources, queue, config)
+    applier(reconcile, |_, never: &Infallible, _| match *never {}, context, resources, queue, config)
         .for_each(async |result| {
             if let Err(error) = result {
                 // A resource that was deleted meanwhile.
@@ -337,31 +341,23 @@ async fn work(
 }
 
 /// Hands a resource on, in a task of its own, so that a panic or a hang stays there.
-fn reconcile(resource: Arc<Guarded>, context: Arc<Context>) -> BoxFuture<'static, Result<Action, Infallible>> {
+fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> BoxFuture<'static, Result<Action, Infallible>> {
     Box::pin(async move {
-        let resource = match &resource.0 {
-            Ok(resource) => Arc::new(resource.clone()),
-            Err(_) => {
-                tracing::warn!(namespace = resource.namespace(), name = resource.name_any(), "the resource cannot be read; it is older than the CRD's rules");
-                return Ok(Action::await_change());
-            }
+        let Ok(resource) = &guarded.0 else {
+            tracing::warn!(namespace = guarded.namespace(), name = guarded.name_any(), "the resource cannot be read; it is older than the CRD's rules");
+            return Ok(Action::await_change());
         };
         let started = std::time::Instant::now();
-        let (worked_on, at_work) = (resource.clone(), context.clone());
-        let task = tokio::spawn(async move { tokio::time::timeout(RECONCILE_LIMIT, mirror::reconcile(&worked_on, &at_work)).await });
-        let action = match task.await {
-            Ok(Ok(action)) => action,
-            Ok(Err(_)) => {
-                mirror::record_defect(&resource, &context, "working on the resource took longer than two minutes and was given up; it is tried again").await
-            }
-            Err(_) => {
-                mirror::record_defect(
-                    &resource,
-                    &context,
-                    "a defect of the controller met this resource; it is tried again. Please report it with the controller's log",
-                )
-                .await
-            }
+        let (owned, at_work) = (resource.clone(), context.clone());
+        let task = tokio::spawn(async move { tokio::time::timeout(RECONCILE_LIMIT, mirror::reconcile(&owned, &at_work)).await });
+        let defect = match task.await {
+            Ok(Ok(action)) => Ok(action),
+            Ok(Err(_)) => Err("working on the resource took longer than two minutes and was given up; it is tried again"),
+            Err(_) => Err("a defect of the controller met this resource; it is tried again. Please report it with the controller's log"),
+        };
+        let action = match defect {
+            Ok(action) => action,
+            Err(message) => mirror::record_defect(resource, &context, message).await,
         };
         context.metrics.reconciled(started.elapsed());
         Ok(action)

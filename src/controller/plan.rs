@@ -3,7 +3,7 @@
 //! A spec enters; distinct sources by provider, and the keys to render from them, leave. Pure: no I/O, no clock. What the CRD's
 //! validation would have refused is refused here too, since a resource may be older than the rules.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use crate::{
     api::{
@@ -33,7 +33,7 @@ pub struct InvalidSpec {
 }
 
 impl InvalidSpec {
-    fn new(field: impl Into<String>, problem: impl ToString) -> Self {
+    fn new(field: impl Into<String>, problem: impl fmt::Display) -> Self {
         Self { field: field.into(), problem: problem.to_string() }
     }
 }

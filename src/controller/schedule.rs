@@ -11,9 +11,9 @@ use std::{
 use crate::api::Reason;
 
 /// The longest pause between two tries of what fails.
-pub const LONGEST_RETRY: Duration = Duration::from_secs(300);
+pub const LONGEST_RETRY: Duration = Duration::from_mins(5);
 /// Over how long the rechecks that are overdue when the controller starts are spread.
-const RAMP: Duration = Duration::from_secs(60);
+const RAMP: Duration = Duration::from_mins(1);
 
 /// A stable fraction in [0, 1) for an identifier.
 fn fraction(id: &str) -> f64 {
@@ -43,7 +43,7 @@ pub fn until_recheck(uid: &str, ttl: Duration, now: Duration) -> Duration {
 #[must_use]
 pub fn until_first_recheck(uid: &str, ttl: Duration, now: Duration, last_check: Option<Duration>) -> Duration {
     let age = last_check.map_or(ttl, |last| now.saturating_sub(last));
-    if age < ttl { until_recheck(uid, ttl, now).min(ttl - age) } else { RAMP.min(ttl).mul_f64(fraction(uid)) }
+    if age < ttl { until_recheck(uid, ttl, now).min(ttl.saturating_sub(age)) } else { RAMP.min(ttl).mul_f64(fraction(uid)) }
 }
 
 /// How soon to try again what failed for the `failures`th time in a row (1 is the first). `None`: not before something changes.

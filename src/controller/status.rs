@@ -41,7 +41,7 @@ pub struct Circumstances<'c> {
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// The Secret holds what the spec asks for.
-    Mirrored(Mirrored),
+    Mirrored(Box<Mirrored>),
     /// Something failed.
     Failed(Failure),
     /// `suspend: true`.
@@ -327,12 +327,12 @@ mod tests {
     }
 
     fn mirrored(version: &str, resource_version: &str) -> Outcome {
-        Outcome::Mirrored(Mirrored {
+        Outcome::Mirrored(Box::new(Mirrored {
             target: Seen { name: "db".into(), uid: "s1".into(), resource_version: resource_version.into(), ..Seen::default() },
             keys: vec!["a".into()],
             sources: vec![("aws.sm://x".into(), ServedVersion { arn: "arn".into(), id: version.into(), created: None })],
             repaired: None,
-        })
+        }))
     }
 
     fn failed(reason: Reason, intact: bool) -> Outcome {

@@ -4,7 +4,7 @@
 //! every request asks for metadata only. A Secret that isn't ours is never written, and no write goes through whose Secret has
 //! changed since it was looked at. Errors are rebuilt from codes and field names: the API server's own text can echo a value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::{display::Base64Display, engine::general_purpose::STANDARD};
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference};
@@ -173,7 +173,7 @@ impl<'t> Target<'t> {
 
     /// Takes out the keys that others put in, and what came with a Secret that was handed over. Needs no value, so it reads none.
     async fn prune(&self, data: &Data, after: Seen) -> Result<Seen, TargetError> {
-        let surplus: BTreeMap<&str, ()> = after.keys().filter(|key| !data.contains_key(*key)).map(|key| (key, ())).collect();
+        let surplus: BTreeSet<&str> = after.keys().filter(|key| !data.contains_key(*key)).collect();
         let annotations: Vec<&str> = [(after.adopt.is_some(), ADOPT_ANNOTATION), (after.adopt.is_some() && after.last_applied, LAST_APPLIED_ANNOTATION)]
             .into_iter()
             .filter(|(there, _)| *there)
@@ -185,7 +185,7 @@ impl<'t> Target<'t> {
         let nulls = |names: Vec<&str>| names.into_iter().map(|name| (name.to_owned(), serde_json::Value::Null)).collect::<serde_json::Map<_, _>>();
         let patch = json!({
             "metadata": {"uid": after.uid, "resourceVersion": after.resource_version, "annotations": nulls(annotations)},
-            "data": nulls(surplus.into_keys().collect()),
+            "data": nulls(surplus.into_iter().collect()),
         });
         let parameters = PatchParams { field_manager: Some(PRUNE_MANAGER.to_owned()), ..PatchParams::default() };
         let result = self.api.patch(&after.name, &parameters, &Patch::Merge(&patch)).await;

@@ -28,7 +28,8 @@ impl Readiness {
     /// What is waited for, a line each; empty when ready.
     #[must_use]
     pub fn waiting(&self) -> String {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(what, why)| format!("waiting for {what}: {why}\n")).collect()
+        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.iter().flat_map(|(what, why)| ["waiting for ", what, ": ", why, "\n"]).collect()
     }
 }
 

@@ -70,7 +70,8 @@ fn by_code(subject: &str, action: &str, status: u16, meta: &ErrorMetadata) -> Re
 }
 
 fn explain(action: &str, status: u16, code: &str, said: &str) -> (Reason, String) {
-    let about_kms = said.to_ascii_lowercase().contains("kms");
+    // A name may hold "kms" too; the action and the service are spelled like this.
+    let about_kms = ["kms:", "KMS", "ciphertext"].iter().any(|mark| said.contains(mark));
     match code {
         "ResourceNotFoundException" => {
             (Reason::SourceNotFound, "Secrets Manager has no such secret in this region, or no value of it with this version or stage; check the name".into())

@@ -52,13 +52,20 @@ pub(super) struct Clients {
 impl Clients {
     pub(super) fn new(spec: &AwsSpec, ambient: &Ambient) -> Self {
         let base = ambient.0.to_builder().region(Region::new(spec.region.clone())).build();
+        // What is left out stays as the environment says (AWS_ENDPOINT_URL and the like), or AWS's own.
         let endpoints = spec.endpoints.clone().unwrap_or_default();
         let mut secrets_manager = aws_sdk_secretsmanager::config::Builder::from(&base);
         let mut parameter_store = aws_sdk_ssm::config::Builder::from(&base);
         let mut sts = aws_sdk_sts::config::Builder::from(&base);
-        secrets_manager.set_endpoint_url(endpoints.secrets_manager.or_else(|| base.endpoint_url().map(str::to_owned)));
-        parameter_store.set_endpoint_url(endpoints.ssm.or_else(|| base.endpoint_url().map(str::to_owned)));
-        sts.set_endpoint_url(endpoints.sts.or_else(|| base.endpoint_url().map(str::to_owned)));
+        if let Some(url) = endpoints.secrets_manager {
+            secrets_manager.set_endpoint_url(Some(url));
+        }
+        if let Some(url) = endpoints.ssm {
+            parameter_store.set_endpoint_url(Some(url));
+        }
+        if let Some(url) = endpoints.sts {
+            sts.set_endpoint_url(Some(url));
+        }
         Self {
             region: spec.region.clone(),
             secrets_manager: aws_sdk_secretsmanager::Client::from_conf(secrets_manager.build()),

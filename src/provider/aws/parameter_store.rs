@@ -1,4 +1,4 @@
-//! Parameter Store: one parameter (String, StringList, SecureString), by name or ARN, at a version number or label.
+//! Parameter Store: one parameter (`String`, `StringList`, `SecureString`), by name or ARN, at a version number or label.
 
 use aws_sdk_ssm::Client;
 use aws_smithy_types::date_time::Format;

@@ -224,6 +224,7 @@ impl Demo<'_> {
         // The status follows the Secret.
         self.cluster.shown(&["wait", "--for=condition=Ready", "rsec/bigdb", "rsec/api-token", "--namespace", SHOP, "--timeout=60s"])?;
         self.cluster.shown(&["get", "rsec,secret", "--namespace", SHOP])?;
+        println!("(versions asks for the password before the last rotation, and there was none yet; wrong-name is wrong on purpose.)");
 
         heading("Rotate the password in AWS and touch nothing else");
         let before = std::mem::replace(&mut password, random_hex(12)?);
