@@ -369,9 +369,9 @@ impl Work<'_> {
         let (namespace, name) = (self.key.0.as_str(), self.key.1.as_str());
         let repeated = standing.failing.as_ref().is_some_and(|failing| failing.failure == failure);
         if repeated {
-            tracing::debug!(namespace, name, reason = failure.reason.as_str(), message = failure.message, detail, count, "still failing");
+            tracing::debug!(namespace, name, reason = failure.reason.as_str(), cause = failure.message, detail, count, "still failing");
         } else {
-            tracing::warn!(namespace, name, reason = failure.reason.as_str(), message = failure.message, detail, "check failed");
+            tracing::warn!(namespace, name, reason = failure.reason.as_str(), cause = failure.message, detail, "check failed");
         }
         standing.failing = Some(Failing { failure: failure.clone(), count, retry });
         self.settle(standing, &Outcome::Failed(failure)).await

@@ -7,6 +7,7 @@ mod chart;
 mod drift;
 mod failure;
 mod freshness;
+mod leaks;
 mod lifecycle;
 mod mirroring;
 mod operating;
