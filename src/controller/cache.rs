@@ -81,6 +81,12 @@ impl Secrets {
         }
     }
 
+    /// Takes a Secret in as a complete list has it. The list is right even if it looks older: an API server that was restored from a
+    /// backup counts from there, and a write of ours that the list missed is what the watch brings next.
+    pub fn put_listed(&self, namespace: &str, seen: Seen) {
+        locked(&self.0).put((namespace.to_owned(), seen.name.clone()), seen);
+    }
+
     /// Lets a deleted Secret go, unless it was made again since.
     pub fn remove(&self, namespace: &str, deleted: &Seen) {
         let mut secrets = locked(&self.0);
@@ -198,6 +204,8 @@ pub struct Standing {
     pub status: RobotoSecretStatus,
     /// The resource's version after our last write of its status.
     pub resource_version: String,
+    /// How often in a row the resource was met in an older version than that.
+    pub lagging: u32,
     /// The last good check, to the moment.
     pub last_check: Option<Timestamp>,
     /// When the next recheck is due.
@@ -277,6 +285,7 @@ impl Standing {
         Self {
             uid: uid.to_owned(),
             resource_version: String::new(),
+            lagging: 0,
             last_check,
             due: start + wait,
             failing,
@@ -384,6 +393,9 @@ mod tests {
         secrets.put("shop", at("20"));
         secrets.put("shop", at("10"));
         assert_eq!(secrets.get("shop", "a").map(|seen| seen.resource_version.clone()).as_deref(), Some("20"));
+        secrets.put_listed("shop", at("12"));
+        assert_eq!(secrets.get("shop", "a").map(|seen| seen.resource_version.clone()).as_deref(), Some("12"));
+        secrets.put("shop", at("20"));
         secrets.remove("shop", &at("15"));
         assert!(secrets.get("shop", "a").is_some());
         secrets.remove("shop", &at("21"));

@@ -35,6 +35,8 @@ use crate::{
 const ATTEMPTS: usize = 3;
 /// How soon the watch has brought back what we wrote ourselves.
 const SOON: Duration = Duration::from_millis(250);
+/// How often a resource may be met in an older version than we wrote, [`SOON`] apart, before that counts as its present one.
+const LAGGING: u32 = 40;
 /// How soon to try again when the status could not be written.
 const STATUS_RETRY: Duration = Duration::from_secs(5);
 /// The field manager of every status.
@@ -75,7 +77,10 @@ pub async fn reconcile(resource: &RobotoSecret, context: &Context) -> Action {
         Some(standing) if standing.uid == uid => slot.insert(standing),
         _ => slot.insert(Standing::new(resource, &uid, plan.as_ref().ok(), Timestamp::now())),
     };
-    if is_older(&resource.resource_version().unwrap_or_default(), &standing.resource_version) {
+    let lags = is_older(&resource.resource_version().unwrap_or_default(), &standing.resource_version);
+    standing.lagging = if lags { standing.lagging + 1 } else { 0 };
+    // A watch lags for moments. What stays older was restored from a backup, and counts from there.
+    if (1..LAGGING).contains(&standing.lagging) {
         return Action::requeue(SOON);
     }
     let Some(owner) = resource.controller_owner_ref(&()) else { return Action::await_change() };

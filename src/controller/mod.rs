@@ -262,7 +262,7 @@ async fn watch_secrets(client: Client, scope: Option<String>, context: Arc<Conte
             Ok(Event::InitApply(secret)) => {
                 let (namespace, seen) = (secret.namespace().unwrap_or_default(), Seen::new(&secret.metadata));
                 listed.insert((namespace.clone(), seen.name.clone()));
-                context.secrets.put(&namespace, seen);
+                context.secrets.put_listed(&namespace, seen);
             }
             Ok(Event::InitDone) => {
                 context.secrets.keep_only(scope.as_deref(), &listed);
