@@ -244,6 +244,8 @@ pub struct Repairs {
 
 /// The shortest pause between two repairs.
 const REPAIR_PAUSE: Duration = Duration::from_secs(10);
+/// How long after a repair its second is over for certain.
+const SETTLES: Duration = Duration::from_secs(3);
 /// After how many repairs in a row it counts as a fight.
 const FIGHT: u32 = 4;
 
@@ -256,6 +258,12 @@ impl Repairs {
     #[must_use]
     pub fn next(&self, now: Instant) -> Option<Instant> {
         self.last.map(|last| last + self.pause()).filter(|next| *next > now)
+    }
+
+    /// When what others did around the last repair can be told from what they do after it (see [`Seen::tolerable`]); `None`: already.
+    #[must_use]
+    pub fn settles(&self, now: Instant) -> Option<Instant> {
+        self.last.map(|last| last + SETTLES).filter(|settles| *settles > now)
     }
 
     /// Takes note of a repair. Returns whether it looks like a fight.

@@ -11,6 +11,8 @@ use crate::api::{GROUP, MANAGED_LABEL, OWNER_ANNOTATION};
 
 /// Annotation by which a user hands an existing Secret over: the name of the `RobotoSecret` that shall own it.
 pub const ADOPT_ANNOTATION: &str = "robotosecret.dev/adopt";
+/// In whose name the API server books what was there before the first apply: nobody's.
+const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 /// Where kubectl keeps a copy of all that was applied, values included.
 pub const LAST_APPLIED_ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
@@ -101,9 +103,26 @@ impl Seen {
         self.managers.iter().flat_map(|manager| manager.data.iter().chain(&manager.string_data)).map(String::as_str)
     }
 
+    /// The names of the labels and of the annotations that we own.
+    #[must_use]
+    pub fn owned_metadata(&self, ours: &str) -> (BTreeSet<&str>, BTreeSet<&str>) {
+        let ours = || self.managers.iter().filter(|manager| self.is_ours(manager, ours));
+        (
+            ours().flat_map(|manager| &manager.labels).map(String::as_str).collect(),
+            ours().flat_map(|manager| &manager.annotations).map(String::as_str).collect(),
+        )
+    }
+
     /// The managers that own a key and are not us.
     pub fn other_data_managers<'s>(&'s self, ours: &'s str) -> impl Iterator<Item = &'s Manager> {
         self.managers.iter().filter(move |manager| !self.is_ours(manager, ours) && manager.touches_data())
+    }
+
+    /// The managers that own a key beside us and that would show if they wrote again. Who applied `stringData` shows only by the time
+    /// of the write, in whole seconds: not before its second is over. `now` is in seconds since the epoch.
+    #[must_use]
+    pub fn tolerable(&self, ours: &str, now: i64) -> Vec<Manager> {
+        self.other_data_managers(ours).filter(|manager| manager.string_data.is_empty() || manager.time + 1 < now).cloned().collect()
     }
 
     /// We apply; the only update that we make is the creation. Any other update in our name was made by somebody else.
@@ -206,7 +225,10 @@ pub fn judge(seen: &Seen, owner: (&str, &str), expected: &Expected<'_>) -> Drift
         return Drift::None;
     }
     let others: Vec<&Manager> = seen.other_data_managers(expected.manager).filter(|manager| !expected.tolerated.contains(manager)).collect();
-    let culprit = others.iter().max_by_key(|manager| manager.time).map(|manager| manager.name.clone());
+    let took = |of: &BTreeSet<String>, names: &[&str]| names.iter().any(|name| of.contains(*name));
+    let took_metadata = |manager: &&Manager| took(&manager.labels, &expected.labels) || took(&manager.annotations, &expected.annotations);
+    let culprits = others.iter().copied().chain(seen.managers.iter().filter(|manager| !seen.is_ours(manager, expected.manager)).filter(took_metadata));
+    let culprit = culprits.filter(|manager| manager.name != BEFORE_FIRST_APPLY).max_by_key(|manager| manager.time).map(|manager| manager.name.clone());
     let ours: Vec<&Manager> = seen.managers.iter().filter(|manager| seen.is_ours(manager, expected.manager)).collect();
     let all_owned = |of: fn(&Manager) -> &BTreeSet<String>, keys: &[&str]| keys.iter().all(|key| ours.iter().any(|manager| of(manager).contains(*key)));
     let our_keys: BTreeSet<&String> = ours.iter().flat_map(|manager| &manager.data).collect();
@@ -327,7 +349,24 @@ mod tests {
         let both = seen(vec![ours(true, &["a", "b"]), beside.clone()]);
         assert_eq!(judged(&both, std::slice::from_ref(&beside)), Drift::ForeignMetadata);
         let again = seen(vec![ours(true, &["a", "b"]), Manager { time: 300, ..beside.clone() }]);
-        assert_eq!(judged(&again, &[beside]), Drift::Damaged(Some("before-first-apply".into())));
+        assert_eq!(judged(&again, &[beside]), Drift::Damaged(None), "nobody has that name");
+    }
+
+    #[test]
+    fn who_applied_string_data_is_tolerated_once_its_second_is_over() {
+        let applied = Manager { name: "operator".into(), apply: true, time: 200, string_data: set(&["a"]), ..Manager::default() };
+        let both = seen(vec![ours(true, &["a", "b"]), applied.clone()]);
+        assert_eq!(both.tolerable(MANAGER, 200), []);
+        assert_eq!(both.tolerable(MANAGER, 202), [applied]);
+    }
+
+    #[test]
+    fn who_took_a_label_or_an_annotation_of_ours_is_named() {
+        let labeller = Manager { name: "kubectl-label".into(), time: 200, labels: set(&[MANAGED_LABEL]), ..Manager::default() };
+        let bystander = Manager { name: "kubectl-annotate".into(), time: 300, annotations: set(&["note"]), ..Manager::default() };
+        let mut edited = seen(vec![Manager { labels: set(&[]), ..ours(true, &["a", "b"]) }, labeller, bystander]);
+        edited.managed = false;
+        assert_eq!(judged(&edited, &[]), Drift::Damaged(Some("kubectl-label".into())));
     }
 
     #[test]

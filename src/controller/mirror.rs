@@ -141,8 +141,9 @@ enum Known {
 }
 
 impl Known {
+    /// Whether nothing that we wrote is known to be damaged. A new name is not: what we wrote stands under the former one.
     fn is_intact(&self) -> bool {
-        matches!(self, Self::Intact(_))
+        !matches!(self, Self::Damaged(_) | Self::Missing)
     }
 }
 
@@ -188,9 +189,18 @@ impl Work<'_> {
             provider_changed: standing.refused || (!standing.providers.is_empty() && !same_providers),
             intact: known.is_intact(),
             may_repair: standing.repairs.next(now).is_none(),
-            failing: standing.failing.as_ref().map(|failing| if failing.retry.is_none_or(|retry| retry > now) { Pause::Running } else { Pause::Over }),
+            failing: standing.failing.as_ref().map(|failing| {
+                let released = failing.failure.reason == Reason::TargetNotOwned && !self.is_foreign_to_watch();
+                if failing.retry.is_some_and(|retry| retry <= now) || released { Pause::Over } else { Pause::Running }
+            }),
             due: standing.due <= now,
         }
+    }
+
+    /// Whether the watch sees a Secret of the target's name that belongs to somebody else. Where it sees none, a look must tell.
+    fn is_foreign_to_watch(&self) -> bool {
+        let seen = self.context.secrets.get(&self.key.0, &self.wanted.name);
+        seen.is_some_and(|seen| matches!(ownership(&seen, &self.wanted.owner.name, &self.wanted.owner.uid), Ownership::Foreign(_)))
     }
 
     fn refresh(&self) -> Option<&str> {
@@ -226,7 +236,10 @@ impl Work<'_> {
             tolerated: &standing.tolerated,
         };
         Ok(match judge(&seen, (&self.wanted.owner.name, &self.wanted.owner.uid), &expected) {
-            Drift::None => Known::Intact(seen),
+            Drift::None => {
+                standing.tolerated = seen.tolerable(&self.manager, Timestamp::now().as_second());
+                Known::Intact(seen)
+            }
             Drift::ForeignMetadata => {
                 standing.unmoved = Some(seen.resource_version.clone());
                 Known::Intact(seen)
@@ -263,11 +276,12 @@ impl Work<'_> {
                 Ok((mirrored, wrote)) => {
                     if wrote {
                         standing.unmoved = None;
-                        standing.tolerated = mirrored.target.other_data_managers(&self.manager).cloned().collect();
+                        standing.tolerated = mirrored.target.tolerable(&self.manager, Timestamp::now().as_second());
                     }
                     return self.mirrored(standing, plan, admitted, mirrored, why).await;
                 }
                 Err(Trouble::Target(TargetError::Changed)) => {}
+                Err(Trouble::Leaving) => return Action::await_change(),
                 Err(Trouble::Target(error)) => return self.target_failed(standing, &error, known.is_intact()).await,
                 Err(Trouble::Read(error)) => return self.read_failed(standing, &error, known.is_intact()).await,
             }
@@ -292,12 +306,20 @@ impl Work<'_> {
         }
         // A permission may have been taken back while the store was read.
         self.context.providers.admit(plan, &self.key.0)?;
+        if let Look::Ours(seen) = look
+            && seen.controller.is_none()
+            && !self.target().owner_stays(&self.wanted.owner).await?
+        {
+            // It is just being orphaned: our reference to a resource that is gone would have it removed.
+            return Err(Trouble::Leaving);
+        }
         let target = self.target().put(&self.wanted, &data, look).await?;
         self.context.secrets.put(&self.key.0, target.clone());
+        let was_right = matches!(look, Look::Ours(seen) if seen.uid == target.uid && seen.resource_version == target.resource_version);
         let repaired = match known {
-            Known::Damaged(by) => Some(by.clone()),
+            Known::Damaged(by) if !was_right => Some(by.clone()),
             Known::Missing => Some(None),
-            Known::Never | Known::Intact(_) => None,
+            Known::Never | Known::Intact(_) | Known::Damaged(_) => None,
         };
         Ok((Mirrored { target, keys, sources, repaired }, true))
     }
@@ -342,8 +364,9 @@ impl Work<'_> {
         let since_epoch = Duration::try_from(now.duration_since(Timestamp::UNIX_EPOCH)).unwrap_or_default();
         standing.due = Instant::now() + schedule::until_recheck(&standing.uid, plan.ttl, since_epoch);
         tracing::debug!(namespace = self.key.0, name = self.key.1, ?why, "checked");
-        if let Some(culprit) = &mirrored.repaired
+        if why == Why::Drift
             && standing.repairs.made(Instant::now())
+            && let Some(culprit) = &mirrored.repaired
         {
             let who = culprit.as_deref().unwrap_or("somebody");
             let note =
@@ -428,8 +451,13 @@ impl Work<'_> {
     /// Nothing is due. What the mere passing of time changes is written all the same.
     async fn rest(&self, standing: &mut Standing, plan: &Plan, known: &Known) -> Action {
         let overdue = standing.failing.is_some() && plan.max_staleness.is_some() && status::stale_since(&self.circumstances(standing)).is_some();
-        if overdue && let Some(failing) = &standing.failing {
-            let failure = Failure { intact: known.is_intact(), ..failing.failure.clone() };
+        // Damage that is done during a pause must not wait for its end to be told.
+        let damaged = standing.status.target.is_some() && !known.is_intact();
+        if let Some(failing) = &mut standing.failing
+            && (overdue || damaged && failing.failure.intact)
+        {
+            failing.failure.intact = known.is_intact();
+            let failure = failing.failure.clone();
             return self.settle(standing, &Outcome::Failed(failure)).await;
         }
         self.remove_leftovers(standing).await;
@@ -455,7 +483,7 @@ impl Work<'_> {
                 let age = Duration::try_from(circumstances.now.duration_since(last)).unwrap_or_default();
                 Instant::now() + limit.saturating_sub(age)
             });
-        match recheck.into_iter().chain(stale).min() {
+        match recheck.into_iter().chain(stale).chain(standing.repairs.settles(Instant::now())).min() {
             // A moment later, so that what is due then is due when it is looked at.
             Some(next) => Action::requeue(next.saturating_duration_since(Instant::now()) + Duration::from_millis(20)),
             None => Action::await_change(),
@@ -512,6 +540,8 @@ impl Work<'_> {
 enum Trouble {
     Read(ReadError),
     Target(TargetError),
+    /// The resource is being deleted, which the watch has not told yet.
+    Leaving,
 }
 
 impl From<ReadError> for Trouble {

@@ -277,7 +277,9 @@ pub fn notice(prior: &RobotoSecretStatus, circumstances: &Circumstances<'_>, out
             }
             mirrored.repaired.as_ref().and_then(|culprit| {
                 let by = culprit.as_ref().map(|manager| format!(" by {manager}")).unwrap_or_default();
-                normal("Mirrored", "Repair", format!("the Secret {name} was changed{by} and put right again"))
+                let was = prior.target.as_ref().is_some_and(|was| was.uid == mirrored.target.uid);
+                let what = if was { format!("changed{by} and put right") } else { "deleted and made".to_owned() };
+                normal("Mirrored", "Repair", format!("the Secret {name} was {what} again"))
             })
         }
         Outcome::Failed(failure) => {
@@ -362,6 +364,17 @@ mod tests {
         assert!(!differs(&ready(), &again));
         assert_eq!(again.last_check_time, Some(Time(at(NOW + 60))));
         assert_eq!(notice(&ready(), &circumstances(1, NOW + 60), &mirrored("v1", "7")), None);
+    }
+
+    #[test]
+    fn a_repair_is_told_as_what_it_was() {
+        let repaired = |uid: &str| {
+            let Outcome::Mirrored(again) = mirrored("v1", "9") else { return None };
+            let again = Mirrored { target: Seen { uid: uid.into(), ..again.target }, repaired: Some(Some("kubectl-edit".into())), ..again };
+            notice(&ready(), &circumstances(1, NOW), &Outcome::Mirrored(again)).map(|notice| notice.note)
+        };
+        assert_eq!(repaired("s1").as_deref(), Some("the Secret db was changed by kubectl-edit and put right again"));
+        assert_eq!(repaired("s2").as_deref(), Some("the Secret db was deleted and made again"));
     }
 
     #[test]

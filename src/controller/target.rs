@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::drift::{ADOPT_ANNOTATION, LAST_APPLIED_ANNOTATION, Ownership, Seen, ownership};
 use crate::{
-    api::{MANAGED_LABEL, OWNER_ANNOTATION, Reason},
+    api::{MANAGED_LABEL, OWNER_ANNOTATION, Reason, RobotoSecret},
     render::Data,
     sensitive::Sensitive,
     telemetry::Metrics,
@@ -124,11 +124,18 @@ impl<'t> Target<'t> {
         }
     }
 
+    /// Whether the `RobotoSecret` is still there and not about to go.
+    pub async fn owner_stays(&self, owner: &OwnerReference) -> Result<bool, TargetError> {
+        let api = Api::<PartialObjectMeta<RobotoSecret>>::namespaced(self.client.clone(), self.namespace);
+        let found = api.get_opt(&owner.name).await.map_err(|error| explain(&error))?;
+        Ok(found.is_some_and(|found| found.metadata.uid.as_ref() == Some(&owner.uid) && found.metadata.deletion_timestamp.is_none()))
+    }
+
     /// Makes the Secret hold exactly these keys. Returns its metadata afterwards.
     pub async fn put(&self, wanted: &Wanted, data: &Data, look: &Look) -> Result<Seen, TargetError> {
         let Look::Ours(seen) = look else { return self.create(wanted, data, false).await };
         match self.apply(wanted, data, seen).await {
-            Ok(after) => self.prune(data, after).await,
+            Ok(after) => self.prune(wanted, data, after).await,
             Err(Refused { changes_type: true, .. }) => self.recreate(wanted, data, seen).await,
             Err(Refused { error, .. }) => Err(error),
         }
@@ -171,21 +178,24 @@ impl<'t> Target<'t> {
             .map_err(|error| Refused { changes_type: names_field(&error, "type"), error: explain(&error) })
     }
 
-    /// Takes out the keys that others put in, and what came with a Secret that was handed over. Needs no value, so it reads none.
-    async fn prune(&self, data: &Data, after: Seen) -> Result<Seen, TargetError> {
+    /// Takes out the keys that others put in, the labels and annotations of ours that are no longer wanted, and what came with a
+    /// Secret that was handed over. Needs no value, so it reads none. (An apply alone leaves what the Secret was created with: the
+    /// creation goes on owning it beside the apply.)
+    async fn prune(&self, wanted: &Wanted, data: &Data, after: Seen) -> Result<Seen, TargetError> {
         let surplus: BTreeSet<&str> = after.keys().filter(|key| !data.contains_key(*key)).collect();
-        let annotations: Vec<&str> = [(after.adopt.is_some(), ADOPT_ANNOTATION), (after.adopt.is_some() && after.last_applied, LAST_APPLIED_ANNOTATION)]
-            .into_iter()
-            .filter(|(there, _)| *there)
-            .map(|(_, name)| name)
-            .collect();
-        if surplus.is_empty() && annotations.is_empty() {
+        let (mut labels, mut annotations) = after.owned_metadata(self.manager);
+        wanted.label_names().for_each(|name| _ = labels.remove(name));
+        wanted.annotation_names().for_each(|name| _ = annotations.remove(name));
+        if after.adopt.is_some() {
+            annotations.extend([Some(ADOPT_ANNOTATION), after.last_applied.then_some(LAST_APPLIED_ANNOTATION)].into_iter().flatten());
+        }
+        if surplus.is_empty() && labels.is_empty() && annotations.is_empty() {
             return Ok(after);
         }
-        let nulls = |names: Vec<&str>| names.into_iter().map(|name| (name.to_owned(), serde_json::Value::Null)).collect::<serde_json::Map<_, _>>();
+        let nulls = |names: BTreeSet<&str>| names.into_iter().map(|name| (name.to_owned(), serde_json::Value::Null)).collect::<serde_json::Map<_, _>>();
         let patch = json!({
-            "metadata": {"uid": after.uid, "resourceVersion": after.resource_version, "annotations": nulls(annotations)},
-            "data": nulls(surplus.into_iter().collect()),
+            "metadata": {"uid": after.uid, "resourceVersion": after.resource_version, "labels": nulls(labels), "annotations": nulls(annotations)},
+            "data": nulls(surplus),
         });
         let parameters = PatchParams { field_manager: Some(PRUNE_MANAGER.to_owned()), ..PatchParams::default() };
         let result = self.api.patch(&after.name, &parameters, &Patch::Merge(&patch)).await;

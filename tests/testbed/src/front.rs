@@ -80,6 +80,8 @@ pub enum Answer {
     },
     /// No answer at all; the connection stays open.
     Hang,
+    /// Waits until no fault holds calls back any more; then the call is forwarded as if nothing had been.
+    Hold,
 }
 
 /// A rule that makes matching calls fail.
@@ -251,6 +253,11 @@ impl Front {
         self.add_fault(Fault::new(|_| true, Answer::Hang))
     }
 
+    /// Holds every call back until the fault is taken back.
+    pub fn hold(&self) -> FaultId {
+        self.add_fault(Fault::new(|_| true, Answer::Hold))
+    }
+
     /// Answers every call with 200 and a body that isn't JSON.
     pub fn malformed(&self) -> FaultId {
         self.add_fault(Fault::new(|_| true, Answer::Body { status: 200, body: "{\"SecretString\": <html>".to_owned() }))
@@ -314,6 +321,10 @@ impl Shared {
 }
 
 impl Record {
+    fn holds(&self) -> bool {
+        self.faults.iter().any(|(_, fault)| fault.answer == Answer::Hold)
+    }
+
     /// The answers that faults give to this call: none, one, or all the denied items of a batch.
     fn answers(&mut self, call: &Call) -> Vec<Answer> {
         let mut answers = Vec::new();
@@ -377,6 +388,12 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     let response = match answers.as_slice() {
         [] => forward(&shared, parts, body).await,
         [Answer::Hang] => pending().await,
+        [Answer::Hold] => {
+            while shared.record().holds() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            forward(&shared, parts, body).await
+        }
         [Answer::Body { status, body }] => json_response(*status, body.clone().into()),
         [Answer::Error { status, code, message }] => error_response(call.service, *status, code, message),
         items if call.action == "BatchGetSecretValue" => batch_without(&shared, &call, parts, &body, items).await,
