@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::{
     cache::{Failing, Key, Resources, Secrets, Standing, Standings, fingerprint},
     decide::{Decision, Pause, Situation, Why, decide},
-    drift::{Drift, Expected, Ownership, Seen, is_older, judge, ownership},
+    drift::{Drift, Expected, Ownership, Seen, first_apply_changed_nothing, is_older, judge, ownership},
     events::Events,
     plan::{InvalidSpec, Plan},
     providers::{Admitted, Providers, not_allowed},
@@ -306,8 +306,12 @@ impl Work<'_> {
             Known::Missing => Some(None),
             Known::Never | Known::Intact(_) | Known::Moved(_) => None,
         };
-        let wrote = !matches!(look, Look::Ours(seen) if seen.uid == target.uid && seen.resource_version == target.resource_version);
-        let moved = wrote || !matches!(known, Known::Intact(_));
+        let same = match look {
+            Look::Ours(seen) if seen.uid == target.uid && seen.resource_version == target.resource_version => true,
+            Look::Ours(seen) => first_apply_changed_nothing(seen, &target, &self.manager),
+            Look::Absent => false,
+        };
+        let moved = !same || !matches!(known, Known::Intact(_));
         Ok((Mirrored { target, keys, sources, moved, respecified, repaired }, true))
     }
 
