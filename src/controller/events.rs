@@ -1,9 +1,23 @@
 //! Events: published beside the work, never a reason for it to fail.
 
-use kube::{
-    Client, Resource,
-    runtime::events::{Event, EventType, Recorder, Reporter},
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
 };
+
+use k8s_openapi::{
+    api::{
+        core::v1::ObjectReference,
+        events::v1::{Event, EventSeries},
+    },
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client, Resource,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -14,8 +28,12 @@ use crate::{api::RobotoSecret, telemetry::Metrics};
 const MAX_NOTE: usize = 1000;
 /// How many events may wait; more are dropped, since a status says the same.
 const WAITING: usize = 1000;
+/// For how long an event that comes again is counted up instead of being made anew.
+const SERIES: Duration = Duration::from_mins(6);
+/// What events name as their source.
+const REPORTER: &str = "robotosecret";
 
-type Waiting = (Notice, k8s_openapi::api::core::v1::ObjectReference);
+type Waiting = (Notice, ObjectReference);
 
 /// Takes events.
 pub struct Events {
@@ -30,7 +48,7 @@ impl Events {
         let (sender, mut receiver) = mpsc::channel::<Waiting>(WAITING);
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        let recorder = Recorder::new(client, Reporter { controller: "robotosecret".into(), instance });
+        let mut publisher = Publisher { client, instance: instance.unwrap_or_else(|| REPORTER.to_owned()), told: HashMap::new() };
         let task = tokio::spawn(async move {
             loop {
                 let waiting = tokio::select! {
@@ -39,17 +57,11 @@ impl Events {
                     () = stopped.cancelled() => None,
                 };
                 let Some((notice, about)) = waiting else { return };
-                let event = Event {
-                    type_: if notice.warning { EventType::Warning } else { EventType::Normal },
-                    reason: notice.reason.to_owned(),
-                    note: Some(truncated(notice.note)),
-                    action: notice.action.to_owned(),
-                    secondary: None,
-                };
-                let result = recorder.publish(&event, &about).await;
+                let reason = notice.reason;
+                let result = publisher.publish(notice, about).await;
                 metrics.kube_write("Event", result.is_ok());
                 if result.is_err() {
-                    tracing::debug!(reason = notice.reason, "an event could not be published");
+                    tracing::debug!(reason, "an event could not be published");
                 }
             }
         });
@@ -71,6 +83,53 @@ impl Events {
         if self.sender.try_send((notice, about)).is_err() {
             tracing::debug!("too many events are waiting; one was dropped");
         }
+    }
+}
+
+/// Writes events. Two with the same text count as one that came again; kube's own recorder would also take two with different texts
+/// for the same, and go on showing the first text.
+struct Publisher {
+    client: Client,
+    instance: String,
+    told: HashMap<Told, (String, i32, Instant)>,
+}
+
+/// The uid of whom an event is about, its reason and its text.
+type Told = (String, &'static str, String);
+
+impl Publisher {
+    async fn publish(&mut self, notice: Notice, about: ObjectReference) -> kube::Result<()> {
+        let namespace = about.namespace.clone().unwrap_or_default();
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
+        let (now, note) = (Timestamp::now(), truncated(notice.note));
+        self.told.retain(|_, (_, _, last)| last.elapsed() < SERIES);
+        let key = (about.uid.clone().unwrap_or_default(), notice.reason, note.clone());
+        if let Some((name, count, last)) = self.told.get_mut(&key) {
+            let series = EventSeries { count: count.saturating_add(1), last_observed_time: MicroTime(now) };
+            match events.patch(name, &PatchParams::default(), &Patch::Merge(json!({"series": series}))).await {
+                Err(kube::Error::Api(error)) if error.code == 404 => {}
+                result => {
+                    (*count, *last) = (series.count, Instant::now());
+                    return result.map(|_| ());
+                }
+            }
+        }
+        let name = format!("{}.{:x}", about.name.as_deref().unwrap_or(REPORTER), now.as_nanosecond());
+        let event = Event {
+            metadata: ObjectMeta { name: Some(name.clone()), namespace: Some(namespace), ..ObjectMeta::default() },
+            type_: Some(if notice.warning { "Warning" } else { "Normal" }.to_owned()),
+            reason: Some(notice.reason.to_owned()),
+            action: Some(notice.action.to_owned()),
+            note: Some(note),
+            event_time: Some(MicroTime(now)),
+            regarding: Some(about),
+            reporting_controller: Some(REPORTER.to_owned()),
+            reporting_instance: Some(self.instance.clone()),
+            ..Event::default()
+        };
+        events.create(&PostParams::default(), &event).await?;
+        self.told.insert(key, (name, 1, Instant::now()));
+        Ok(())
     }
 }
 
