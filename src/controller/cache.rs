@@ -4,12 +4,13 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    hash::Hash,
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use k8s_openapi::jiff::Timestamp;
+use kube::Resource;
 use tokio::time::Instant;
 
 use super::{
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::{
     api::{
-        Reason, RobotoSecret, RobotoSecretStatus,
+        Reason, RobotoSecret, RobotoSecretSpec, RobotoSecretStatus,
         robotosecret::RefreshPolicy,
         status::{FRESH, READY},
     },
@@ -206,6 +207,8 @@ pub struct Standing {
     pub resource_version: String,
     /// How often in a row the resource was met in an older version than that.
     pub lagging: u32,
+    /// What the spec asked for when it was last mirrored (see [`fingerprint`]), if that is known.
+    pub asked: Option<u64>,
     /// The last good check, to the moment.
     pub last_check: Option<Timestamp>,
     /// When the next recheck is due.
@@ -222,6 +225,15 @@ pub struct Standing {
     pub repairs: Repairs,
     /// The providers that the last good read went through.
     pub providers: Vec<Arc<dyn Provider>>,
+}
+
+/// Tells apart what specs ask to be in the Secret; how often it is checked is left out.
+#[must_use]
+pub fn fingerprint(spec: &RobotoSecretSpec) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    // A spec that came as JSON always goes into JSON.
+    serde_json::to_string(&(&spec.uri, &spec.data, &spec.provider, &spec.target)).unwrap_or_default().hash(&mut hasher);
+    hasher.finish()
 }
 
 /// A failure in a row.
@@ -294,6 +306,8 @@ impl Standing {
             uid: uid.to_owned(),
             resource_version: String::new(),
             lagging: 0,
+            // Ready speaks of the observed spec. What was written for another one is not known any more.
+            asked: (status.is_true(READY) && status.observed_generation == resource.meta().generation).then(|| fingerprint(&resource.spec)),
             last_check,
             due: start + wait,
             failing,

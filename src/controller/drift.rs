@@ -246,6 +246,24 @@ pub fn judge(seen: &Seen, owner: (&str, &str), expected: &Expected<'_>) -> Drift
     if intact { Drift::ForeignMetadata } else { Drift::Damaged(culprit) }
 }
 
+/// Whether our first apply over the Secret that we made changed nothing but who owns what.
+///
+/// That apply always moves the version. What it changes, it takes away from the entry that the creation left; what it adds was not there.
+#[must_use]
+pub fn first_apply_changed_nothing(before: &Seen, after: &Seen, ours: &str) -> bool {
+    let entry = |seen: &'_ Seen, apply: bool| seen.managers.iter().find(|manager| manager.name == ours && manager.apply == apply).cloned();
+    match (entry(before, true), entry(before, false), entry(after, true), entry(after, false)) {
+        (None, Some(made), Some(applied), Some(left)) => {
+            before.uid == after.uid
+                && made == left
+                && applied.data.is_subset(&made.data)
+                && applied.labels.is_subset(&made.labels)
+                && applied.annotations.is_subset(&made.annotations)
+        }
+        _ => false,
+    }
+}
+
 /// Whether `earlier` is an older resourceVersion than `later`. Both come from one API server, which counts upwards.
 #[must_use]
 pub fn is_older(earlier: &str, later: &str) -> bool {
@@ -306,6 +324,18 @@ mod tests {
             tolerated,
         };
         judge(seen, (NAME, UID), &expected)
+    }
+
+    #[test]
+    fn the_first_apply_is_told_from_a_change() {
+        let made = seen(vec![ours(false, &["a", "b"])]);
+        let applied = |managers| first_apply_changed_nothing(&made, &seen(managers), MANAGER);
+        assert!(applied(vec![ours(true, &["a", "b"]), ours(false, &["a", "b"])]));
+        assert!(!applied(vec![ours(true, &["a", "b"]), ours(false, &["a"])]), "b changed");
+        assert!(!applied(vec![ours(true, &["a", "b", "c"]), ours(false, &["a", "b"])]), "c is new");
+        assert!(!applied(vec![ours(true, &["a", "b"])]), "all changed");
+        let later = seen(vec![ours(true, &["a", "b"]), ours(false, &["a", "b"])]);
+        assert!(!first_apply_changed_nothing(&later, &later, MANAGER), "a later apply that moves the version changes something");
     }
 
     #[test]

@@ -15,9 +15,9 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
-    cache::{Failing, Key, Resources, Secrets, Standing, Standings},
+    cache::{Failing, Key, Resources, Secrets, Standing, Standings, fingerprint},
     decide::{Decision, Pause, Situation, Why, decide},
-    drift::{Drift, Expected, Ownership, Seen, is_older, judge, ownership},
+    drift::{Drift, Expected, Ownership, Seen, first_apply_changed_nothing, is_older, judge, ownership},
     events::Events,
     plan::{InvalidSpec, Plan},
     providers::{Admitted, Providers, not_allowed},
@@ -26,7 +26,10 @@ use super::{
     target::{Look, Target, TargetError, Wanted},
 };
 use crate::{
-    api::{GROUP, REFRESH_ANNOTATION, Reason, RobotoSecret, RobotoSecretStatus, reference::Source, robotosecret::RefreshPolicy, status::READY},
+    api::{
+        GROUP, MANAGED_LABEL, OWNER_ANNOTATION, REFRESH_ANNOTATION, Reason, RobotoSecret, RobotoSecretStatus, reference::Source, robotosecret::RefreshPolicy,
+        status::READY,
+    },
     provider::{ReadError, Reading},
     telemetry::Metrics,
 };
@@ -39,6 +42,8 @@ const SOON: Duration = Duration::from_millis(250);
 const LAGGING: u32 = 40;
 /// How soon to try again when the status could not be written.
 const STATUS_RETRY: Duration = Duration::from_secs(5);
+/// How many characters of the refresh annotation are looked at: as many as `status.lastHandledRefresh` takes.
+const LONGEST_REFRESH: usize = 256;
 /// The field manager of every status.
 const STATUS_MANAGER: &str = "robotosecret";
 
@@ -84,7 +89,7 @@ pub async fn reconcile(resource: &RobotoSecret, context: &Context) -> Action {
         return Action::requeue(SOON);
     }
     let Some(owner) = resource.controller_owner_ref(&()) else { return Action::await_change() };
-    let work = Work { resource, context, wanted: wanted(resource, owner), manager: format!("robotosecret/{}", key.1), key };
+    let work = Work { resource, context, asked: fingerprint(&resource.spec), wanted: wanted(resource, owner), manager: format!("robotosecret/{}", key.1), key };
     let action = work.run(plan, standing).await;
     context.standings.summarize(&work.key, resource.spec.refresh_policy, standing);
     action
@@ -97,7 +102,7 @@ pub async fn record_defect(resource: &RobotoSecret, context: &Context, message: 
     let slot = context.standings.of(&key);
     let mut slot = slot.lock().await;
     let (Some(standing), Some(owner)) = (slot.as_mut(), resource.controller_owner_ref(&())) else { return Action::requeue(STATUS_RETRY) };
-    let work = Work { resource, context, wanted: wanted(resource, owner), manager: String::new(), key };
+    let work = Work { resource, context, asked: fingerprint(&resource.spec), wanted: wanted(resource, owner), manager: String::new(), key };
     let failure = Failure { reason: Reason::InternalError, message: message.to_owned(), intact: true };
     work.fail(standing, failure, None).await
 }
@@ -124,6 +129,7 @@ struct Work<'w> {
     resource: &'w RobotoSecret,
     context: &'w Context,
     key: Key,
+    asked: u64,
     wanted: Wanted,
     manager: String,
 }
@@ -134,6 +140,8 @@ enum Known {
     Never,
     /// It holds what we wrote.
     Intact(Arc<Seen>),
+    /// It holds what we wrote, and moved since the last look; whether by our own write or by foreign metadata does not show.
+    Moved(Arc<Seen>),
     /// It is there and ours, and does not hold what we wrote; who changed it, if that shows.
     Damaged(Option<String>),
     /// It is gone.
@@ -172,7 +180,7 @@ impl Work<'_> {
         };
         match decide(&self.situation(standing, &known, &admitted)) {
             Decision::Read(why) => self.mirror(standing, &plan, &admitted, &known, why).await,
-            Decision::Once => self.settle(standing, &Outcome::OnceAgain { same: self.still_named(standing, &plan) }).await,
+            Decision::Once => self.settle(standing, &Outcome::OnceAgain { same: !self.respecified(standing) }).await,
             Decision::Wait => self.rest(standing, &plan, &known).await,
         }
     }
@@ -203,8 +211,10 @@ impl Work<'_> {
         seen.is_some_and(|seen| matches!(ownership(&seen, &self.wanted.owner.name, &self.wanted.owner.uid), Ownership::Foreign(_)))
     }
 
+    /// The value of the refresh annotation, as much of it as a status holds.
     fn refresh(&self) -> Option<&str> {
-        self.resource.annotations().get(REFRESH_ANNOTATION).map(String::as_str)
+        let value = self.resource.annotations().get(REFRESH_ANNOTATION)?;
+        Some(value.char_indices().nth(LONGEST_REFRESH).map_or(value, |(end, _)| &value[..end]))
     }
 
     fn target(&self) -> Target<'_> {
@@ -231,8 +241,9 @@ impl Work<'_> {
             resource_version: standing.unmoved.as_deref().unwrap_or(&was.resource_version),
             keys: &was.keys,
             key_count: usize::try_from(was.key_count).unwrap_or_default(),
-            labels: self.wanted.label_names().collect(),
-            annotations: self.wanted.annotation_names().collect(),
+            // What the user just asked for in addition is not there yet; nobody took it away.
+            labels: if self.respecified(standing) { vec![MANAGED_LABEL] } else { self.wanted.label_names().collect() },
+            annotations: if self.respecified(standing) { vec![OWNER_ANNOTATION] } else { self.wanted.annotation_names().collect() },
             tolerated: &standing.tolerated,
         };
         Ok(match judge(&seen, (&self.wanted.owner.name, &self.wanted.owner.uid), &expected) {
@@ -241,24 +252,24 @@ impl Work<'_> {
                 Known::Intact(seen)
             }
             Drift::ForeignMetadata => {
-                standing.unmoved = Some(seen.resource_version.clone());
-                Known::Intact(seen)
+                // Until the first good read of this process it may also be the write of a predecessor that died before it wrote the status.
+                if !standing.providers.is_empty() {
+                    standing.unmoved = Some(seen.resource_version.clone());
+                }
+                Known::Moved(seen)
             }
             Drift::Damaged(by) => Known::Damaged(by),
         })
     }
 
-    /// Whether a spec still names what was mirrored, as far as names tell.
-    fn still_named(&self, standing: &Standing, plan: &Plan) -> bool {
-        let Some(target) = standing.status.target.as_ref().filter(|target| target.name == self.wanted.name) else { return false };
-        let keys = plan.named_keys().is_none_or(|keys| keys.into_iter().eq(target.keys.iter().map(String::as_str)));
-        let sources: Vec<String> = plan.sources.iter().map(|planned| planned.source.to_string()).collect();
-        keys && sources.iter().eq(standing.status.sources.iter().map(|source| &source.uri))
+    /// Whether the spec asks for something else than was last mirrored, as far as is known.
+    fn respecified(&self, standing: &Standing) -> bool {
+        standing.asked != Some(self.asked)
     }
 
     async fn mirror(&self, standing: &mut Standing, plan: &Plan, admitted: &[Admitted], known: &Known, why: Why) -> Action {
         let mut look = match known {
-            Known::Intact(seen) => Some(Look::Ours(Box::new(Seen::clone(seen)))),
+            Known::Intact(seen) | Known::Moved(seen) => Some(Look::Ours(Box::new(Seen::clone(seen)))),
             // If something is there after all, making it anew is refused and the next attempt looks.
             Known::Never if standing.failing.is_none() && self.context.secrets.get(&self.key.0, &self.wanted.name).is_none() => Some(Look::Absent),
             _ => None,
@@ -296,13 +307,14 @@ impl Work<'_> {
         let data = plan.render(&values).map_err(|failure| ReadError::new(failure.reason(), failure.to_string()))?;
         let sources: Vec<_> = plan.sources.iter().zip(&readings).map(|(planned, reading)| (planned.source.to_string(), reading.version.clone())).collect();
         let keys: Vec<String> = data.keys().cloned().collect();
-        let spec_changed = standing.status.observed_generation != self.resource.meta().generation;
-        if let (Known::Intact(seen), Some(was), false) = (known, &standing.status.target, spec_changed)
+        // Not the generation: a changed spec that could not be carried out is an observed one, too.
+        let respecified = self.respecified(standing);
+        if let (Known::Intact(seen) | Known::Moved(seen), Some(was), false) = (known, &standing.status.target, respecified)
             && status::same_versions(&standing.status, &sources)
         {
             // What moved without touching what is ours is not worth a status write.
             let target = Seen { resource_version: was.resource_version.clone(), ..Seen::clone(seen) };
-            return Ok((Mirrored { target, keys, sources, repaired: None }, false));
+            return Ok((Mirrored { target, keys, sources, moved: false, respecified, repaired: None }, false));
         }
         // A permission may have been taken back while the store was read.
         self.context.providers.admit(plan, &self.key.0)?;
@@ -319,9 +331,15 @@ impl Work<'_> {
         let repaired = match known {
             Known::Damaged(by) if !was_right => Some(by.clone()),
             Known::Missing => Some(None),
-            Known::Never | Known::Intact(_) | Known::Damaged(_) => None,
+            Known::Never | Known::Intact(_) | Known::Moved(_) | Known::Damaged(_) => None,
         };
-        Ok((Mirrored { target, keys, sources, repaired }, true))
+        let same = match look {
+            Look::Ours(seen) if seen.uid == target.uid && seen.resource_version == target.resource_version => true,
+            Look::Ours(seen) => first_apply_changed_nothing(seen, &target, &self.manager),
+            Look::Absent => false,
+        };
+        let moved = !same || !matches!(known, Known::Intact(_));
+        Ok((Mirrored { target, keys, sources, moved, respecified, repaired }, true))
     }
 
     /// Reads each distinct source once. Any failure fails the whole; a lasting one is told before a passing one.
@@ -409,7 +427,7 @@ impl Work<'_> {
     async fn settle(&self, standing: &mut Standing, outcome: &Outcome) -> Action {
         let circumstances = self.circumstances(standing);
         let next = status::next(&standing.status, &circumstances, outcome);
-        let notice = status::notice(&standing.status, &circumstances, outcome);
+        let notice = status::notice(&standing.status, outcome);
         let told = standing.status.last_check_time.as_ref().map(|time| time.0);
         let untold = standing
             .last_check
@@ -424,9 +442,18 @@ impl Work<'_> {
                 // What was done and could not be written down is done again; it changes nothing the second time.
                 Err(error) => {
                     standing.due = Instant::now();
-                    return Action::requeue(if error == StatusError::Outdated { SOON } else { STATUS_RETRY });
+                    let again = if error == StatusError::Outdated { SOON } else { STATUS_RETRY };
+                    if matches!(outcome, Outcome::Mirrored(_)) {
+                        // Under the policies that know no due time, only a failure is tried again.
+                        let failure = Failure { reason: Reason::KubernetesError, message: "the status could not be written".to_owned(), intact: true };
+                        standing.failing = Some(Failing { failure, count: 1, retry: Some(Instant::now() + again) });
+                    }
+                    return Action::requeue(again);
                 }
             }
+        }
+        if matches!(outcome, Outcome::Mirrored(_)) {
+            standing.asked = Some(self.asked);
         }
         if let Some(notice) = notice {
             tracing::info!(namespace = self.key.0, name = self.key.1, reason = notice.reason, note = notice.note, "told");

@@ -135,15 +135,6 @@ impl Plan {
         Ok(data)
     }
 
-    /// The keys that the spec names, in order; `None` when they depend on the value.
-    #[must_use]
-    pub fn named_keys(&self) -> Option<BTreeSet<&str>> {
-        match &self.keys {
-            Keys::Whole { .. } => None,
-            Keys::Single(keys) => Some(keys.iter().map(|planned| planned.key.as_str()).collect()),
-        }
-    }
-
     fn failure(&self, source: usize, problem: RenderError) -> RenderFailure {
         RenderFailure { reference: self.sources[source].source.to_string(), problem }
     }

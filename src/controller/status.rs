@@ -62,6 +62,10 @@ pub struct Mirrored {
     pub keys: Vec<String>,
     /// What was read, in the order of the plan: the reference and the version served.
     pub sources: Vec<(String, ServedVersion)>,
+    /// Whether the Secret moved, and not by foreign metadata alone as far as that shows.
+    pub moved: bool,
+    /// Whether the spec asks for something else than was mirrored before.
+    pub respecified: bool,
     /// Whether a repair made the write necessary, and who made that necessary.
     pub repaired: Option<Option<String>>,
 }
@@ -115,10 +119,10 @@ pub fn next(prior: &RobotoSecretStatus, circumstances: &Circumstances<'_>, outco
             next.target = Some(target_status(mirrored));
             next.sources = sources_status(prior, mirrored, circumstances.now);
             next.source_count = Some(count(mirrored.sources.len()));
-            if changed(prior, circumstances.generation, mirrored) {
+            if changed(prior, mirrored) {
                 next.last_change_time = Some(Time(circumstances.now));
             }
-            let ready = format!("{} from {}", counted(mirrored.keys.len(), "key"), counted(mirrored.sources.len(), "source"));
+            let ready = holds(count(mirrored.keys.len()), count(mirrored.sources.len()));
             let fresh = match circumstances.policy {
                 RefreshPolicy::Ttl => stamp(FRESH, "True", Reason::Verified, "the store was asked and the Secret agrees with it".to_owned()),
                 RefreshPolicy::OnChange | RefreshPolicy::Once => stamp(FRESH, "Unknown", Reason::NotRechecked, not_rechecked(circumstances.policy)),
@@ -144,14 +148,18 @@ pub fn next(prior: &RobotoSecretStatus, circumstances: &Circumstances<'_>, outco
         }
         Outcome::OnceAgain { same } => {
             let fresh = stamp(FRESH, "Unknown", Reason::NotRechecked, not_rechecked(circumstances.policy));
-            let ready = match prior.condition(READY) {
-                Some(ready) if *same => stamp(READY, &ready.status, reason_of(ready), ready.message.clone()),
-                _ => stamp(READY, "False", Reason::NotRechecked, "the spec asks for something else than was mirrored, and refreshPolicy Once mirrors only once; change the annotation robotosecret.dev/refresh to mirror again".to_owned()),
+            let ready = match &prior.target {
+                Some(target) if *same => stamp(READY, "True", Reason::Mirrored, holds(target.key_count, prior.source_count.unwrap_or_default())),
+                _ => stamp(READY, "False", Reason::NotRechecked, "the spec changed after it was mirrored, and refreshPolicy Once mirrors only once; change the annotation robotosecret.dev/refresh to mirror again".to_owned()),
             };
             vec![ready, fresh]
         }
     };
     next
+}
+
+fn holds(keys: i32, sources: i32) -> String {
+    format!("{} from {}", counted(keys, "key"), counted(sources, "source"))
 }
 
 fn not_rechecked(policy: RefreshPolicy) -> String {
@@ -248,10 +256,8 @@ pub fn same_versions(prior: &RobotoSecretStatus, sources: &[(String, ServedVersi
 }
 
 /// Whether the content of the Secret changed because of its sources or its spec: not by a repair, nor when a new version has the old value.
-fn changed(prior: &RobotoSecretStatus, generation: i64, mirrored: &Mirrored) -> bool {
-    let Some(was) = &prior.target else { return true };
-    let moved = was.uid != mirrored.target.uid || was.resource_version != mirrored.target.resource_version;
-    moved && (prior.observed_generation != Some(generation) || !same_versions(prior, &mirrored.sources))
+fn changed(prior: &RobotoSecretStatus, mirrored: &Mirrored) -> bool {
+    prior.target.is_none() || (mirrored.moved && (mirrored.respecified || !same_versions(prior, &mirrored.sources)))
 }
 
 /// Whether the status differs in anything but the time of the last check.
@@ -262,16 +268,16 @@ pub fn differs(prior: &RobotoSecretStatus, next: &RobotoSecretStatus) -> bool {
 
 /// The event that goes with a status, if one does: once a change and once a cause, not once a try.
 #[must_use]
-pub fn notice(prior: &RobotoSecretStatus, circumstances: &Circumstances<'_>, outcome: &Outcome) -> Option<Notice> {
+pub fn notice(prior: &RobotoSecretStatus, outcome: &Outcome) -> Option<Notice> {
     match outcome {
         Outcome::Mirrored(mirrored) => {
             let name = &mirrored.target.name;
-            let keys = counted(mirrored.keys.len(), "key");
+            let keys = counted(count(mirrored.keys.len()), "key");
             let normal = |reason, action, note| Some(Notice { warning: false, reason, action, note });
             if prior.target.as_ref().is_none_or(|was| was.name != *name) {
                 return normal("Mirrored", "Mirror", format!("{keys} mirrored into the Secret {name}"));
             }
-            if changed(prior, circumstances.generation, mirrored) {
+            if changed(prior, mirrored) {
                 let cause = if same_versions(prior, &mirrored.sources) { "the spec changed".to_owned() } else { changed_sources(prior, mirrored) };
                 return normal("Updated", "Mirror", format!("the Secret {name} was updated: {cause}"));
             }
@@ -302,11 +308,11 @@ fn changed_sources(prior: &RobotoSecretStatus, mirrored: &Mirrored) -> String {
     match moved.as_slice() {
         [] => "its sources changed".to_owned(),
         [one] => format!("{one} has a new version"),
-        [first, rest @ ..] => format!("{first} and {} have new versions", counted(rest.len(), "other")),
+        [first, rest @ ..] => format!("{first} and {} have new versions", counted(count(rest.len()), "other")),
     }
 }
 
-fn counted(number: usize, what: &str) -> String {
+fn counted(number: i32, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
@@ -328,13 +334,20 @@ mod tests {
         Circumstances { generation, refresh: None, policy: RefreshPolicy::Ttl, max_staleness: None, last_check: Some(at(now)), now: at(now) }
     }
 
+    /// What was mirrored, against a Secret that stood at the version 7.
     fn mirrored(version: &str, resource_version: &str) -> Outcome {
-        Outcome::Mirrored(Box::new(Mirrored {
+        Outcome::Mirrored(Box::new(mirrored_parts(version, resource_version)))
+    }
+
+    fn mirrored_parts(version: &str, resource_version: &str) -> Mirrored {
+        Mirrored {
             target: Seen { name: "db".into(), uid: "s1".into(), resource_version: resource_version.into(), ..Seen::default() },
             keys: vec!["a".into()],
             sources: vec![("aws.sm://x".into(), ServedVersion { arn: "arn".into(), id: version.into(), created: None })],
+            moved: resource_version != "7",
+            respecified: false,
             repaired: None,
-        }))
+        }
     }
 
     fn failed(reason: Reason, intact: bool) -> Outcome {
@@ -363,15 +376,15 @@ mod tests {
         let again = next(&ready(), &circumstances(1, NOW + 60), &mirrored("v1", "7"));
         assert!(!differs(&ready(), &again));
         assert_eq!(again.last_check_time, Some(Time(at(NOW + 60))));
-        assert_eq!(notice(&ready(), &circumstances(1, NOW + 60), &mirrored("v1", "7")), None);
+        assert_eq!(notice(&ready(), &mirrored("v1", "7")), None);
     }
 
     #[test]
     fn a_repair_is_told_as_what_it_was() {
         let repaired = |uid: &str| {
             let Outcome::Mirrored(again) = mirrored("v1", "9") else { return None };
-            let again = Mirrored { target: Seen { uid: uid.into(), ..again.target }, repaired: Some(Some("kubectl-edit".into())), ..again };
-            notice(&ready(), &circumstances(1, NOW), &Outcome::Mirrored(again)).map(|notice| notice.note)
+            let again = Mirrored { target: Seen { uid: uid.into(), ..again.target }, repaired: Some(Some("kubectl-edit".into())), ..*again };
+            notice(&ready(), &Outcome::Mirrored(Box::new(again))).map(|notice| notice.note)
         };
         assert_eq!(repaired("s1").as_deref(), Some("the Secret db was changed by kubectl-edit and put right again"));
         assert_eq!(repaired("s2").as_deref(), Some("the Secret db was deleted and made again"));
@@ -382,12 +395,23 @@ mod tests {
         let moved = next(&ready(), &circumstances(1, NOW + 60), &mirrored("v2", "8"));
         assert_eq!(moved.last_change_time, Some(Time(at(NOW + 60))));
         assert_eq!(moved.sources[0].last_changed_time, Some(Time(at(NOW + 60))));
-        let notice = notice(&ready(), &circumstances(1, NOW + 60), &mirrored("v2", "8")).expect("an event");
+        let notice = notice(&ready(), &mirrored("v2", "8")).expect("an event");
         assert_eq!((notice.reason, notice.note.as_str()), ("Updated", "the Secret db was updated: aws.sm://x has a new version"));
         let same_value = next(&ready(), &circumstances(1, NOW + 60), &mirrored("v2", "7"));
         assert_eq!(same_value.last_change_time, Some(Time(at(NOW))));
         let repaired = next(&ready(), &circumstances(1, NOW + 60), &mirrored("v1", "9"));
         assert_eq!(repaired.last_change_time, Some(Time(at(NOW))));
+    }
+
+    #[test]
+    fn a_new_spec_counts_as_a_change_if_the_secret_moved_also_after_a_failure_was_observed_for_it() {
+        let failing = next(&ready(), &circumstances(2, NOW), &failed(Reason::ProviderUnavailable, true));
+        for (prior, moved) in [(ready(), true), (ready(), false), (failing.clone(), true), (failing, false)] {
+            let outcome = Outcome::Mirrored(Box::new(Mirrored { moved, respecified: true, ..mirrored_parts("v1", "8") }));
+            let told = notice(&prior, &outcome).map(|n| (n.reason, n.note));
+            assert_eq!(told, moved.then(|| ("Updated", "the Secret db was updated: the spec changed".to_owned())));
+            assert_eq!(next(&prior, &circumstances(2, NOW + 60), &outcome).last_change_time, Some(Time(at(if moved { NOW + 60 } else { NOW }))));
+        }
     }
 
     #[test]
@@ -443,11 +467,11 @@ mod tests {
     #[test]
     fn a_cause_is_told_once() {
         let circumstances = circumstances(1, NOW);
-        let first = notice(&ready(), &circumstances, &failed(Reason::Throttled, true));
+        let first = notice(&ready(), &failed(Reason::Throttled, true));
         assert_eq!(first.map(|n| (n.warning, n.reason)), Some((true, "CheckFailed")));
         let failing = next(&ready(), &circumstances, &failed(Reason::Throttled, true));
-        assert_eq!(notice(&failing, &circumstances, &failed(Reason::Throttled, true)), None);
-        assert!(notice(&failing, &circumstances, &failed(Reason::AccessDenied, true)).is_some());
+        assert_eq!(notice(&failing, &failed(Reason::Throttled, true)), None);
+        assert!(notice(&failing, &failed(Reason::AccessDenied, true)).is_some());
     }
 
     #[test]
@@ -465,6 +489,10 @@ mod tests {
         let status = next(&ready(), &once(1), &mirrored("v1", "7"));
         assert_eq!(shown(&status), ["Ready=True Mirrored", "Fresh=Unknown NotRechecked"]);
         assert_eq!(shown(&next(&status, &once(2), &Outcome::OnceAgain { same: true })), ["Ready=True Mirrored", "Fresh=Unknown NotRechecked"]);
-        assert_eq!(shown(&next(&status, &once(2), &Outcome::OnceAgain { same: false })), ["Ready=False NotRechecked", "Fresh=Unknown NotRechecked"]);
+        let other = next(&status, &once(2), &Outcome::OnceAgain { same: false });
+        assert_eq!(shown(&other), ["Ready=False NotRechecked", "Fresh=Unknown NotRechecked"]);
+        let back = next(&other, &once(3), &Outcome::OnceAgain { same: true });
+        assert_eq!(shown(&back), ["Ready=True Mirrored", "Fresh=Unknown NotRechecked"]);
+        assert_eq!(back.condition(READY).map(|c| c.message.as_str()), Some("1 key from 1 source"));
     }
 }

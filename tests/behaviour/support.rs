@@ -217,6 +217,11 @@ impl Scene {
         self.front.count(|call| call.action == action)
     }
 
+    /// How many calls so far asked for this id, exactly as it is sent (a name, an ARN, a parameter with its selector).
+    pub fn reads(&self, id: &str) -> usize {
+        self.front.count(|call| call.ids.iter().any(|asked| asked == id))
+    }
+
     // Kubernetes, as the user.
 
     /// Makes or changes the scene's ClusterRobotoProvider (named like the namespace), allowing these references.
@@ -347,6 +352,15 @@ impl Scene {
         about.map(|event| format!("{}: {}", event.reason.unwrap_or_default(), event.note.unwrap_or_default())).collect()
     }
 
+    /// How often something was told about a RobotoSecret in words that contain a text: repeated events are one object with a count.
+    pub async fn told(&self, name: &str, text: &str) -> usize {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        let all = events.list(&ListParams::default()).await.unwrap();
+        let about = all.items.into_iter().filter(|event| event.regarding.as_ref().and_then(|about| about.name.as_deref()) == Some(name));
+        let saying = about.filter(|event| format!("{}: {}", event.reason.clone().unwrap_or_default(), event.note.clone().unwrap_or_default()).contains(text));
+        saying.map(|event| event.series.map_or(1, |series| usize::try_from(series.count).unwrap())).sum()
+    }
+
     /// Waits for an event whose `reason: note` contains a text.
     pub async fn event(&self, name: &str, text: &str) -> String {
         let what = format!("an event about {name} that says {text:?}");
@@ -366,24 +380,32 @@ impl Scene {
     pub async fn start_controller(&mut self, arguments: &[&str]) {
         let kubeconfig = world().kubeconfig.clone();
         self.start_controller_as(&kubeconfig, arguments);
-        let controller = self.controller.as_ref().unwrap();
+        self.controller_ready().await;
+    }
+
+    /// Waits until the controller is ready.
+    pub async fn controller_ready(&self) {
+        let controller = self.controller();
         let ready = async || (controller.page("/readyz").0 == 200).then_some(());
         until(&format!("the controller is ready; see {}", controller.process.log_path().display()), Duration::from_secs(60), ready).await;
     }
 
     /// Starts the controller with another identity, and does not wait.
     pub fn start_controller_as(&mut self, kubeconfig: &Path, arguments: &[&str]) {
+        let credentials = [("AWS_ACCESS_KEY_ID", testbed::aws::ACCESS_KEY_ID), ("AWS_SECRET_ACCESS_KEY", testbed::aws::SECRET_ACCESS_KEY)];
+        self.start_controller_with(kubeconfig, arguments, &credentials);
+    }
+
+    /// Starts the controller with another identity and this environment alone, and does not wait.
+    pub fn start_controller_with(&mut self, kubeconfig: &Path, arguments: &[&str], environment: &[(&str, &str)]) {
         let [port] = testbed::port::free().unwrap();
-        let process = Spec::new(env!("CARGO_BIN_EXE_robotosecret"))
+        let spec = Spec::new(env!("CARGO_BIN_EXE_robotosecret"))
             .name("controller")
             .args(["controller", "--listen", &format!("127.0.0.1:{port}"), "--namespaces", &self.namespace, "--log-level", "debug", "--log-format", "text"])
             .args(arguments.iter().copied())
             .env_clear()
-            .env("KUBECONFIG", kubeconfig)
-            .env("AWS_ACCESS_KEY_ID", testbed::aws::ACCESS_KEY_ID)
-            .env("AWS_SECRET_ACCESS_KEY", testbed::aws::SECRET_ACCESS_KEY)
-            .start(&self.dir)
-            .unwrap();
+            .env("KUBECONFIG", kubeconfig);
+        let process = environment.iter().fold(spec, |spec, (name, value)| spec.env(name, value)).start(&self.dir).unwrap();
         self.controller = Some(Controller { process, port });
     }
 
