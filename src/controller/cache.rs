@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::{
     drift::{Manager, Seen, is_older},
     plan::Plan,
+    providers::Admitted,
     schedule,
     status::Failure,
 };
@@ -24,7 +25,6 @@ use crate::{
         robotosecret::RefreshPolicy,
         status::{FRESH, READY},
     },
-    provider::Provider,
     telemetry::metrics::Totals,
 };
 
@@ -212,8 +212,8 @@ pub struct Standing {
     pub tolerated: Vec<Manager>,
     /// Repairs of the target.
     pub repairs: Repairs,
-    /// The providers that the last good read went through.
-    pub providers: Vec<Arc<dyn Provider>>,
+    /// What the last try to read went through, whatever came of it.
+    pub tried_through: Vec<Admitted>,
 }
 
 /// A failure in a row.
@@ -284,7 +284,7 @@ impl Standing {
             unmoved: None,
             tolerated: Vec::new(),
             repairs: Repairs::default(),
-            providers: Vec::new(),
+            tried_through: Vec::new(),
             status,
         }
     }
