@@ -8,7 +8,9 @@ pub mod reference;
 pub mod robotosecret;
 pub mod status;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::CustomResourceExt;
 use serde_json::json;
 
@@ -40,20 +42,35 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
             }],
         }),
     );
-    vec![robotosecret, ClusterRobotoProvider::crd()]
+    let mut crds = vec![robotosecret, ClusterRobotoProvider::crd()];
+    crds.iter_mut().flat_map(schemas).for_each(refuse_null);
+    crds
+}
+
+fn schemas(crd: &mut CustomResourceDefinition) -> impl Iterator<Item = &mut JSONSchemaProps> {
+    crd.spec.versions.iter_mut().filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut())
 }
 
 fn set_default_status(crd: &mut CustomResourceDefinition, default: &serde_json::Value) {
-    let schemas = crd.spec.versions.iter_mut().filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut());
-    for status in schemas.filter_map(|schema| schema.properties.as_mut()?.get_mut("status")) {
+    for status in schemas(crd).filter_map(|schema| schema.properties.as_mut()?.get_mut("status")) {
         status.default = Some(JSON(default.clone()));
+    }
+}
+
+/// Takes out `nullable`, which stands for every `Option`: `identity: {ambient: }` would count as a choice that was made, though it says nothing.
+fn refuse_null(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    schema.properties.iter_mut().flatten().for_each(|(_, property)| refuse_null(property));
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        refuse_null(items);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        refuse_null(values);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSONSchemaProps, JSONSchemaPropsOrArray};
-
     use super::*;
 
     fn undocumented(path: &str, schema: &JSONSchemaProps, found: &mut Vec<String>) {
@@ -67,6 +84,12 @@ mod tests {
         if let Some(JSONSchemaPropsOrArray::Schema(items)) = &schema.items {
             undocumented(&format!("{path}[]"), items, found);
         }
+    }
+
+    #[test]
+    fn no_field_takes_null() {
+        let text = serde_json::to_string(&crds()).expect("JSON");
+        assert!(!text.contains("nullable"));
     }
 
     #[test]

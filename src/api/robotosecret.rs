@@ -229,13 +229,13 @@ pub struct Target {
 
     /// Labels of the Secret, besides the controller's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32), inner(length(max = 63)))]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 63}))]
     #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('robotosecret.dev/'))").message("labels under robotosecret.dev/ are the controller's own"))]
     pub labels: BTreeMap<String, String>,
 
     /// Annotations of the Secret, besides the controller's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32), inner(length(max = 4096)))]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 4096}))]
     #[x_kube(
         validation = Rule::new("self.all(k, !k.startsWith('robotosecret.dev/'))").message("annotations under robotosecret.dev/ are the controller's own"),
         validation = Rule::new("self.all(k, !k.startsWith('kubernetes.io/service-account.'))").message("these annotations make Kubernetes mint credentials; a RobotoSecret mirrors values and cannot have them")

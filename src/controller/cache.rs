@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::{
     drift::{Manager, Seen, is_older},
     plan::Plan,
+    providers::Admitted,
     schedule,
     status::Failure,
 };
@@ -25,7 +26,6 @@ use crate::{
         robotosecret::RefreshPolicy,
         status::{FRESH, READY},
     },
-    provider::Provider,
     telemetry::metrics::Totals,
 };
 
@@ -209,6 +209,8 @@ pub struct Standing {
     pub lagging: u32,
     /// What the spec asked for when it was last mirrored (see [`fingerprint`]), if that is known.
     pub asked: Option<u64>,
+    /// Whether this process has had a good check.
+    pub verified: bool,
     /// The last good check, to the moment.
     pub last_check: Option<Timestamp>,
     /// When the next recheck is due.
@@ -223,8 +225,8 @@ pub struct Standing {
     pub tolerated: Vec<Manager>,
     /// Repairs of the target.
     pub repairs: Repairs,
-    /// The providers that the last good read went through.
-    pub providers: Vec<Arc<dyn Provider>>,
+    /// What the last try to read went through, whatever came of it.
+    pub tried_through: Vec<Admitted>,
 }
 
 /// Tells apart what specs ask to be in the Secret; how often it is checked is left out.
@@ -306,6 +308,7 @@ impl Standing {
             uid: uid.to_owned(),
             resource_version: String::new(),
             lagging: 0,
+            verified: false,
             // Ready speaks of the observed spec. What was written for another one is not known any more.
             asked: (status.is_true(READY) && status.observed_generation == resource.meta().generation).then(|| fingerprint(&resource.spec)),
             last_check,
@@ -315,7 +318,7 @@ impl Standing {
             unmoved: None,
             tolerated: Vec::new(),
             repairs: Repairs::default(),
-            providers: Vec::new(),
+            tried_through: Vec::new(),
             status,
         }
     }

@@ -20,7 +20,7 @@ use super::{
     drift::{Drift, Expected, Ownership, Seen, first_apply_changed_nothing, is_older, judge, ownership},
     events::Events,
     plan::{InvalidSpec, Plan},
-    providers::{Admitted, Providers, not_allowed},
+    providers::{Admitted, Providers, answered_otherwise},
     schedule,
     status::{self, Circumstances, Failure, Mirrored, Notice, Outcome},
     target::{Look, Target, TargetError, Wanted},
@@ -187,14 +187,12 @@ impl Work<'_> {
 
     fn situation(&self, standing: &Standing, known: &Known, admitted: &[Admitted]) -> Situation {
         let now = Instant::now();
-        let same_providers =
-            standing.providers.len() == admitted.len() && standing.providers.iter().zip(admitted).all(|(was, is)| Arc::ptr_eq(was, &is.provider));
         Situation {
             policy: self.resource.spec.refresh_policy,
             spec_changed: standing.status.observed_generation != self.resource.meta().generation,
             mirrored_once: standing.status.target.is_some(),
             refresh_requested: self.refresh().is_some_and(|refresh| standing.status.last_handled_refresh.as_deref() != Some(refresh)),
-            provider_changed: standing.refused || (!standing.providers.is_empty() && !same_providers),
+            provider_changed: standing.refused || self.reads_otherwise(standing, admitted),
             intact: known.is_intact(),
             may_repair: standing.repairs.next(now).is_none(),
             failing: standing.failing.as_ref().map(|failing| {
@@ -209,6 +207,15 @@ impl Work<'_> {
     fn is_foreign_to_watch(&self) -> bool {
         let seen = self.context.secrets.get(&self.key.0, &self.wanted.name);
         seen.is_some_and(|seen| matches!(ownership(&seen, &self.wanted.owner.name, &self.wanted.owner.uid), Ownership::Foreign(_)))
+    }
+
+    /// Whether the providers changed since the last try in a way that can make a difference: their addresses, region or identity, or,
+    /// after they did not allow what the store answered, their rules.
+    fn reads_otherwise(&self, standing: &Standing, admitted: &[Admitted]) -> bool {
+        let denied = standing.failing.as_ref().is_some_and(|failing| failing.failure.reason == Reason::NotAllowed);
+        let differs = |was: &Admitted, is: &Admitted| !Arc::ptr_eq(&was.provider, &is.provider) || (denied && was.rules != is.rules);
+        let was = &standing.tried_through;
+        !was.is_empty() && (was.len() != admitted.len() || was.iter().zip(admitted).any(|(was, is)| differs(was, is)))
     }
 
     /// The value of the refresh annotation, as much of it as a status holds.
@@ -253,7 +260,7 @@ impl Work<'_> {
             }
             Drift::ForeignMetadata => {
                 // Until the first good read of this process it may also be the write of a predecessor that died before it wrote the status.
-                if !standing.providers.is_empty() {
+                if standing.verified {
                     standing.unmoved = Some(seen.resource_version.clone());
                 }
                 Known::Moved(seen)
@@ -283,13 +290,18 @@ impl Work<'_> {
                     Err(error) => Err(Trouble::Target(error)),
                 },
             };
+            if !matches!(result, Err(Trouble::Target(TargetError::Changed))) {
+                // A change of the providers has had its try, whatever came of it: from here on the pauses hold.
+                standing.refused = false;
+                standing.tried_through = admitted.to_vec();
+            }
             match result {
                 Ok((mirrored, wrote)) => {
                     if wrote {
                         standing.unmoved = None;
                         standing.tolerated = mirrored.target.tolerable(&self.manager, Timestamp::now().as_second());
                     }
-                    return self.mirrored(standing, plan, admitted, mirrored, why).await;
+                    return self.mirrored(standing, plan, mirrored, why).await;
                 }
                 Err(Trouble::Target(TargetError::Changed)) => {}
                 Err(Trouble::Leaving) => return Action::await_change(),
@@ -357,7 +369,8 @@ impl Work<'_> {
             for (&i, answer) in group.iter().zip(read) {
                 let denied = |reference: &String| !through.may_read(namespace, reference);
                 answers[i] = Some(answer.and_then(|reading| match reading.denotes.iter().find(|reference| denied(reference)) {
-                    Some(_) => Err(not_allowed(&plan.sources[i].provider.name, namespace, &plan.sources[i].source.to_string())),
+                    // That name is not told: what the provider doesn't allow is not the reader's to know.
+                    Some(_) => Err(answered_otherwise(&plan.sources[i].provider.name, namespace, &plan.sources[i].source.to_string())),
                     None => Ok(reading),
                 }));
             }
@@ -373,12 +386,11 @@ impl Work<'_> {
         worst.map_or_else(|| Ok(readings.into_iter().flatten().collect()), Err)
     }
 
-    async fn mirrored(&self, standing: &mut Standing, plan: &Plan, admitted: &[Admitted], mirrored: Mirrored, why: Why) -> Action {
+    async fn mirrored(&self, standing: &mut Standing, plan: &Plan, mirrored: Mirrored, why: Why) -> Action {
         let now = Timestamp::now();
         standing.last_check = Some(now);
+        standing.verified = true;
         standing.failing = None;
-        standing.refused = false;
-        standing.providers = admitted.iter().map(|admitted| admitted.provider.clone()).collect();
         let since_epoch = Duration::try_from(now.duration_since(Timestamp::UNIX_EPOCH)).unwrap_or_default();
         standing.due = Instant::now() + schedule::until_recheck(&standing.uid, plan.ttl, since_epoch);
         tracing::debug!(namespace = self.key.0, name = self.key.1, ?why, "checked");

@@ -116,3 +116,15 @@ pub fn not_allowed(provider: &str, namespace: &str, reference: &str) -> ReadErro
         format!("the ClusterRobotoProvider {provider} does not allow the namespace {namespace} to read {reference}; add it to the provider's spec.allow"),
     )
 }
+
+/// The refusal of an answer that comes from another secret than the one that was asked for.
+#[must_use]
+pub fn answered_otherwise(provider: &str, namespace: &str, reference: &str) -> ReadError {
+    ReadError::new(
+        Reason::NotAllowed,
+        format!(
+            "{reference}: the store answered with another name, which the ClusterRobotoProvider {provider} does not allow the namespace {namespace} to read; \
+             refer to the secret by its full name"
+        ),
+    )
+}

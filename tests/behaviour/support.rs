@@ -4,7 +4,9 @@
 //! [`scene`] ends with a search for the scene's canary in all that the controller wrote anywhere: a leak fails every test.
 
 use std::{
+    io::Write,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     sync::{
         LazyLock,
         atomic::{AtomicUsize, Ordering},
@@ -468,6 +470,29 @@ mod erased {
             serde_json::to_string(self).unwrap()
         }
     }
+}
+
+/// What a command-line program did.
+#[derive(Debug)]
+pub struct Said {
+    pub ok: bool,
+    pub out: String,
+    pub err: String,
+}
+
+/// Runs a program to its end, with this standard input. Blocks the thread: the scene's servers have threads of their own.
+pub fn run(command: &mut Command, input: &str) -> Said {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // A program that needs no input may end before it took it.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Said { ok: output.status.success(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// Runs `kubectl` in a control plane, with an object or more on its standard input.
+pub fn kubectl(plane: &ControlPlane, arguments: &[&str], input: &str) -> Said {
+    run(plane.kubectl().args(arguments).current_dir(root()), input)
 }
 
 /// Asserts that a text says something.
