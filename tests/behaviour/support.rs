@@ -453,4 +453,3 @@ mod erased {
 pub fn says(text: &str, part: &str) {
     assert!(text.contains(part), "{part:?} is not in {text:?}");
 }
-
