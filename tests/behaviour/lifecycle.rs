@@ -15,10 +15,19 @@ use testbed::process::Signal;
 
 use crate::support::{self, SECONDS, Scene, WITHIN_TTL, apply_object, says, scene, scene_before_controller, until, world};
 
+/// How long Kubernetes may take to collect garbage: it learns only every 30 s of kinds that are new.
+const COLLECTED: Duration = Duration::from_secs(90);
+
 /// Waits until there is no such Secret.
 async fn is_gone(s: &Scene, name: &str) {
     let gone = async || s.secrets().get_opt(name).await.unwrap().is_none().then_some(());
-    until(&format!("the Secret {name} is gone\n{}", s.log_tail()), SECONDS, gone).await;
+    until(&format!("the Secret {name} is gone"), COLLECTED, gone).await;
+}
+
+/// Waits until there is no such resource.
+async fn resource_is_gone(s: &Scene, name: &str) {
+    let gone = async || s.resources().get_opt(name).await.unwrap().is_none().then_some(());
+    until(&format!("the resource {name} is gone"), COLLECTED, gone).await;
 }
 
 /// How many events about a resource say this.
@@ -193,16 +202,19 @@ async fn the_secret_of_a_deleted_resource_goes_and_that_of_a_replaced_one_comes_
         }
         s.resources().delete("db", &DeleteParams::default()).await.unwrap();
         is_gone(s, "db").await;
-        // As `kubectl replace --force` does it: garbage collection takes the old Secret away after the new resource was seen.
+        // As `kubectl replace --force` does it. The finalizer holds garbage collection up until the new resource was looked at.
+        s.tamper("replaced", "somebody", json!({"metadata": {"finalizers": ["somebody.example/slow"]}})).await;
         s.resources().delete("replaced", &DeleteParams::background()).await.unwrap();
         s.apply("replaced", &spec).await;
-        s.ready("replaced").await;
+        says(&s.condition("replaced", "Ready", "False TargetNotOwned", COLLECTED).await, "belongs to an earlier RobotoSecret of this name");
+        s.tamper("replaced", "somebody", json!({"metadata": {"finalizers": null}})).await;
+        s.condition("replaced", "Ready", "True Mirrored", COLLECTED).await;
         let resource = s.resources().get("replaced").await.unwrap().metadata.uid;
         let owned = async || {
             let owners = s.secrets().get_opt("replaced").await.unwrap()?.metadata.owner_references?;
             (owners.len() == 1 && Some(&owners[0].uid) == resource.as_ref()).then_some(())
         };
-        until("the Secret belongs to the new resource", SECONDS, owned).await;
+        until("the Secret belongs to the new resource", COLLECTED, owned).await;
         s.holds("replaced", &[("value", &s.value("db"))], SECONDS).await;
         assert!(s.secrets().get_opt("db").await.unwrap().is_none(), "the Secret of a deleted resource came back");
     })
@@ -214,37 +226,48 @@ async fn a_secret_that_an_orphaning_delete_left_behind_is_taken_up_again() {
     scene("orphaned", async |s| {
         s.put_secret("db", &s.value("db")).await;
         let spec = format!("{{uri: 'aws.sm://{}', ttl: 1h}}", s.path("db"));
-        // Many at once, so that what the watches tell gets out of order now and then.
-        let names: Vec<String> = (0..12).map(|i| format!("db-{i}")).collect();
+        let names = ["calm", "at-work", "in-repair"];
         let mut uids = Vec::new();
-        for name in &names {
+        for name in ["collected"].into_iter().chain(names) {
             s.apply(name, &spec).await;
-        }
-        for name in &names {
             s.ready(name).await;
+        }
+        for name in names {
             uids.push(uid(s, name).await);
         }
-        let (resources, orphan) = (s.resources(), DeleteParams::orphan());
-        futures::future::join_all(names.iter().map(|name| resources.delete(name, &orphan))).await;
-        for name in &names {
-            let gone = async || s.resources().get_opt(name).await.unwrap().is_none().then_some(());
-            until(&format!("the resource {name} is gone"), SECONDS, gone).await;
+        // From here on garbage collection is quick.
+        s.resources().delete("collected", &DeleteParams::default()).await.unwrap();
+        is_gone(s, "collected").await;
+        // Two are being worked on while their resources go.
+        s.put_secret("db", &s.value("db2")).await;
+        let (before, hold) = (s.calls("GetSecretValue"), s.front.hold());
+        s.refresh("at-work", "1").await;
+        s.tamper("in-repair", "somebody", json!({"metadata": {"ownerReferences": null}})).await;
+        until("both are being read", SECONDS, async || (s.calls("GetSecretValue") == before + 2).then_some(())).await;
+        for name in names {
+            s.resources().delete(name, &DeleteParams::orphan()).await.unwrap();
         }
-        // A Secret with an owner that is gone would be collected before one that is deleted after it.
+        for name in names {
+            resource_is_gone(s, name).await;
+        }
+        s.front.remove_fault(hold);
+        // A Secret whose owner is gone would be collected before one whose owner is deleted later.
         s.apply("last", &spec).await;
         s.ready("last").await;
         s.resources().delete("last", &DeleteParams::default()).await.unwrap();
         is_gone(s, "last").await;
         for (name, uid) in names.iter().zip(&uids) {
-            let meta = s.meta(name).await;
+            let meta = s.secrets().get_opt(name).await.unwrap().unwrap_or_else(|| panic!("the Secret {name} went with its resource")).metadata;
             assert_eq!((meta.uid.as_ref(), meta.owner_references), (Some(uid), None), "{name}");
         }
-        s.apply(&names[0], &spec).await;
-        s.ready(&names[0]).await;
-        let (meta, resource) = (s.meta(&names[0]).await, s.resources().get(&names[0]).await.unwrap());
-        assert_eq!(meta.uid.as_ref(), Some(&uids[0]), "it was made anew");
-        assert_eq!(meta.owner_references.unwrap()[0].uid, resource.metadata.uid.unwrap());
-        s.holds(&names[0], &[("value", &s.value("db"))], SECONDS).await;
+        for (name, uid) in names.iter().zip(&uids) {
+            s.apply(name, &spec).await;
+            s.ready(name).await;
+            let (meta, resource) = (s.meta(name).await, s.resources().get(name).await.unwrap());
+            assert_eq!(meta.uid.as_ref(), Some(uid), "{name} was made anew");
+            assert_eq!(meta.owner_references.unwrap()[0].uid, resource.metadata.uid.unwrap());
+            s.holds(name, &[("value", &s.value("db2"))], SECONDS).await;
+        }
     })
     .await;
 }
@@ -271,7 +294,7 @@ async fn a_namespace_that_is_deleted_goes_without_a_fuss() {
         until("all are mirrored", SECONDS, mirrored).await;
         let calm = s.controller().process.log().unwrap().len();
         namespaces.delete(&doomed, &DeleteParams::background()).await.unwrap();
-        until("the namespace is gone", SECONDS, async || namespaces.get_opt(&doomed).await.unwrap().is_none().then_some(())).await;
+        until("the namespace is gone", COLLECTED, async || namespaces.get_opt(&doomed).await.unwrap().is_none().then_some(())).await;
         // What would be tried again and again would be by now.
         s.apply("db", &uri).await;
         s.ready("db").await;
