@@ -25,6 +25,8 @@ where
     E: ProvideErrorMetadata + StdError + 'static,
 {
     match error {
+        // An answer that went well by its status and makes no sense.
+        SdkError::ServiceError(context) if context.raw().status().is_success() => unavailable(subject, "the store's answer could not be understood"),
         SdkError::ServiceError(context) => {
             let status = context.raw().status().as_u16();
             by_code(subject, action, status, context.err().meta())
