@@ -11,4 +11,5 @@ mod lifecycle;
 mod mirroring;
 mod operating;
 mod provider;
+mod refusal;
 mod support;
