@@ -306,7 +306,7 @@ fn explain(error: &kube::Error) -> TargetError {
         409 => TargetError::Changed,
         422 if fields.contains(&"metadata.uid") => TargetError::Changed,
         403 if causes(status).any(|(_, reason)| reason == "NamespaceTerminating") => TargetError::NamespaceTerminating,
-        403 if status.message.contains("exceeded quota") => {
+        403 if ["exceeded quota", "unknown for quota"].iter().any(|said| status.message.contains(said)) => {
             TargetError::Rejected("a ResourceQuota of the namespace does not allow the Secret; raise it, or make room".into())
         }
         403 if status.message.contains("User \"") => {

@@ -12,4 +12,5 @@ mod lifecycle;
 mod mirroring;
 mod operating;
 mod provider;
+mod refusal;
 mod support;
