@@ -1,6 +1,10 @@
 //! The `robotosecret` binary: arguments to subcommand. The only place with `anyhow`.
 
-use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -74,14 +78,14 @@ fn namespace(text: &str) -> Result<String, &'static str> {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Controller(arguments) => run_controller(*arguments),
-        Command::Crds { dir } => print_crds(dir),
+        Command::Crds { dir } => print_crds(dir.as_deref()),
     }
 }
 
-fn print_crds(dir: Option<PathBuf>) -> anyhow::Result<()> {
+fn print_crds(dir: Option<&Path>) -> anyhow::Result<()> {
     for crd in api::crds() {
         let yaml = serde_yaml::to_string(&crd)?;
-        match &dir {
+        match dir {
             Some(dir) => {
                 let path = dir.join(format!("{}.yaml", crd.spec.names.plural));
                 std::fs::write(&path, yaml).with_context(|| format!("writing {}", path.display()))?;

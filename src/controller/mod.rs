@@ -138,7 +138,9 @@ struct Gates {
 impl Gates {
     fn new(readiness: &Readiness, scopes: usize) -> Self {
         let missing = BTreeMap::from([(RESOURCES, scopes), (PROVIDERS, 1), (SECRETS, scopes)]);
-        missing.keys().for_each(|what| readiness.wait_for(what, "the first list"));
+        for what in missing.keys() {
+            readiness.wait_for(what, "the first list");
+        }
         Self { readiness: readiness.clone(), missing: Arc::new(tokio::sync::watch::Sender::new(missing)) }
     }
 

@@ -210,7 +210,7 @@ const PROVIDERS_REFUSED: &[(&str, &str)] = &[
     ("{allow: [{namespaces: {all: true}, references: ['aws.sm://${namespace}/x', 'aws.sm://a/${namespace}*']}]}", "${namespace} fills a whole segment"),
 ];
 
-/// A ClusterRobotoProvider of this spec; `aws` is filled in where nothing is said about it.
+/// A `ClusterRobotoProvider` of this spec; `aws` is filled in where nothing is said about it.
 fn provider(name: &str, spec: &str) -> Value {
     let mut spec: Value = serde_yaml::from_str(spec).unwrap();
     let allow_only = spec.get("allow").is_some();

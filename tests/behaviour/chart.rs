@@ -113,7 +113,7 @@ fn the_chart_passes_helms_strict_lint() {
 #[test]
 fn values_that_mean_nothing_are_refused() {
     for (value, field) in [
-        (r#"replicas=2"#, "replicas"),
+        ("replicas=2", "replicas"),
         (r#"image.repo="x""#, "repo"),
         (r#"image.repository="""#, "repository"),
         (r#"image.digest="sha256:12""#, "digest"),
@@ -127,13 +127,13 @@ fn values_that_mean_nothing_are_refused() {
         (r#"logLevel="""#, "logLevel"),
         (r#"logLevel="verbose""#, "logLevel"),
         (r#"statusInterval="1d""#, "statusInterval"),
-        (r#"concurrency=0"#, "concurrency"),
+        ("concurrency=0", "concurrency"),
         (r#"concurrency="many""#, "concurrency"),
         (r#"extraArgs="--x""#, "extraArgs"),
         (r#"extraEnv=[{"value": "x"}]"#, "extraEnv"),
-        (r#"serviceAccount.annotation={}"#, "annotation"),
-        (r#"crds.keep=false"#, "keep"),
-        (r#"defaultProvider.enabled=true"#, "defaultProvider"),
+        ("serviceAccount.annotation={}", "annotation"),
+        ("crds.keep=false", "keep"),
+        ("defaultProvider.enabled=true", "defaultProvider"),
         (r#"defaultProvider={"enabled": true, "region": "eu-west-1"}"#, "allow"),
         (r#"defaultProvider={"enabled": true, "region": "", "allow": [{"namespaces": {"all": true}}]}"#, "region"),
         (r#"defaultProvider={"endpoints": {"s3": "https://x"}}"#, "s3"),

@@ -173,7 +173,7 @@ async fn the_pages_tell_health_and_the_documented_metrics() {
             ("robotosecret_reconcile_panics_total", "", 0.0),
         ] {
             let is = controller.metric(metric, labels);
-            assert!(if expected > 0.0 && metric.ends_with("_total") { is >= expected } else { is == expected }, "{metric}{{{labels}}} is {is}");
+            assert!(if expected > 0.0 && metric.ends_with("_total") { is >= expected } else { (is - expected).abs() < 0.5 }, "{metric}{{{labels}}} is {is}");
         }
         let age = controller.metric("robotosecret_oldest_check_age_seconds", "");
         assert!((0.0..120.0).contains(&age), "{age}");
@@ -206,8 +206,9 @@ async fn without_its_roles_the_controller_says_so_and_with_those_of_its_namespac
         s.start_controller_as(&kubeconfig, &[]);
         let waits =
             |what: &str, place: &str| format!("waiting for {what}: the controller's ServiceAccount may not list and watch it; check its roles{place}\n");
-        let place = format!(" (namespace {})", s.namespace);
-        let expected = [waits("clusterrobotoproviders.robotosecret.dev", ""), waits("robotosecrets.robotosecret.dev", &place), waits("secrets", &place)];
+        let here_only = format!(" (namespace {})", s.namespace);
+        let expected =
+            [waits("clusterrobotoproviders.robotosecret.dev", ""), waits("robotosecrets.robotosecret.dev", &here_only), waits("secrets", &here_only)];
         page(s.controller(), "/readyz", 503, &expected.iter().map(String::as_str).collect::<Vec<_>>()).await;
         assert_eq!(s.controller().page("/livez").0, 200);
         for role in roles {
