@@ -1,6 +1,7 @@
 //! The `robotosecret` binary: arguments to subcommand. The only place with `anyhow`.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -44,10 +45,10 @@ struct ControllerArguments {
     #[arg(long, env = "ROBOTOSECRET_LISTEN", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
     /// The namespaces to serve, separated by commas; all when left out.
-    #[arg(long, env = "ROBOTOSECRET_NAMESPACES", value_delimiter = ',')]
+    #[arg(long, env = "ROBOTOSECRET_NAMESPACES", value_delimiter = ',', value_parser = namespace)]
     namespaces: Vec<String>,
     /// What is logged: a level, or targets with levels (`info,robotosecret=debug`).
-    #[arg(long, env = "ROBOTOSECRET_LOG_LEVEL", default_value = "info")]
+    #[arg(long, env = "ROBOTOSECRET_LOG_LEVEL", default_value = "info", value_parser = logs::checked)]
     log_level: String,
     /// How log lines look.
     #[arg(long, env = "ROBOTOSECRET_LOG_FORMAT", value_enum, default_value = "json")]
@@ -65,6 +66,13 @@ struct ControllerArguments {
 
 fn duration(text: &str) -> Result<std::time::Duration, &'static str> {
     api::duration::parse(text).ok_or("a duration such as 10s, 5m or 1h")
+}
+
+/// An empty name would be taken for no namespace at all, or all of them.
+fn namespace(text: &str) -> Result<String, &'static str> {
+    let name = text.trim();
+    let legal = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') && (1..=63).contains(&name.len());
+    if legal { Ok(name.to_owned()) } else { Err("names of namespaces, separated by commas; leave it out to serve all") }
 }
 
 fn main() -> anyhow::Result<()> {
@@ -103,8 +111,10 @@ async fn run_controller(arguments: ControllerArguments) -> anyhow::Result<()> {
         move || insight.metrics(&metrics)
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), crd = api::RobotoSecret::crd_name(), "starting");
+    let namespaces: BTreeSet<String> = arguments.namespaces.into_iter().collect();
     let settings = Settings {
-        namespaces: arguments.namespaces,
+        // Twice the same would be two watches that work on the same resources.
+        namespaces: namespaces.into_iter().collect(),
         concurrency: arguments.concurrency,
         status_interval: arguments.status_interval,
         instance: arguments.pod_name,

@@ -94,7 +94,8 @@ impl Reason {
 }
 
 impl Reason {
-    const ALL: [Self; 21] = [
+    /// Every reason.
+    pub const ALL: [Self; 21] = [
         Self::Mirrored,
         Self::Verified,
         Self::Pending,

@@ -192,7 +192,7 @@ impl Work<'_> {
             spec_changed: standing.status.observed_generation != self.resource.meta().generation,
             mirrored_once: standing.status.target.is_some(),
             refresh_requested: self.refresh().is_some_and(|refresh| standing.status.last_handled_refresh.as_deref() != Some(refresh)),
-            provider_changed: standing.refused || self.reads_otherwise(standing, admitted),
+            provider_changed: standing.refused || reads_otherwise(standing, admitted),
             intact: known.is_intact(),
             may_repair: standing.repairs.next(now).is_none(),
             failing: standing.failing.as_ref().map(|failing| {
@@ -207,15 +207,6 @@ impl Work<'_> {
     fn is_foreign_to_watch(&self) -> bool {
         let seen = self.context.secrets.get(&self.key.0, &self.wanted.name);
         seen.is_some_and(|seen| matches!(ownership(&seen, &self.wanted.owner.name, &self.wanted.owner.uid), Ownership::Foreign(_)))
-    }
-
-    /// Whether the providers changed since the last try in a way that can make a difference: their addresses, region or identity, or,
-    /// after they did not allow what the store answered, their rules.
-    fn reads_otherwise(&self, standing: &Standing, admitted: &[Admitted]) -> bool {
-        let denied = standing.failing.as_ref().is_some_and(|failing| failing.failure.reason == Reason::NotAllowed);
-        let differs = |was: &Admitted, is: &Admitted| !Arc::ptr_eq(&was.provider, &is.provider) || (denied && was.rules != is.rules);
-        let was = &standing.tried_through;
-        !was.is_empty() && (was.len() != admitted.len() || was.iter().zip(admitted).any(|(was, is)| differs(was, is)))
     }
 
     /// The value of the refresh annotation, as much of it as a status holds.
@@ -427,9 +418,9 @@ impl Work<'_> {
         let (namespace, name) = (self.key.0.as_str(), self.key.1.as_str());
         let repeated = standing.failing.as_ref().is_some_and(|failing| failing.failure == failure);
         if repeated {
-            tracing::debug!(namespace, name, reason = failure.reason.as_str(), cause = failure.message, detail, count, "still failing");
+            tracing::debug!(namespace, name, reason = failure.reason.as_str(), problem = failure.message, detail, count, "still failing");
         } else {
-            tracing::warn!(namespace, name, reason = failure.reason.as_str(), cause = failure.message, detail, "check failed");
+            tracing::warn!(namespace, name, reason = failure.reason.as_str(), problem = failure.message, detail, "check failed");
         }
         standing.failing = Some(Failing { failure: failure.clone(), count, retry });
         self.settle(standing, &Outcome::Failed(failure)).await
@@ -573,6 +564,15 @@ impl Work<'_> {
             }
         }
     }
+}
+
+/// Whether the providers changed since the last try in a way that can make a difference: their addresses, region or identity, or,
+/// after they did not allow what the store answered, their rules.
+fn reads_otherwise(standing: &Standing, admitted: &[Admitted]) -> bool {
+    let denied = standing.failing.as_ref().is_some_and(|failing| failing.failure.reason == Reason::NotAllowed);
+    let differs = |was: &Admitted, is: &Admitted| !Arc::ptr_eq(&was.provider, &is.provider) || (denied && was.rules != is.rules);
+    let was = &standing.tried_through;
+    !was.is_empty() && (was.len() != admitted.len() || was.iter().zip(admitted).any(|(was, is)| differs(was, is)))
 }
 
 /// Why nothing was mirrored.

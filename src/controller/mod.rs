@@ -14,7 +14,13 @@ pub mod schedule;
 pub mod status;
 pub mod target;
 
-use std::{collections::BTreeSet, convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{Stream, StreamExt, TryStreamExt, channel::mpsc, future::BoxFuture};
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
@@ -125,38 +131,43 @@ pub async fn run(client: Client, settings: Settings, metrics: Metrics, readiness
 #[derive(Clone)]
 struct Gates {
     readiness: Readiness,
-    open: Arc<tokio::sync::watch::Sender<usize>>,
+    /// How many first lists of each kind are missing.
+    missing: Arc<tokio::sync::watch::Sender<BTreeMap<&'static str, usize>>>,
 }
 
 impl Gates {
     fn new(readiness: &Readiness, scopes: usize) -> Self {
-        for what in [RESOURCES, PROVIDERS, SECRETS] {
+        let missing = BTreeMap::from([(RESOURCES, scopes), (PROVIDERS, 1), (SECRETS, scopes)]);
+        for what in missing.keys() {
             readiness.wait_for(what, "the first list");
         }
-        Self { readiness: readiness.clone(), open: Arc::new(tokio::sync::watch::Sender::new(2 * scopes + 1)) }
+        Self { readiness: readiness.clone(), missing: Arc::new(tokio::sync::watch::Sender::new(missing)) }
     }
 
-    fn synced(&self) {
-        self.open.send_modify(|missing| *missing = missing.saturating_sub(1));
-        if *self.open.borrow() == 0 {
-            for what in [RESOURCES, PROVIDERS, SECRETS] {
+    fn synced(&self, what: &'static str) {
+        self.missing.send_modify(|missing| {
+            let left = missing.entry(what).or_default();
+            *left = left.saturating_sub(1);
+            // Said of each kind by itself, so that what is still waited for does not hide behind what came meanwhile.
+            if *left == 0 {
                 self.readiness.done(what);
             }
-        }
+        });
     }
 
-    /// Says in the log and, until all is synced, in `/readyz` why a watch does not get on.
-    fn trouble(&self, what: &'static str, error: &watcher::Error) {
+    /// Says in the log and, until its kind is synced, in `/readyz` why a watch does not get on.
+    fn trouble(&self, what: &'static str, scope: Option<&str>, error: &watcher::Error) {
         let why = explain(error);
-        tracing::warn!(watch = what, why, "watching failed; trying again");
-        if *self.open.borrow() > 0 {
-            self.readiness.wait_for(what, why);
+        tracing::warn!(watch = what, namespace = scope, why, "watching failed; trying again");
+        if self.missing.borrow().get(what).is_some_and(|left| *left > 0) {
+            let place = scope.map(|namespace| format!(" (namespace {namespace})")).unwrap_or_default();
+            self.readiness.wait_for(what, format!("{why}{place}"));
         }
     }
 
     async fn all_synced(&self) {
         // The sender lives as long as the gate, so that waiting can't fail.
-        let _ = self.open.subscribe().wait_for(|missing| *missing == 0).await;
+        let _ = self.missing.subscribe().wait_for(|missing| missing.values().all(|left| *left == 0)).await;
     }
 }
 
@@ -213,10 +224,10 @@ async fn watch_resources(client: Client, scope: Option<String>, writer: Writer<G
                 let gone = context.resources.keys(scope.as_deref()).into_iter().filter(|key| resources.get(&ObjectRef::new(&key.1).within(&key.0)).is_none());
                 gone.for_each(|key| forget(&context, &key));
                 if !std::mem::replace(&mut synced, true) {
-                    gates.synced();
+                    gates.synced(RESOURCES);
                 }
             }
-            Err(error) => gates.trouble(RESOURCES, &error),
+            Err(error) => gates.trouble(RESOURCES, scope.as_deref(), &error),
         }
     }
 }
@@ -271,10 +282,10 @@ async fn watch_secrets(client: Client, scope: Option<String>, context: Arc<Conte
                 if std::mem::replace(&mut synced, true) {
                     context.resources.keys(scope.as_deref()).iter().for_each(|key| enqueue(&queue, key));
                 } else {
-                    gates.synced();
+                    gates.synced(SECRETS);
                 }
             }
-            Err(error) => gates.trouble(SECRETS, &error),
+            Err(error) => gates.trouble(SECRETS, scope.as_deref(), &error),
         }
     }
 }
@@ -299,10 +310,10 @@ async fn watch_providers(client: Client, writer: Writer<Providing>, context: Arc
             Ok(Event::Init) => {}
             Ok(Event::InitDone) => {
                 if !std::mem::replace(&mut synced, true) {
-                    gates.synced();
+                    gates.synced(PROVIDERS);
                 }
             }
-            Err(error) => gates.trouble(PROVIDERS, &error),
+            Err(error) => gates.trouble(PROVIDERS, None, &error),
         }
     }
 }

@@ -3,7 +3,12 @@
 //! Our own code never has a value in hand when it logs, other than in [`Sensitive`](crate::sensitive::Sensitive). The Kubernetes client
 //! has: see [`ECHOES`].
 
-use tracing_subscriber::{EnvFilter, filter::ParseError, filter::filter_fn, fmt, prelude::*};
+use tracing_subscriber::{
+    EnvFilter,
+    filter::{LevelFilter, ParseError, filter_fn},
+    fmt,
+    prelude::*,
+};
 
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -17,6 +22,17 @@ pub enum LogFormat {
 /// Logs the API server's answers whole, at debug and even as warnings; an admission policy or a broken proxy can echo a value in one.
 const ECHOES: &str = "kube_client::client";
 
+/// Checks a filter before anything is logged with it. A misspelt level would be taken for a target, and then nothing is logged at all.
+///
+/// # Errors
+/// What to write instead.
+pub fn checked(filter: &str) -> Result<String, String> {
+    let advice = "error, warn, info, debug, trace or off, or a target with one of them: info,robotosecret=debug";
+    let is_level = |directive: &str| directive.parse::<LevelFilter>().is_ok();
+    let understood = EnvFilter::try_new(filter).is_ok() && filter.split(',').all(|directive| directive.contains('=') || is_level(directive.trim()));
+    if understood { Ok(filter.to_owned()) } else { Err(advice.to_owned()) }
+}
+
 /// Starts logging. `filter` is a level (`info`) or a list of targets with levels (`info,kube=debug`).
 ///
 /// # Errors
@@ -28,4 +44,19 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), ParseError> {
         LogFormat::Text => registry.with(fmt::layer().with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_writer(std::io::stderr)).init(),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_level_is_no_target() {
+        for filter in ["info", "off", "info,robotosecret=debug", "robotosecret::controller=trace", "warn,[span{a=1}]=debug"] {
+            assert!(checked(filter).is_ok(), "{filter}");
+        }
+        for filter in ["verbose", "warning", "info,robotosecret", "info,kube=loud"] {
+            assert!(checked(filter).is_err(), "{filter}");
+        }
+    }
 }

@@ -1,12 +1,12 @@
 //! The custom resources as users meet them: what the API server refuses and in which words, defaults, columns, explanations.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::{
     Api,
     api::{DeleteParams, PostParams},
 };
-use robotosecret::api::RobotoSecret;
+use robotosecret::api::{Reason, RobotoSecret};
 use serde_json::{Value, json};
 use testbed::chart::documents;
 
@@ -210,7 +210,7 @@ const PROVIDERS_REFUSED: &[(&str, &str)] = &[
     ("{allow: [{namespaces: {all: true}, references: ['aws.sm://${namespace}/x', 'aws.sm://a/${namespace}*']}]}", "${namespace} fills a whole segment"),
 ];
 
-/// A ClusterRobotoProvider of this spec; `aws` is filled in where nothing is said about it.
+/// A `ClusterRobotoProvider` of this spec; `aws` is filled in where nothing is said about it.
 fn provider(name: &str, spec: &str) -> Value {
     let mut spec: Value = serde_yaml::from_str(spec).unwrap();
     let allow_only = spec.get("allow").is_some();
@@ -372,4 +372,17 @@ fn the_examples_and_the_yaml_of_the_documents_are_accepted() {
         }
     }
     assert!(blocks >= 3, "{blocks}");
+}
+
+#[test]
+fn the_readme_explains_every_reason_and_no_other() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let table = readme.split_once("| reason | what happened").unwrap().1.split("\n\n").next().unwrap();
+    let explained: BTreeSet<&str> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split(" | ").next())
+        .flat_map(|cell| cell.split(", "))
+        .map(|name| name.trim_matches('`'))
+        .collect();
+    assert_eq!(explained, Reason::ALL.iter().map(|reason| reason.as_str()).collect());
 }

@@ -1,1 +1,353 @@
-//! (being written)
+//! Running the controller: its command line, its pages, its logs, and the rights that it needs.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::Command,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use testbed::{ControlPlane, Front, Process, chart, process::Spec};
+
+use crate::support::{Controller, SECONDS, Said, apply_object, kubectl, root, run, says, scene, scene_before_controller, until, world};
+
+const FLAGS: [(&str, &str); 6] = [
+    ("--listen", "ROBOTOSECRET_LISTEN"),
+    ("--namespaces", "ROBOTOSECRET_NAMESPACES"),
+    ("--log-level", "ROBOTOSECRET_LOG_LEVEL"),
+    ("--log-format", "ROBOTOSECRET_LOG_FORMAT"),
+    ("--status-interval", "ROBOTOSECRET_STATUS_INTERVAL"),
+    ("--concurrency", "ROBOTOSECRET_CONCURRENCY"),
+];
+
+/// The program with these arguments and this environment and nothing else.
+fn program(arguments: &[&str], environment: &[(&str, &str)]) -> Said {
+    run(Command::new(env!("CARGO_BIN_EXE_robotosecret")).args(arguments).env_clear().envs(environment.iter().copied()), "")
+}
+
+#[test]
+fn the_help_names_each_flag_and_its_environment_variable() {
+    let help = program(&["--help"], &[]).out;
+    for part in ["mirrors secrets from AWS Secrets Manager", "controller", "crds", "--version"] {
+        says(&help, part);
+    }
+    let help = program(&["controller", "--help"], &[]).out;
+    let document = std::fs::read_to_string(root().join("docs/operating.md")).unwrap();
+    for (flag, variable) in FLAGS {
+        let entry = help.split("\n\n      --").find(|entry| entry.contains(&format!("{} <", flag.trim_start_matches('-')))).unwrap_or_default();
+        says(entry, &format!("[env: {variable}=]"));
+        says(&document, &format!("| `{flag}` | `{variable}` |"));
+    }
+    let flags: BTreeSet<&str> = help.split_whitespace().filter(|word| word.starts_with("--") && *word != "--help").collect();
+    assert_eq!(flags, FLAGS.iter().map(|(flag, _)| *flag).collect(), "a flag that this test and docs/operating.md don't know");
+    assert_eq!(program(&["--version"], &[]).out, format!("robotosecret {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn a_wrong_setting_is_refused_with_what_to_write_instead() {
+    for (flag, variable, value, message) in [
+        ("--listen", "ROBOTOSECRET_LISTEN", "8080", "invalid socket address"),
+        ("--status-interval", "ROBOTOSECRET_STATUS_INTERVAL", "1d", "a duration such as 10s, 5m or 1h"),
+        ("--concurrency", "ROBOTOSECRET_CONCURRENCY", "0", "0 is not in 1..=65535"),
+        ("--concurrency", "ROBOTOSECRET_CONCURRENCY", "many", "invalid digit"),
+        ("--log-format", "ROBOTOSECRET_LOG_FORMAT", "xml", "[possible values: json, text]"),
+        // Read as the name of a module, these would turn all logs off.
+        ("--log-level", "ROBOTOSECRET_LOG_LEVEL", "verbose", "error, warn, info, debug, trace or off, or a target with one of them"),
+        ("--log-level", "ROBOTOSECRET_LOG_LEVEL", "warning", "error, warn, info"),
+        ("--log-level", "ROBOTOSECRET_LOG_LEVEL", "info,kube=loud", "error, warn, info"),
+        ("--namespaces", "ROBOTOSECRET_NAMESPACES", "Shop", "names of namespaces, separated by commas; leave it out to serve all"),
+        ("--namespaces", "ROBOTOSECRET_NAMESPACES", "shop,", "names of namespaces"),
+        ("--namespaces", "ROBOTOSECRET_NAMESPACES", "", "names of namespaces"),
+        ("--namespaces", "ROBOTOSECRET_NAMESPACES", "*", "names of namespaces"),
+    ] {
+        for said in [program(&["controller", &format!("{flag}={value}")], &[]), program(&["controller"], &[(variable, value)])] {
+            assert!(!said.ok, "{flag}={value} is taken");
+            says(&said.err, message);
+            says(&said.err, flag);
+        }
+    }
+    says(&program(&[], &[]).err, "Usage: robotosecret <COMMAND>");
+    says(&program(&["controller", "--leader-elect"], &[]).err, "unexpected argument '--leader-elect'");
+    says(&program(&["controller"], &[("KUBECONFIG", "/nobody/kubeconfig")]).err, "no way to an API server");
+    says(&program(&["crds", "--dir", "/nobody/crds"], &[]).err, "writing /nobody/crds/robotosecrets.yaml");
+}
+
+#[test]
+fn an_address_that_is_taken_ends_the_program() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let kubeconfig = world().kubeconfig.display().to_string();
+    let said = program(&["controller", "--listen", &taken.local_addr().unwrap().to_string(), "--namespaces", "nobody"], &[("KUBECONFIG", &kubeconfig)]);
+    assert!(!said.ok);
+    says(&said.err, "Address already in use");
+}
+
+/// Starts the program with an environment only.
+fn start(dir: &std::path::Path, kubeconfig: &std::path::Path, environment: &[(&str, &str)]) -> Controller {
+    let [port] = testbed::port::free().unwrap();
+    let mut spec = Spec::new(env!("CARGO_BIN_EXE_robotosecret")).name("controller").arg("controller").env_clear();
+    for (name, value) in environment {
+        spec = spec.env(name, value);
+    }
+    let process: Process = spec
+        .env("ROBOTOSECRET_LISTEN", format!("127.0.0.1:{port}"))
+        .env("KUBECONFIG", kubeconfig)
+        .env("AWS_ACCESS_KEY_ID", testbed::aws::ACCESS_KEY_ID)
+        .env("AWS_SECRET_ACCESS_KEY", testbed::aws::SECRET_ACCESS_KEY)
+        .start(dir)
+        .unwrap();
+    Controller { process, port }
+}
+
+/// Waits for a page that holds all of these parts, with this status.
+async fn page(controller: &Controller, path: &str, status: u16, parts: &[&str]) -> String {
+    let mut last = (0, String::new());
+    let limit = Duration::from_secs(90);
+    let started = std::time::Instant::now();
+    while started.elapsed() < limit {
+        last = controller.page(path);
+        if last.0 == status && parts.iter().all(|part| last.1.contains(part)) {
+            return last.1;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{path} is not {status} {parts:?} within {limit:?} but {last:?}; {}", controller.process.log_tail());
+}
+
+#[tokio::test]
+async fn settings_may_come_from_the_environment_and_json_logs_are_an_object_a_line() {
+    scene_before_controller("environment", async |s| {
+        let value = s.value("a");
+        s.put_secret("db", &value).await;
+        s.provide(&["*"]).await;
+        // A name that stands twice, and spaces, as hand-written lists have them.
+        let namespaces = format!("{}, {}", s.namespace, s.namespace);
+        let dir = world().dir.join(&s.namespace);
+        let environment =
+            [("ROBOTOSECRET_NAMESPACES", namespaces.as_str()), ("ROBOTOSECRET_LOG_LEVEL", "warn,robotosecret=debug"), ("ROBOTOSECRET_LOG_FORMAT", "json")];
+        s.controller = Some(start(&dir, &world().kubeconfig, &environment));
+        s.apply("db", &format!("uri: aws.sm://{}", s.path("db"))).await;
+        s.apply("wrong", &format!("uri: aws.sm://{}", s.path("nobody"))).await;
+        s.holds("db", &[("value", &value)], SECONDS).await;
+        s.condition("wrong", "Ready", "False SourceNotFound", SECONDS).await;
+        let log = s.controller().process.log_path().to_owned();
+        assert_eq!(s.stop_controller(), 0);
+        let log = std::fs::read_to_string(log).unwrap();
+        let lines: Vec<BTreeMap<String, Value>> =
+            log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect();
+        // Nobody says what a reader makes of an object that has a field twice.
+        assert!(log.lines().all(|line| line.matches("\"message\":").count() == 1), "{log}");
+        let failed: Vec<_> = lines.iter().filter(|line| line.get("message") == Some(&json!("check failed"))).collect();
+        assert_eq!(failed.len(), 1, "{log}");
+        for (field, expected) in [("level", "WARN"), ("namespace", s.namespace.as_str()), ("name", "wrong"), ("reason", "SourceNotFound")] {
+            assert_eq!(failed[0][field], expected, "{failed:?}");
+        }
+        assert!(failed[0].contains_key("timestamp") && failed[0]["detail"].as_str().unwrap().contains("ResourceNotFoundException"), "{failed:?}");
+        let synced = lines.iter().filter(|line| line["message"].as_str().is_some_and(|message| message.contains("caches are synced"))).count();
+        assert_eq!(synced, 1, "a namespace that stands twice is served once");
+        assert!(lines.iter().any(|line| line["level"] == "DEBUG") && lines.iter().any(|line| line["message"] == "stopped"), "{log}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_pages_tell_health_and_the_documented_metrics() {
+    scene("pages", async |s| {
+        s.put_secret("db", &s.value("a")).await;
+        s.put_parameter("p", &s.value("b")).await;
+        s.apply("db", &format!("data: [{{key: a, uri: 'aws.sm://{}'}}, {{key: b, uri: 'aws.ps:///{}'}}]", s.path("db"), s.path("p"))).await;
+        s.apply("wrong", &format!("{{uri: 'aws.sm://{}', ttl: 15m}}", s.path("nobody"))).await;
+        s.ready("db").await;
+        s.condition("wrong", "Ready", "False SourceNotFound", SECONDS).await;
+        s.event("wrong", "CheckFailed").await;
+        let controller = s.controller();
+        assert_eq!(controller.page("/livez"), (200, "ok\n".to_owned()));
+        assert_eq!(controller.page("/readyz"), (200, "ok\n".to_owned()));
+        assert_eq!(controller.page("/").0, 404);
+        for (metric, labels, expected) in [
+            ("robotosecret_resources", "", 2.0),
+            ("robotosecret_mirrored", "", 1.0),
+            ("robotosecret_fresh", "", 1.0),
+            ("robotosecret_provider_calls_total", "api=\"GetParameter\",outcome=\"ok\"", 1.0),
+            ("robotosecret_provider_calls_total", "api=\"GetSecretValue\",outcome=\"SourceNotFound\"", 1.0),
+            ("robotosecret_kube_writes_total", "kind=\"Secret\",outcome=\"ok\"", 1.0),
+            ("robotosecret_reconcile_panics_total", "", 0.0),
+        ] {
+            let is = controller.metric(metric, labels);
+            assert!(if expected > 0.0 && metric.ends_with("_total") { is >= expected } else { (is - expected).abs() < 0.5 }, "{metric}{{{labels}}} is {is}");
+        }
+        let age = controller.metric("robotosecret_oldest_check_age_seconds", "");
+        assert!((0.0..120.0).contains(&age), "{age}");
+        let (_, text) = controller.page("/metrics");
+        let document = std::fs::read_to_string(root().join("docs/operating.md")).unwrap();
+        let documented: BTreeSet<&str> = document.lines().filter_map(|line| line.strip_prefix("| `robotosecret_")?.split('`').next()).collect();
+        let families: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE robotosecret_")?.split_once(' ')).collect();
+        let shown = families.iter().map(|(name, kind)| if *kind == "counter" { format!("{name}_total") } else { (*name).to_owned() });
+        assert_eq!(shown.collect::<BTreeSet<_>>(), documented.iter().map(|name| (*name).to_owned()).collect(), "the documents and /metrics differ\n{text}");
+        assert!(!text.contains(&s.namespace), "a label holds a name\n{text}");
+        // The text log: a line an event, without colours in a file.
+        let log = controller.process.log().unwrap();
+        assert!(!log.contains('\u{1b}') && log.lines().all(|line| line.starts_with("20") && line.contains("Z ")), "{log}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_its_roles_the_controller_says_so_and_with_those_of_its_namespaces_it_works() {
+    scene_before_controller("own-roles", async |s| {
+        let plane = &world().plane;
+        let (first, second) = (s.value("a"), s.value("b"));
+        s.put_secret("db", &first).await;
+        s.provide(&["*"]).await;
+        let namespaces = format!("rbac.namespaces={{{}}}", s.namespace);
+        let rbac = chart::rbac(&root().join("charts/robotosecret"), &s.namespace, &["rbac.scope=namespaces", &namespaces]).unwrap();
+        let (accounts, roles): (Vec<_>, Vec<_>) = rbac.objects.iter().partition(|object| object["kind"] == "ServiceAccount");
+        apply_object(&s.client, accounts[0]).await.unwrap();
+        let kubeconfig = plane.kubeconfig_for(&s.namespace, &rbac.service_account).unwrap();
+        s.start_controller_as(&kubeconfig, &[]);
+        let waits =
+            |what: &str, place: &str| format!("waiting for {what}: the controller's ServiceAccount may not list and watch it; check its roles{place}\n");
+        let here_only = format!(" (namespace {})", s.namespace);
+        let expected =
+            [waits("clusterrobotoproviders.robotosecret.dev", ""), waits("robotosecrets.robotosecret.dev", &here_only), waits("secrets", &here_only)];
+        page(s.controller(), "/readyz", 503, &expected.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        assert_eq!(s.controller().page("/livez").0, 200);
+        for role in roles {
+            apply_object(&s.client, role).await.unwrap();
+        }
+        page(s.controller(), "/readyz", 200, &["ok"]).await;
+
+        // Each kind of request that it makes: create, apply, delete, status, events.
+        s.apply("db", &format!("uri: aws.sm://{}", s.path("db"))).await;
+        s.holds("db", &[("value", &first)], SECONDS).await;
+        s.put_secret("db", &second).await;
+        s.refresh("db", "1").await;
+        s.holds("db", &[("value", &second)], SECONDS).await;
+        s.patch("db", json!({"spec": {"target": {"name": "renamed"}}})).await;
+        s.holds("renamed", &[("value", &second)], SECONDS).await;
+        until("the old Secret is gone", SECONDS, async || s.data("db").await.is_none().then_some(())).await;
+        s.event("db", "Updated").await;
+        s.event("db", "Removed").await;
+        s.ready("db").await;
+        let (_, metrics) = s.controller().page("/metrics");
+        assert!(!metrics.contains("outcome=\"error\""), "{metrics}\n{}", s.controller().process.log_tail());
+        s.patch("db", json!({"spec": {"target": {"type": "example.com/other"}}})).await;
+        let type_ = async || (s.secrets().get_opt("renamed").await.unwrap()?.type_.as_deref() == Some("example.com/other")).then_some(());
+        until("the Secret has its new type", SECONDS, type_).await;
+        s.ready("db").await;
+
+        // What the roles don't give: anything in another namespace, and anything else.
+        let account = format!("--as=system:serviceaccount:{}:{}", s.namespace, rbac.service_account);
+        let may = |question: &str| {
+            let said = kubectl(plane, &[&["auth", "can-i", &account][..], &question.split(' ').collect::<Vec<_>>()].concat(), "");
+            assert!(["yes", "no"].contains(&said.out.trim()), "{question}: {said:?}");
+            said.ok
+        };
+        let here = |question: &str| may(&format!("{question} -n {}", s.namespace));
+        for question in ["create secrets", "patch secrets", "delete secrets", "list robotosecrets.robotosecret.dev", "create events.events.k8s.io"] {
+            assert!(here(question) && !may(&format!("{question} -n default")) && !may(&format!("{question} -A")), "{question}");
+        }
+        for question in ["get pods", "update robotosecrets.robotosecret.dev", "get configmaps", "update secrets", "create serviceaccounts/token"] {
+            assert!(!here(question), "{question}");
+        }
+        for question in ["update clusterrobotoproviders.robotosecret.dev", "list customresourcedefinitions", "get namespaces"] {
+            assert!(!may(question), "{question}");
+        }
+        for object in rbac.objects.iter().filter(|object| object["kind"].as_str().unwrap().starts_with("Cluster")) {
+            let (kind, name) = (object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap());
+            assert!(kubectl(plane, &["delete", kind, name], "").ok);
+        }
+    })
+    .await;
+}
+
+/// A cluster of its own, since what happens here would meddle with the other tests: no CRDs at first, then a controller of all namespaces.
+#[tokio::test]
+async fn a_controller_without_crds_waits_for_them_and_then_serves_the_whole_cluster_with_the_charts_roles() {
+    let dir = world().dir.join("own-cluster");
+    let plane = tokio::task::spawn_blocking({
+        let dir = dir.clone();
+        move || ControlPlane::start(&dir).unwrap()
+    })
+    .await
+    .unwrap();
+    let client = plane.client().await.unwrap();
+    let moto = testbed::Moto::start(&dir).unwrap();
+    let (front, canary) = (Front::start(moto.url()).unwrap(), testbed::Canary::new("own-cluster").unwrap());
+    assert!(kubectl(&plane, &["create", "namespace", "operators"], "").ok);
+    let rbac = chart::rbac(&root().join("charts/robotosecret"), "operators", &[]).unwrap();
+    let said = kubectl(&plane, &["apply", "-f", "-"], &rbac.list().to_string());
+    assert!(said.ok && said.err.is_empty(), "{said:?}");
+    let kubeconfig = plane.kubeconfig_for("operators", &rbac.service_account).unwrap();
+    let front_url = front.url();
+    // Stands for AWS's own addresses, which the examples' provider relies on.
+    let controller = start(&dir, &kubeconfig, &[("AWS_ENDPOINT_URL", front_url.as_str()), ("ROBOTOSECRET_LOG_LEVEL", "debug"), ("POD_NAME", "pod-1")]);
+    let waits = |what: &str| format!("waiting for {what}: the API server does not know it; install the CRDs (kubectl apply -f crds/)\n");
+    let (resources, providers) = (waits("robotosecrets.robotosecret.dev"), waits("clusterrobotoproviders.robotosecret.dev"));
+    let text = page(&controller, "/readyz", 503, &[&resources, &providers]).await;
+    assert!(!text.contains("waiting for secrets: the API"), "{text}");
+    assert_eq!(controller.page("/livez").0, 200);
+    // Half of them: the page names what is still missing, and only that.
+    let said = kubectl(&plane, &["apply", "-f", "crds/robotosecrets.yaml"], "");
+    assert!(said.ok && said.err.is_empty(), "{said:?}");
+    let half = async || {
+        let (status, text) = controller.page("/readyz");
+        (status == 503 && text == providers).then_some(())
+    };
+    until("only the providers are waited for", Duration::from_secs(90), half).await;
+    let said = kubectl(&plane, &["apply", "-f", "crds/"], "");
+    assert!(said.ok && said.err.is_empty(), "{said:?}");
+    page(&controller, "/readyz", 200, &["ok"]).await;
+
+    // The examples, as the README has them applied, in a cluster that knows nothing yet.
+    let (user, password, token) = (canary.value("user"), canary.value("password"), canary.value("token"));
+    let name = "prod/databases/mysql/bigdb/root";
+    let text = json!({"username": user, "password": password}).to_string();
+    let secrets_manager = moto.secrets_manager();
+    secrets_manager.create_secret().name(name).secret_string(&text).send().await.unwrap();
+    secrets_manager.put_secret_value().secret_id(name).secret_string(&text).send().await.unwrap();
+    let put = moto.ssm().put_parameter().name("/prod/shop/api-token").value(&token).r#type(aws_sdk_ssm::types::ParameterType::SecureString);
+    put.send().await.unwrap();
+    let said = kubectl(&plane, &["apply", "-f", "examples/"], "");
+    assert!(said.ok && said.err.is_empty(), "{said:?}");
+    for (resource, expected) in [
+        ("bigdb", vec![("password", &password), ("username", &user)]),
+        ("api-token", vec![("token", &token)]),
+        ("bigdb-all", vec![("password", &password), ("username", &user)]),
+        ("versions", vec![("first-token", &token), ("password-before", &password), ("username-before", &user)]),
+    ] {
+        let said = kubectl(&plane, &["wait", "-n", "shop", "--for=condition=Ready", "--timeout=60s", &format!("rsec/{resource}")], "");
+        assert!(said.ok, "{said:?}; {}", controller.process.log_tail());
+        let secret: k8s_openapi::api::core::v1::Secret = kube::Api::namespaced(client.clone(), "shop").get(resource).await.unwrap();
+        let data: Vec<_> = secret.data.unwrap().into_iter().map(|(key, value)| (key, String::from_utf8(value.0).unwrap())).collect();
+        assert_eq!(data, expected.into_iter().map(|(key, value)| (key.to_owned(), value.clone())).collect::<Vec<_>>());
+    }
+    let said = kubectl(&plane, &["wait", "-n", "shop", "--for=jsonpath={.status.conditions[0].reason}=SourceNotFound", "--timeout=60s", "rsec/wrong-name"], "");
+    assert!(said.ok, "{said:?}");
+    // A namespace that was made later is served too; there, nothing is allowed.
+    assert!(kubectl(&plane, &["create", "namespace", "later"], "").ok);
+    let elsewhere = std::fs::read_to_string(root().join("examples/2-database.yaml")).unwrap().replace("namespace: shop", "namespace: later");
+    assert!(kubectl(&plane, &["apply", "-f", "-"], &elsewhere).ok);
+    let said = kubectl(&plane, &["wait", "-n", "later", "--for=jsonpath={.status.conditions[0].reason}=NotAllowed", "--timeout=60s", "rsec/bigdb"], "");
+    assert!(said.ok, "{said:?}");
+    // Every other kind of request: a renamed target, and what goes with its owner.
+    assert!(kubectl(&plane, &["patch", "-n", "shop", "rsec/bigdb", "--type=merge", "-p", r#"{"spec":{"target":{"name":"other"}}}"#], "").ok);
+    let gone = async || {
+        (!kubectl(&plane, &["get", "-n", "shop", "secret/bigdb"], "").ok && kubectl(&plane, &["get", "-n", "shop", "secret/other"], "").ok).then_some(())
+    };
+    until("the Secret has its new name", SECONDS, gone).await;
+    let told = async || kubectl(&plane, &["get", "events", "-n", "shop"], "").out.contains("was removed: the target is now other").then_some(());
+    until("the event about it", SECONDS, told).await;
+
+    // The API server's own count: nothing was forbidden once the roles and CRDs were there (a watch of an unknown kind is 404).
+    let metrics = kubectl(&plane, &["get", "--raw", "/metrics"], "").out;
+    let forbidden: Vec<&str> = metrics.lines().filter(|line| line.starts_with("apiserver_request_total") && line.contains("code=\"403\"")).collect();
+    assert!(metrics.contains("apiserver_request_total") && forbidden.is_empty(), "{forbidden:#?}");
+    let written = [
+        ("log", controller.process.log().unwrap()),
+        ("metrics", controller.page("/metrics").1),
+        ("resources and events", kubectl(&plane, &["get", "rsec,events,crprov", "-A", "-o", "json"], "").out),
+    ];
+    let leaks: Vec<String> = written.iter().flat_map(|(what, text)| canary.scan(what, text)).map(|leak| leak.to_string()).collect();
+    assert!(leaks.is_empty(), "{leaks:#?}");
+    says(&written[2].1, "\"reportingInstance\": \"pod-1\"");
+}

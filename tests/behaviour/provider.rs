@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use testbed::{
     Front,
@@ -59,7 +60,7 @@ async fn without_its_provider_a_resource_waits_and_is_mirrored_as_soon_as_there_
         s.ready("db").await;
 
         // Without it again, the Secret stays; another of the same name is another provider.
-        s.providers().delete(&s.namespace, &Default::default()).await.unwrap();
+        s.providers().delete(&s.namespace, &DeleteParams::default()).await.unwrap();
         s.condition("db", "Ready", "False ProviderNotFound", SECONDS).await;
         assert_eq!(s.data("db").await.unwrap(), [("value".to_owned(), value)]);
         let before = calls(&s.front).len();
@@ -133,7 +134,7 @@ async fn a_resource_that_names_no_provider_uses_the_one_called_default() {
         resource["spec"].as_object_mut().unwrap().remove("provider");
         apply_object(&s.client, &resource).await.unwrap();
         s.holds("db", &[("value", &value)], SECONDS).await;
-        s.providers().delete("default", &Default::default()).await.unwrap();
+        s.providers().delete("default", &DeleteParams::default()).await.unwrap();
         says(&s.condition("db", "Ready", "False ProviderNotFound", SECONDS).await, "the ClusterRobotoProvider default does not exist");
     })
     .await;
@@ -294,7 +295,7 @@ async fn a_key_may_be_read_through_another_provider() {
         // Each provider is asked for its own permission.
         s.apply("swapped", &spec.replace(&p, &db)).await;
         says(&s.condition("swapped", "Ready", "False NotAllowed", SECONDS).await, &format!("the ClusterRobotoProvider {other} does not allow"));
-        s.providers().delete(&other, &Default::default()).await.unwrap();
+        s.providers().delete(&other, &DeleteParams::default()).await.unwrap();
     })
     .await;
 }

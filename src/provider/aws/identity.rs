@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{
+    BehaviorVersion, Region, SdkConfig, environment::EnvironmentVariableRegionProvider, meta::region::RegionProviderChain, profile::ProfileFileRegionProvider,
+    retry::RetryConfig, timeout::TimeoutConfig,
+};
 use aws_smithy_http_client::{
     Builder,
     tls::{Provider as TlsProvider, rustls_provider::CryptoMode},
@@ -23,6 +26,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Where a role is assumed if neither the environment (EKS sets `AWS_REGION`) nor a profile says so.
+const FALLBACK_REGION: Region = Region::from_static("us-east-1");
+
 /// The controller's own identity and the HTTP client that all providers share.
 pub struct Ambient(SdkConfig);
 
@@ -31,7 +37,12 @@ impl Ambient {
     pub async fn load() -> Self {
         let http = Builder::new().tls_provider(TlsProvider::Rustls(CryptoMode::Ring)).build_https();
         let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_timeout(CALL_TIMEOUT).build();
+        // Each provider has a region of its own; this one only tells where a role is assumed. The default would ask the instance metadata
+        // service for it, and where there is none, nothing would be watched for as long as that takes to give up.
+        let region =
+            RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(ProfileFileRegionProvider::new()).or_else(FALLBACK_REGION);
         let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .region(region)
             .http_client(http)
             .timeout_config(timeouts)
             // A failed call goes back to the queue, where its resource backs off; a second layer of retries would hide throttling.
