@@ -577,7 +577,7 @@ mod tests {
     fn a_parameter_that_stands_for_a_secret_tries_the_longest_name_first() {
         let candidates = parse("aws.ps:///aws/reference/secretsmanager/app/db/password").source.through_secrets_manager();
         let shown: Vec<_> = candidates.iter().map(|(source, rest)| format!("{source} {rest:?}")).collect();
-        assert_eq!(shown, [r#"aws.sm://app/db/password []"#, r#"aws.sm://app/db ["password"]"#, r#"aws.sm://app ["db", "password"]"#]);
+        assert_eq!(shown, ["aws.sm://app/db/password []", r#"aws.sm://app/db ["password"]"#, r#"aws.sm://app ["db", "password"]"#]);
         assert!(parse("aws.ps:///aws/other").source.through_secrets_manager().is_empty());
     }
 

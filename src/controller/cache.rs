@@ -442,7 +442,7 @@ mod tests {
         }
         assert_eq!(pauses, [10, 10, 10, 20, 40, 80, 160]);
         assert_eq!(fights, 1);
-        assert!(!repairs.made(now + Duration::from_secs(3600)));
+        assert!(!repairs.made(now + Duration::from_hours(1)));
         assert_eq!(repairs.in_a_row, 1);
     }
 }

@@ -76,16 +76,16 @@ mod tests {
     #[test]
     fn retries_follow_the_error_table() {
         let delays =
-            |reason, count: u32| -> Vec<u64> { (1..=count).filter_map(|n| until_retry(reason, n, TTL, "x")).map(|d| d.as_secs_f64().ceil() as u64).collect() };
-        let within = |delays: Vec<u64>, expected: &[u64]| {
+            |reason, count: u32| -> Vec<f64> { (1..=count).filter_map(|n| until_retry(reason, n, TTL, "x")).map(|delay| delay.as_secs_f64()).collect() };
+        let within = |delays: Vec<f64>, expected: &[f64]| {
             assert_eq!(delays.len(), expected.len());
             for (delay, most) in delays.iter().zip(expected) {
-                assert!(*delay <= *most && *delay as f64 >= *most as f64 * 0.79, "{delays:?} against {expected:?}");
+                assert!((most * 0.8..=*most).contains(delay), "{delays:?} against {expected:?}");
             }
         };
-        within(delays(Reason::Throttled, 10), &[1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
-        within(delays(Reason::AccessDenied, 7), &[10, 20, 40, 80, 160, 300, 300]);
-        within(delays(Reason::SourceNotFound, 7), &[10, 20, 40, 80, 160, 900, 900]);
+        within(delays(Reason::Throttled, 10), &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 300.0]);
+        within(delays(Reason::AccessDenied, 7), &[10.0, 20.0, 40.0, 80.0, 160.0, 300.0, 300.0]);
+        within(delays(Reason::SourceNotFound, 7), &[10.0, 20.0, 40.0, 80.0, 160.0, 900.0, 900.0]);
         assert_eq!(until_retry(Reason::InvalidSpec, 1, TTL, "x"), None);
         assert_eq!(until_retry(Reason::TargetNotOwned, 9, TTL, "x"), Some(LONGEST_RETRY));
         assert_eq!(until_retry(Reason::TargetNotOwned, 9, Duration::from_secs(30), "x"), Some(Duration::from_secs(30)));
@@ -97,8 +97,9 @@ mod tests {
         let now = Duration::from_secs(1_800_000_000);
         let mut tenths = [0_usize; 10];
         for i in 0..1000 {
-            let share = until_recheck(&format!("uid-{i}"), TTL, now).as_secs_f64() / TTL.as_secs_f64();
-            tenths[((share * 10.0) as usize).min(9)] += 1;
+            let wait = until_recheck(&format!("uid-{i}"), TTL, now);
+            let tenth = (1..10).position(|tenth| wait < TTL / 10 * tenth).unwrap_or(9);
+            tenths[tenth] += 1;
         }
         assert!(tenths.iter().all(|&count| (60..=140).contains(&count)), "{tenths:?}");
     }
