@@ -117,7 +117,7 @@ mod tests {
         #[test]
         fn after_a_restart_nothing_waits_longer_than_a_ttl_and_the_overdue_at_most_a_minute(uid in "[a-f0-9]{8}", ttl in 10_u64..10_000, age in 0_u64..20_000) {
             let (ttl, now) = (Duration::from_secs(ttl), Duration::from_secs(1_800_000_000));
-            let wait = until_first_recheck(&uid, ttl, now, Some(now - Duration::from_secs(age)));
+            let wait = until_first_recheck(&uid, ttl, now, Some(now.saturating_sub(Duration::from_secs(age))));
             prop_assert!(wait <= ttl);
             if Duration::from_secs(age) >= ttl {
                 prop_assert!(wait <= Duration::from_secs(60));

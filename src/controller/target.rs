@@ -344,6 +344,7 @@ mod tests {
 
     #[test]
     fn no_error_repeats_the_text_of_the_api_server() {
+        use Reason::{KubernetesError, TargetRejected};
         let errors = [
             refused(json!({"code": 422, "message": "CANARY", "reason": "Invalid", "details": {"causes": [{"field": "metadata.labels", "message": "CANARY"}]}})),
             refused(json!({"code": 403, "message": "exceeded quota: CANARY", "reason": "Forbidden"})),
@@ -356,7 +357,6 @@ mod tests {
         }
         assert_eq!(errors[0].to_string(), "the API server refuses the Secret (HTTP 422): because of metadata.labels; check target.labels");
         let reasons: Vec<_> = errors.iter().map(TargetError::reason).collect();
-        use Reason::{KubernetesError, TargetRejected};
         assert_eq!(reasons, [TargetRejected, TargetRejected, KubernetesError, TargetRejected, KubernetesError].map(Some));
     }
 

@@ -265,14 +265,6 @@ impl Scene {
         apply_object(&self.client, &self.resource(name, spec)).await.unwrap();
     }
 
-    /// Applies a RobotoSecret and returns why the API server refuses it.
-    pub async fn refused(&self, name: &str, spec: &str) -> String {
-        match apply_object(&self.client, &self.resource(name, spec)).await {
-            Err(kube::Error::Api(status)) => status.message,
-            other => panic!("not refused: {other:?}"),
-        }
-    }
-
     /// Merges a patch into a RobotoSecret, as `kubectl patch` does.
     pub async fn patch(&self, name: &str, patch: Value) {
         self.resources().patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
