@@ -10,7 +10,7 @@ use robotosecret::api::{Reason, RobotoSecret};
 use serde_json::{Value, json};
 use testbed::chart::documents;
 
-use crate::support::{Scene, apply_object, kubectl, root, run, says, scene, scene_before_controller, world};
+use crate::support::{SECONDS, Scene, apply_object, kubectl, root, run, says, scene, scene_before_controller, until, world};
 
 /// The files of a folder with their texts, by name.
 fn files(folder: &str) -> BTreeMap<String, String> {
@@ -290,7 +290,7 @@ async fn kubectl_shows_how_each_resource_stands() {
         s.apply("db", &format!("{{uri: 'aws.sm://{}', ttl: 15m, target: {{name: db-secret}}}}", s.path("db"))).await;
         s.apply("wrong", &format!("uri: aws.sm://{}", s.path("nobody"))).await;
         s.ready("db").await;
-        s.condition("wrong", "Ready", "False SourceNotFound", crate::support::SECONDS).await;
+        s.condition("wrong", "Ready", "False SourceNotFound", SECONDS).await;
         let get = |arguments: &[&str]| {
             let said = kubectl(&world().plane, &[&["get", "-n", &s.namespace], arguments].concat(), "");
             assert!(said.ok && said.err.is_empty(), "{said:?}");
@@ -328,8 +328,13 @@ fn fields(path: &str, schema: &Value, found: &mut Vec<String>) {
     }
 }
 
-#[test]
-fn kubectl_explains_every_field_that_users_write() {
+#[tokio::test]
+async fn kubectl_explains_every_field_that_users_write() {
+    // The API server publishes what there is to explain a moment after it serves the kind.
+    for kind in ["robotosecrets", "clusterrobotoproviders"] {
+        let published = async || kubectl(&world().plane, &["explain", kind], "").ok.then_some(());
+        until(&format!("{kind} can be explained"), SECONDS, published).await;
+    }
     for text in files("crds").values() {
         let crd = &documents(text).unwrap()[0];
         let plural = crd["spec"]["names"]["plural"].as_str().unwrap();

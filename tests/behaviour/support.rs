@@ -63,6 +63,9 @@ async fn start() -> World {
     eprintln!("logs of this run: {}", dir.display());
     let plane = ControlPlane::start(&dir).unwrap();
     let moto = Moto::start(&dir).unwrap();
+    // The emulated AWS loads a service at its first call, which can take longer than the controller waits when all tests begin at once.
+    moto.secrets_manager().list_secrets().send().await.unwrap();
+    moto.ssm().describe_parameters().send().await.unwrap();
     let client = plane.client().await.unwrap();
     install_crds(&client).await;
     let namespaces: Api<Namespace> = Api::all(client.clone());
