@@ -29,9 +29,10 @@ demo: ## see it work: a cluster, an emulated AWS, a mirrored and rotated secret 
 test: ## run all tests, from nothing, against a real API server
 	$(CARGO) test --locked --workspace
 
-lint: ## check formatting and run clippy; any warning fails
+lint: ## check formatting, run clippy (any warning fails), and see that no second kube, HTTP or TLS stack came in
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+	! $(CARGO) tree --locked --workspace --duplicates --depth 0 | grep -E '^(kube|k8s-openapi|hyper|rustls|ring|aws-lc|openssl|native-tls)'
 
 crds: ## generate crds/ and the chart's copy of it from the Rust types
 	$(CARGO) run --locked --package robotosecret --bin robotosecret -- crds --dir crds
