@@ -235,7 +235,7 @@ impl Work<'_> {
             Drift::None => Known::Intact(seen),
             Drift::ForeignMetadata => {
                 // Until the first good read of this process it may also be the write of a predecessor that died before it wrote the status.
-                if !standing.providers.is_empty() {
+                if standing.checked {
                     standing.unmoved = Some(seen.resource_version.clone());
                 }
                 Known::Moved(seen)
@@ -426,6 +426,7 @@ impl Work<'_> {
         }
         if matches!(outcome, Outcome::Mirrored(_)) {
             standing.asked = Some(self.asked);
+            standing.checked = true;
         }
         if let Some(notice) = notice {
             tracing::info!(namespace = self.key.0, name = self.key.1, reason = notice.reason, note = notice.note, "told");
