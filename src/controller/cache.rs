@@ -209,8 +209,8 @@ pub struct Standing {
     pub lagging: u32,
     /// What the spec asked for when it was last mirrored (see [`fingerprint`]), if that is known.
     pub asked: Option<u64>,
-    /// Whether this process has had a good check.
-    pub verified: bool,
+    /// Whether this process has checked it with success and written that down.
+    pub checked: bool,
     /// The last good check, to the moment.
     pub last_check: Option<Timestamp>,
     /// When the next recheck is due.
@@ -308,9 +308,9 @@ impl Standing {
             uid: uid.to_owned(),
             resource_version: String::new(),
             lagging: 0,
-            verified: false,
             // Ready speaks of the observed spec. What was written for another one is not known any more.
             asked: (status.is_true(READY) && status.observed_generation == resource.meta().generation).then(|| fingerprint(&resource.spec)),
+            checked: false,
             last_check,
             due: start + wait,
             failing,

@@ -251,7 +251,7 @@ impl Work<'_> {
             }
             Drift::ForeignMetadata => {
                 // Until the first good read of this process it may also be the write of a predecessor that died before it wrote the status.
-                if standing.verified {
+                if standing.checked {
                     standing.unmoved = Some(seen.resource_version.clone());
                 }
                 Known::Moved(seen)
@@ -380,7 +380,6 @@ impl Work<'_> {
     async fn mirrored(&self, standing: &mut Standing, plan: &Plan, mirrored: Mirrored, why: Why) -> Action {
         let now = Timestamp::now();
         standing.last_check = Some(now);
-        standing.verified = true;
         standing.failing = None;
         let since_epoch = Duration::try_from(now.duration_since(Timestamp::UNIX_EPOCH)).unwrap_or_default();
         standing.due = Instant::now() + schedule::until_recheck(&standing.uid, plan.ttl, since_epoch);
@@ -457,6 +456,7 @@ impl Work<'_> {
         }
         if matches!(outcome, Outcome::Mirrored(_)) {
             standing.asked = Some(self.asked);
+            standing.checked = true;
         }
         if let Some(notice) = notice {
             tracing::info!(namespace = self.key.0, name = self.key.1, reason = notice.reason, note = notice.note, "told");
