@@ -207,6 +207,8 @@ pub struct Standing {
     pub resource_version: String,
     /// How often in a row the resource was met in an older version than that.
     pub lagging: u32,
+    /// How often in a row the status could not be written.
+    pub unwritten: u32,
     /// What the spec asked for when it was last mirrored (see [`fingerprint`]), if that is known.
     pub asked: Option<u64>,
     /// Whether this process has checked it with success and written that down.
@@ -308,6 +310,7 @@ impl Standing {
             uid: uid.to_owned(),
             resource_version: String::new(),
             lagging: 0,
+            unwritten: 0,
             // Ready speaks of the observed spec. What was written for another one is not known any more.
             asked: (status.is_true(READY) && status.observed_generation == resource.meta().generation).then(|| fingerprint(&resource.spec)),
             checked: false,

@@ -11,6 +11,7 @@ pub mod mirror;
 pub mod plan;
 pub mod providers;
 pub mod schedule;
+mod settle;
 pub mod status;
 pub mod target;
 

@@ -1,0 +1,220 @@
+//! What comes of a look at a resource: its status is written, events tell it, leftovers go, and the next look is planned.
+//!
+//! An outcome and how the resource stands enter; a status on the API server and when to look again leave. The status itself is
+//! computed in [`status`](super::status); nothing here reads the store.
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::controller::Action,
+};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{
+    cache::{Failing, Standing},
+    drift::{Ownership, ownership},
+    mirror::{Known, SOON, Work},
+    plan::Plan,
+    schedule,
+    status::{self, Circumstances, Failure, Notice, Outcome},
+    target::TargetError,
+};
+use crate::{
+    api::{GROUP, Reason, RobotoSecret, RobotoSecretStatus, robotosecret::RefreshPolicy, status::READY},
+    provider::ReadError,
+};
+
+/// The field manager of every status.
+const STATUS_MANAGER: &str = "robotosecret";
+
+impl Work<'_> {
+    pub(super) async fn read_failed(&self, standing: &mut Standing, error: &ReadError, intact: bool) -> Action {
+        let failure = Failure { reason: error.reason, message: error.message.clone(), intact };
+        self.fail(standing, failure, error.detail.as_deref()).await
+    }
+
+    pub(super) async fn target_failed(&self, standing: &mut Standing, error: &TargetError, intact: bool) -> Action {
+        match error.reason() {
+            Some(reason) => self.fail(standing, Failure { reason, message: error.to_string(), intact }, None).await,
+            None if *error == TargetError::NamespaceTerminating => Action::await_change(),
+            None => Action::requeue(SOON),
+        }
+    }
+
+    /// Takes note of a failure and writes it down. `detail` is for the log alone.
+    pub(super) async fn fail(&self, standing: &mut Standing, failure: Failure, detail: Option<&str>) -> Action {
+        let count = standing.failing.as_ref().map_or(1, |failing| failing.count.saturating_add(1));
+        let ttl = crate::api::duration::parse(&self.resource.spec.ttl).unwrap_or(schedule::LONGEST_RETRY);
+        let retry = schedule::until_retry(failure.reason, count, ttl, &standing.uid).map(|wait| Instant::now() + wait);
+        let (namespace, name) = (self.key.0.as_str(), self.key.1.as_str());
+        let repeated = standing.failing.as_ref().is_some_and(|failing| failing.failure == failure);
+        if repeated {
+            tracing::debug!(namespace, name, reason = failure.reason.as_str(), problem = failure.message, detail, count, "still failing");
+        } else {
+            tracing::warn!(namespace, name, reason = failure.reason.as_str(), problem = failure.message, detail, "check failed");
+        }
+        standing.failing = Some(Failing { failure: failure.clone(), count, retry });
+        self.settle(standing, &Outcome::Failed(failure)).await
+    }
+
+    /// Writes the status if it has something to say, publishes what goes with it, and tells when to look again.
+    pub(super) async fn settle(&self, standing: &mut Standing, outcome: &Outcome) -> Action {
+        let circumstances = self.circumstances(standing);
+        let next = status::next(&standing.status, &circumstances, outcome);
+        let notice = status::notice(&standing.status, outcome);
+        let told = standing.status.last_check_time.as_ref().map(|time| time.0);
+        let untold = standing
+            .last_check
+            .is_some_and(|last| told.is_none_or(|told| Duration::try_from(last.duration_since(told)).is_ok_and(|age| age >= self.context.status_interval)));
+        if status::differs(&standing.status, &next) || untold {
+            match self.write_status(&next).await {
+                Ok(resource_version) => {
+                    standing.status = next;
+                    standing.resource_version = resource_version;
+                    standing.unwritten = 0;
+                }
+                Err(StatusError::Gone) => return Action::await_change(),
+                // What was done and could not be written down is done again; it changes nothing the second time.
+                Err(error) => {
+                    let again = match error {
+                        StatusError::Outdated => SOON,
+                        StatusError::Failed | StatusError::Gone => {
+                            standing.unwritten = standing.unwritten.saturating_add(1);
+                            schedule::until_retry(Reason::KubernetesError, standing.unwritten, schedule::LONGEST_RETRY, &standing.uid).unwrap_or(SOON)
+                        }
+                    };
+                    standing.due = Instant::now() + again;
+                    if matches!(outcome, Outcome::Mirrored(_)) {
+                        // Under the policies that know no due time, only a failure is tried again.
+                        let failure = Failure { reason: Reason::KubernetesError, message: "the status could not be written".to_owned(), intact: true };
+                        standing.failing = Some(Failing { failure, count: 1, retry: Some(standing.due) });
+                    }
+                    return Action::requeue(again);
+                }
+            }
+        }
+        if matches!(outcome, Outcome::Mirrored(_)) {
+            standing.asked = Some(self.asked);
+            standing.checked = true;
+        }
+        if let Some(notice) = notice {
+            tracing::info!(namespace = self.key.0, name = self.key.1, reason = notice.reason, note = notice.note, "told");
+            self.context.events.publish(notice, self.resource);
+        }
+        self.remove_leftovers(standing).await;
+        self.next_look(standing)
+    }
+
+    fn circumstances(&self, standing: &Standing) -> Circumstances<'_> {
+        let spec = &self.resource.spec;
+        Circumstances {
+            generation: self.resource.meta().generation.unwrap_or_default(),
+            refresh: self.refresh(),
+            policy: spec.refresh_policy,
+            max_staleness: spec.max_staleness.as_deref().and_then(crate::api::duration::parse),
+            last_check: standing.last_check,
+            now: Timestamp::now(),
+        }
+    }
+
+    /// Nothing is due. What the mere passing of time changes is written all the same.
+    pub(super) async fn rest(&self, standing: &mut Standing, plan: &Plan, known: &Known) -> Action {
+        let overdue = standing.failing.is_some() && plan.max_staleness.is_some() && status::stale_since(&self.circumstances(standing)).is_some();
+        // Damage that is done during a pause must not wait for its end to be told.
+        let damaged = standing.status.target.is_some() && !known.is_intact();
+        if let Some(failing) = &mut standing.failing
+            && (overdue || damaged && failing.failure.intact)
+        {
+            failing.failure.intact = known.is_intact();
+            let failure = failing.failure.clone();
+            return self.settle(standing, &Outcome::Failed(failure)).await;
+        }
+        self.remove_leftovers(standing).await;
+        match standing.repairs.next(Instant::now()) {
+            Some(repair) if !known.is_intact() => Action::requeue(repair.saturating_duration_since(Instant::now()) + SOON),
+            _ => self.next_look(standing),
+        }
+    }
+
+    fn next_look(&self, standing: &Standing) -> Action {
+        let spec = &self.resource.spec;
+        if spec.suspend {
+            return Action::await_change();
+        }
+        let retry = standing.failing.as_ref().map(|failing| failing.retry);
+        let recheck = match retry {
+            Some(retry) => retry,
+            None => (spec.refresh_policy == RefreshPolicy::Ttl).then_some(standing.due),
+        };
+        let circumstances = self.circumstances(standing);
+        let stale =
+            circumstances.max_staleness.zip(circumstances.last_check).filter(|_| retry.is_some() && standing.status.is_true(READY)).map(|(limit, last)| {
+                let age = Duration::try_from(circumstances.now.duration_since(last)).unwrap_or_default();
+                Instant::now() + limit.saturating_sub(age)
+            });
+        match recheck.into_iter().chain(stale).chain(standing.repairs.settles(Instant::now())).min() {
+            // A moment later, so that what is due then is due when it is looked at.
+            Some(next) => Action::requeue(next.saturating_duration_since(Instant::now()) + Duration::from_millis(20)),
+            None => Action::await_change(),
+        }
+    }
+
+    async fn write_status(&self, status: &RobotoSecretStatus) -> Result<String, StatusError> {
+        let api = Api::<RobotoSecret>::namespaced(self.context.client.clone(), &self.key.0);
+        let body = json!({
+            "apiVersion": format!("{GROUP}/v1alpha1"),
+            "kind": "RobotoSecret",
+            "metadata": {"name": self.key.1, "resourceVersion": self.resource.resource_version()},
+            "status": status,
+        });
+        let result = api.patch_status(&self.key.1, &PatchParams::apply(STATUS_MANAGER).force(), &Patch::Apply(&body)).await;
+        self.context.metrics.kube_write("Status", result.is_ok());
+        match result {
+            Ok(written) => Ok(written.resource_version().unwrap_or_default()),
+            Err(kube::Error::Api(error)) if error.code == 404 => Err(StatusError::Gone),
+            Err(kube::Error::Api(error)) if error.code == 409 => Err(StatusError::Outdated),
+            Err(error) => {
+                let code = if let kube::Error::Api(error) = &error { error.code } else { 0 };
+                tracing::warn!(namespace = self.key.0, name = self.key.1, code, "the status could not be written");
+                Err(StatusError::Failed)
+            }
+        }
+    }
+
+    /// Deletes Secrets of ours that the resource mirrored into before its target was renamed, once the new one is there.
+    async fn remove_leftovers(&self, standing: &Standing) {
+        let settled = standing.status.is_true(READY) && standing.status.target.as_ref().is_some_and(|target| target.name == self.wanted.name);
+        if !settled || self.resource.spec.suspend {
+            return;
+        }
+        for seen in self.context.secrets.leftovers(&self.key.0, &self.key.1, &self.wanted.name) {
+            if ownership(&seen, &self.wanted.owner.name, &self.wanted.owner.uid) != Ownership::Ours {
+                continue;
+            }
+            match self.target().delete(&seen).await {
+                Ok(()) => {
+                    self.context.secrets.remove(&self.key.0, &seen);
+                    let note = format!("the Secret {} was removed: the target is now {}", seen.name, self.wanted.name);
+                    self.context.events.publish(Notice { warning: false, reason: "Removed", action: "Remove", note }, self.resource);
+                }
+                Err(error) => {
+                    tracing::debug!(namespace = self.key.0, name = self.key.1, secret = seen.name, %error, "a former target could not be removed yet");
+                }
+            }
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum StatusError {
+    /// The resource is gone.
+    Gone,
+    /// The resource changed since it was looked at.
+    Outdated,
+    /// The API server does not take it.
+    Failed,
+}
