@@ -287,6 +287,12 @@ fn parse_arn(store: Store, text: &str) -> Result<Arn, ReferenceError> {
     }
     .ok_or(ReferenceError::Arn)?;
     check_name(store, resource)?;
+    if store == Store::SecretsManager
+        && let Some(short) = without_suffix(resource)
+    {
+        // The ARN may denote this name just as well, so it is held to the same rules.
+        check_name(store, short)?;
+    }
     Ok(Arn { partition: partition.to_owned(), region: region.to_owned(), account: account.to_owned(), resource: resource.to_owned() })
 }
 
@@ -559,6 +565,8 @@ mod tests {
             "arn:aws:ssm:eu-west-1:123456789012:parameter",
             "arn:aws:ssm:eu-west-1:123456789012:parameterx",
             "arn:aws:secretsmanager:eu-west-1:123456789012:secret:a/../b",
+            "arn:aws:secretsmanager:eu-west-1:123456789012:secret:a/-AbCdEf",
+            "arn:aws:secretsmanager:eu-west-1:123456789012:secret:a/..-AbCdEf",
             "roboto-secret://x",
             "aws.ps:///aws/reference/secretsmanager/x?version=1",
         ] {
