@@ -299,7 +299,8 @@ impl Standing {
         let last_check = status.last_check_time.as_ref().map(|time| time.0);
         let since_epoch = |time: Timestamp| Duration::from_secs(u64::try_from(time.as_second()).unwrap_or_default());
         let start = Instant::now();
-        let wait = plan.map_or(Duration::ZERO, |plan| schedule::until_first_recheck(uid, plan.ttl, since_epoch(now), last_check.map(since_epoch)));
+        let wait = plan
+            .map_or(Duration::ZERO, |plan| schedule::until_first_recheck(uid, plan.ttl, since_epoch(now), last_check.map(since_epoch), now.as_nanosecond()));
         // What failed before the restart is tried again soon, but not all of it in one moment.
         let failing = status.condition(FRESH).filter(|fresh| fresh.status == "False").map(|fresh| Failing {
             failure: Failure { reason: Reason::named(&fresh.reason).unwrap_or(Reason::InternalError), message: fresh.message.clone(), intact: true },

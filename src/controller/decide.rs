@@ -20,6 +20,8 @@ pub struct Situation {
     pub provider_changed: bool,
     /// The Secret holds what was last written.
     pub intact: bool,
+    /// The damage came after the last try, whose pause knows nothing of it.
+    pub newly_damaged: bool,
     /// A repair is not too soon after the last one.
     pub may_repair: bool,
     /// The last try failed; whether its pause is over.
@@ -78,6 +80,9 @@ pub fn decide(situation: &Situation) -> Decision {
     if situation.provider_changed && !once {
         return Decision::Read(Why::Provider);
     }
+    if situation.newly_damaged && situation.mirrored_once && situation.may_repair {
+        return Decision::Read(Why::Drift);
+    }
     if situation.failing == Some(Pause::Running) {
         return Decision::Wait;
     }
@@ -104,6 +109,7 @@ mod tests {
         refresh_requested: false,
         provider_changed: false,
         intact: true,
+        newly_damaged: false,
         may_repair: true,
         failing: None,
         due: false,
@@ -134,6 +140,14 @@ mod tests {
         assert_eq!(decide(&paused), Decision::Wait);
         assert_eq!(decide(&Situation { spec_changed: true, ..paused }), Decision::Read(Why::Spec));
         assert_eq!(decide(&Situation { refresh_requested: true, ..paused }), Decision::Read(Why::Forced));
+    }
+
+    #[test]
+    fn damage_during_a_pause_is_tried_once_at_once() {
+        let damaged = Situation { failing: Some(Pause::Running), intact: false, newly_damaged: true, ..CALM };
+        assert_eq!(decide(&damaged), Decision::Read(Why::Drift));
+        assert_eq!(decide(&Situation { newly_damaged: false, ..damaged }), Decision::Wait);
+        assert_eq!(decide(&Situation { may_repair: false, ..damaged }), Decision::Wait);
     }
 
     #[test]

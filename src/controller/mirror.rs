@@ -184,6 +184,7 @@ impl Work<'_> {
             refresh_requested: self.refresh().is_some_and(|refresh| standing.status.last_handled_refresh.as_deref() != Some(refresh)),
             provider_changed: standing.refused || reads_otherwise(standing, admitted),
             intact: known.is_intact(),
+            newly_damaged: !known.is_intact() && standing.failing.as_ref().is_some_and(|failing| failing.failure.intact),
             may_repair: standing.repairs.next(now).is_none(),
             failing: standing.failing.as_ref().map(|failing| {
                 let released = failing.failure.reason == Reason::TargetNotOwned && !self.is_foreign_to_watch();

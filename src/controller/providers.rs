@@ -76,7 +76,9 @@ impl Providers {
             candidates.iter().any(|(secret, _)| allows(rules, namespace, secret))
         };
         if !allowed {
-            return Err(not_allowed(name, namespace, &planned.source.to_string()));
+            // An ARN may denote two names; the one that is not allowed is what a pattern has to match.
+            let denied = planned.source.denotes().into_iter().find(|reference| candidates.is_empty() && !allows_reference(rules, namespace, reference));
+            return Err(not_allowed(name, namespace, &planned.source.to_string(), denied.as_deref()));
         }
         Ok(Admitted { provider: self.built(found), rules: rules.as_slice().into() })
     }
@@ -108,12 +110,14 @@ impl Admitted {
     }
 }
 
-/// The refusal of one reference.
-#[must_use]
-pub fn not_allowed(provider: &str, namespace: &str, reference: &str) -> ReadError {
+/// The refusal of one reference. `missing`: the name that it denotes and that no pattern matches, where it is another.
+fn not_allowed(provider: &str, namespace: &str, reference: &str, missing: Option<&str>) -> ReadError {
+    let missing = missing.filter(|missing| *missing != reference).unwrap_or("it");
     ReadError::new(
         Reason::NotAllowed,
-        format!("the ClusterRobotoProvider {provider} does not allow the namespace {namespace} to read {reference}; add it to the provider's spec.allow"),
+        format!(
+            "the ClusterRobotoProvider {provider} does not allow the namespace {namespace} to read {reference}; add {missing} to the provider's spec.allow"
+        ),
     )
 }
 

@@ -39,11 +39,12 @@ pub fn until_recheck(uid: &str, ttl: Duration, now: Duration) -> Duration {
 }
 
 /// How long until the first recheck after the controller started: what is not due yet waits for its phase, what is overdue is spread
-/// over a minute (or the TTL, if that is shorter).
+/// over a minute (or the TTL, if that is shorter), differently at each start (`salt`), so that a controller that never lives for long
+/// comes to each resource once in a while.
 #[must_use]
-pub fn until_first_recheck(uid: &str, ttl: Duration, now: Duration, last_check: Option<Duration>) -> Duration {
+pub fn until_first_recheck(uid: &str, ttl: Duration, now: Duration, last_check: Option<Duration>, salt: i128) -> Duration {
     let age = last_check.map_or(ttl, |last| now.saturating_sub(last));
-    if age < ttl { until_recheck(uid, ttl, now).min(ttl.saturating_sub(age)) } else { RAMP.min(ttl).mul_f64(fraction(uid)) }
+    if age < ttl { until_recheck(uid, ttl, now).min(ttl.saturating_sub(age)) } else { RAMP.min(ttl).mul_f64(fraction(&format!("{uid}/{salt}"))) }
 }
 
 /// How soon to try again what failed for the `failures`th time in a row (1 is the first). `None`: not before something changes.
@@ -115,9 +116,9 @@ mod tests {
         }
 
         #[test]
-        fn after_a_restart_nothing_waits_longer_than_a_ttl_and_the_overdue_at_most_a_minute(uid in "[a-f0-9]{8}", ttl in 10_u64..10_000, age in 0_u64..20_000) {
+        fn after_a_restart_nothing_waits_longer_than_a_ttl_and_the_overdue_at_most_a_minute(uid in "[a-f0-9]{8}", ttl in 10_u64..10_000, age in 0_u64..20_000, salt in any::<i128>()) {
             let (ttl, now) = (Duration::from_secs(ttl), Duration::from_secs(1_800_000_000));
-            let wait = until_first_recheck(&uid, ttl, now, Some(now.saturating_sub(Duration::from_secs(age))));
+            let wait = until_first_recheck(&uid, ttl, now, Some(now.saturating_sub(Duration::from_secs(age))), salt);
             prop_assert!(wait <= ttl);
             if Duration::from_secs(age) >= ttl {
                 prop_assert!(wait <= Duration::from_secs(60));

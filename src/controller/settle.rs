@@ -47,8 +47,12 @@ impl Work<'_> {
 
     /// Takes note of a failure and writes it down. `detail` is for the log alone.
     pub(super) async fn fail(&self, standing: &mut Standing, failure: Failure, detail: Option<&str>) -> Action {
-        let count = standing.failing.as_ref().map_or(1, |failing| failing.count.saturating_add(1));
+        // A Secret that was damaged since is another trouble than the one that was waited out, and more urgent.
+        let in_a_row = standing.failing.as_ref().filter(|failing| failing.failure.intact == failure.intact);
+        let count = in_a_row.map_or(1, |failing| failing.count.saturating_add(1));
         let ttl = crate::api::duration::parse(&self.resource.spec.ttl).unwrap_or(schedule::LONGEST_RETRY);
+        // A missing value is as periodic as a present one only while nothing is to be put right.
+        let ttl = if failure.intact { ttl } else { ttl.min(schedule::LONGEST_RETRY) };
         let retry = schedule::until_retry(failure.reason, count, ttl, &standing.uid).map(|wait| Instant::now() + wait);
         let (namespace, name) = (self.key.0.as_str(), self.key.1.as_str());
         let repeated = standing.failing.as_ref().is_some_and(|failing| failing.failure == failure);

@@ -420,3 +420,24 @@ async fn a_foreign_secret_that_appears_while_the_store_is_read_is_not_touched() 
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_secret_deleted_during_the_pause_after_a_failure_is_put_back_at_once() {
+    scene("in-a-pause", async |s| {
+        s.put_secret("db", &s.value("x")).await;
+        s.apply("db", &format!("{{uri: 'aws.sm://{}', ttl: 1h}}", s.path("db"))).await;
+        s.ready("db").await;
+        // Three failures in a row: the pause after them is longer than this test waits.
+        let denied = s.front.deny(&s.path("db"));
+        for n in 1..=3 {
+            s.refresh("db", &n.to_string()).await;
+            until("the refresh is handled", SECONDS, async || (s.status("db").await.last_handled_refresh == Some(n.to_string())).then_some(())).await;
+        }
+        s.condition("db", "Ready", "False AccessDenied", SECONDS).await;
+        s.front.remove_fault(denied);
+        s.secrets().delete("db", &DeleteParams::default()).await.unwrap();
+        s.holds("db", &[("value", &s.value("x"))], Duration::from_secs(20)).await;
+        s.ready("db").await;
+    })
+    .await;
+}

@@ -33,13 +33,29 @@ where
         }
         SdkError::TimeoutError(_) => unavailable(subject, "the store did not answer within 5 s"),
         SdkError::ResponseError(_) => unavailable(subject, "the store's answer could not be understood"),
-        other => match credentials_problem(other) {
-            Some(reason) => {
-                ReadError::new(reason, format!("{subject}: the controller has no AWS credentials; give its ServiceAccount a role, or its pod an identity"))
+        other => {
+            if let Some(reason) = credentials_problem(other) {
+                return ReadError::new(
+                    reason,
+                    format!("{subject}: the controller has no AWS credentials; give its ServiceAccount a role, or its pod an identity"),
+                );
             }
-            None => unavailable(subject, "the store could not be reached"),
-        },
+            let cause = deepest(other);
+            let refused = if cause.contains("refused") { " (connection refused)" } else { "" };
+            let message = format!("{subject}: the store could not be reached{refused}; check the provider's region and endpoints, and the way there");
+            // Nothing was answered, so that the cause (an address, DNS, TLS) holds no value.
+            ReadError { reason: Reason::ProviderUnavailable, message, detail: Some(cause) }
+        }
     }
+}
+
+/// The innermost cause, in words.
+fn deepest(error: &(dyn StdError + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
 }
 
 /// An answer without what every answer has.
