@@ -307,13 +307,13 @@ async fn a_secret_that_is_damaged_while_the_store_is_down_is_not_called_ready_an
         let message = s.condition("at-once", "Ready", "False TargetDrifted", SECONDS).await;
         says(&message, "the Secret was changed by hand and can't be put right");
         s.condition("at-once", "Fresh", "False ProviderUnavailable", SECONDS).await;
-        // The other fails a few times first, so that its pauses are long; it must not wait for their end to say what happened.
+        // The other fails a few times first, so that its pauses are long; it must not wait for their end to try and to say what happened.
         s.refresh("in-a-pause", "1").await;
         until("five tries", WITHIN_TTL, async || (reads(s, "in-a-pause") == 6).then_some(())).await;
         s.condition("in-a-pause", "Ready", "True Mirrored", SECONDS).await;
         s.tamper("in-a-pause", "kubectl-edit", json!({"data": {"a": null}})).await;
         s.condition("in-a-pause", "Ready", "False TargetDrifted", SECONDS).await;
-        assert_eq!(reads(s, "in-a-pause"), 6, "it waited for the next try");
+        assert!(reads(s, "in-a-pause") >= 7, "the damage was told without a try");
         s.front.remove_fault(down);
         for name in ["at-once", "in-a-pause"] {
             is_right(s, name, "when the store is back").await;
