@@ -94,7 +94,7 @@ impl Seen {
             adopt: annotation(ADOPT_ANNOTATION).cloned(),
             last_applied: annotation(LAST_APPLIED_ANNOTATION).is_some(),
             controller: controller.map(|owner| Controller { kind: owner.kind.clone(), name: owner.name.clone(), uid: owner.uid.clone() }),
-            managers: meta.managed_fields.iter().flatten().map(|entry| manager(entry, created)).filter(|manager| *manager != Manager::default()).collect(),
+            managers: meta.managed_fields.iter().flatten().filter_map(|entry| manager(entry, created)).collect(),
         }
     }
 
@@ -131,7 +131,8 @@ impl Seen {
     }
 }
 
-fn manager(entry: &ManagedFieldsEntry, created: i64) -> Manager {
+/// An entry, unless it owns nothing that is of use here.
+fn manager(entry: &ManagedFieldsEntry, created: i64) -> Option<Manager> {
     let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
     let keys = |path: &[&str]| -> BTreeSet<String> {
         let place = fields.and_then(|fields| path.iter().try_fold(fields, |place, step| place.get(step)));
@@ -140,7 +141,6 @@ fn manager(entry: &ManagedFieldsEntry, created: i64) -> Manager {
     };
     let apply = entry.operation.as_deref() == Some("Apply");
     let time = entry.time.as_ref().map_or(created, |time| time.0.as_second());
-    // Nothing in an entry without keys or metadata of ours is of use.
     let seen = Manager {
         name: entry.manager.clone().unwrap_or_default(),
         apply,
@@ -150,7 +150,7 @@ fn manager(entry: &ManagedFieldsEntry, created: i64) -> Manager {
         labels: keys(&["f:metadata", "f:labels"]),
         annotations: keys(&["f:metadata", "f:annotations"]),
     };
-    if seen.touches_data() || !seen.labels.is_empty() || !seen.annotations.is_empty() { seen } else { Manager::default() }
+    (seen.touches_data() || !seen.labels.is_empty() || !seen.annotations.is_empty()).then_some(seen)
 }
 
 /// Whose a Secret is.

@@ -360,8 +360,13 @@ fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> BoxFuture<'static,
             return Ok(Action::await_change());
         };
         let started = std::time::Instant::now();
-        let (owned, at_work) = (resource.clone(), context.clone());
-        let task = tokio::spawn(async move { tokio::time::timeout(RECONCILE_LIMIT, mirror::reconcile(&owned, &at_work)).await });
+        let (worked_on, at_work) = (guarded.clone(), context.clone());
+        let task = tokio::spawn(async move {
+            match &worked_on.0 {
+                Ok(resource) => tokio::time::timeout(RECONCILE_LIMIT, mirror::reconcile(resource, &at_work)).await,
+                Err(_) => Ok(Action::await_change()),
+            }
+        });
         let defect = match task.await {
             Ok(Ok(action)) => Ok(action),
             Ok(Err(_)) => Err("working on the resource took longer than two minutes and was given up; it is tried again"),

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, fmt, time::Duration};
 use crate::{
     api::{
         GROUP, Reason, RobotoSecretSpec, duration,
-        reference::{Reference, Source, Store, Version, pointer},
+        reference::{Reference, Source, Store, Version},
         robotosecret::{DataEntry, ProviderRef, StoreName, VersionSelector},
     },
     provider::Value,
@@ -207,12 +207,6 @@ fn check_target(spec: &RobotoSecretSpec) -> Result<(), InvalidSpec> {
         }
     }
     Ok(())
-}
-
-/// A keypath for a message: `#/a/b`, or nothing.
-#[must_use]
-pub fn fragment(keypath: &[String]) -> String {
-    if keypath.is_empty() { String::new() } else { format!("#{}", pointer(keypath)) }
 }
 
 #[cfg(test)]
