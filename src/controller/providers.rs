@@ -22,7 +22,7 @@ use crate::{
         robotosecret::ProviderRef,
     },
     provider::{
-        Provider, ReadError,
+        ReadError, WholeReads,
         aws::{Ambient, AwsProvider},
     },
     telemetry::Metrics,
@@ -38,14 +38,14 @@ pub struct Providers {
 
 struct Built {
     spec: AwsSpec,
-    provider: Arc<dyn Provider>,
+    provider: Arc<dyn WholeReads>,
 }
 
 /// A provider that lets a namespace read a source. Only [`Providers::admit`] makes one.
 #[derive(Clone)]
 pub struct Admitted {
     /// What to read through.
-    pub provider: Arc<dyn Provider>,
+    pub provider: Arc<dyn WholeReads>,
     /// The provider's rules, for the checks of what the store answers.
     pub rules: Arc<[AllowRule]>,
 }
@@ -83,14 +83,14 @@ impl Providers {
         Ok(Admitted { provider: self.built(found), rules: rules.as_slice().into() })
     }
 
-    fn built(&self, found: &ClusterRobotoProvider) -> Arc<dyn Provider> {
+    fn built(&self, found: &ClusterRobotoProvider) -> Arc<dyn WholeReads> {
         let uid = found.uid().unwrap_or_default();
         let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
         let known = built.get(&uid).filter(|known| known.spec == found.spec.aws);
         if let Some(known) = known {
             return known.provider.clone();
         }
-        let provider: Arc<dyn Provider> = Arc::new(AwsProvider::new(&found.spec.aws, &self.ambient, self.metrics.clone()));
+        let provider: Arc<dyn WholeReads> = Arc::new(AwsProvider::new(&found.spec.aws, &self.ambient, self.metrics.clone()));
         built.insert(uid, Built { spec: found.spec.aws.clone(), provider: provider.clone() });
         provider
     }

@@ -65,9 +65,79 @@ impl ReadError {
     }
 }
 
+impl ReadError {
+    /// The same error about a source: its message begins with the reference.
+    #[must_use]
+    pub fn about(&self, source: &Source) -> Self {
+        Self { message: format!("{source}: {}", self.message), ..self.clone() }
+    }
+}
+
+/// Calls that share a limit of the store, by the name that the metrics and `spec.aws.limits` use for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Family(pub &'static str);
+
+/// Sources that may share a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Lot {
+    /// Its name. Only sources of the same lot share a call.
+    pub name: &'static str,
+    /// How many may share one.
+    pub size: usize,
+    /// What its calls count against.
+    pub family: Family,
+}
+
+/// How a source may be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// What a call for it alone counts against.
+    pub single: Family,
+    /// With whom it may share a call; `None`: with nobody.
+    pub lot: Option<Lot>,
+    /// All that it may denote. Two sources that have one of these in common never share a call.
+    pub aliases: Vec<String>,
+}
+
+/// What came of a call for several sources. The messages of its errors name no source; see [`ReadError::about`].
+#[derive(Debug)]
+pub enum LotAnswer {
+    /// Every source has its own answer, in their order; `None`: the store said nothing about it. `pages`: how many calls it took.
+    Each {
+        /// The answers.
+        answers: Vec<Option<Result<Reading, ReadError>>>,
+        /// How many calls were made.
+        pages: u32,
+    },
+    /// The call was refused as a whole, and one of the sources may be why.
+    Refused(ReadError),
+    /// The identity may not make such calls at all, whatever they ask for.
+    Denied(ReadError),
+    /// The call failed for a reason that lies with none of the sources: a throttle, an outage, credentials.
+    Failed(ReadError),
+}
+
+/// A store, or several behind one identity in one place. It makes calls; when, in which company and how often is the reader's.
+pub trait Provider: Send + Sync {
+    /// How a source may be read. Makes no call.
+    fn route(&self, source: &Source) -> Route;
+
+    /// Whose limits its calls count against: providers that answer the same share one budget. Holds no secret.
+    fn account(&self) -> &str;
+
+    /// How many calls of a family a second there may be at most.
+    fn ceiling(&self, family: Family) -> f64;
+
+    /// Reads one source with one call.
+    fn read_one<'a>(&'a self, source: &'a Source) -> BoxFuture<'a, Result<Reading, ReadError>>;
+
+    /// Reads several sources of one lot with one call (and its further pages).
+    fn read_lot<'a>(&'a self, lot: Lot, sources: &'a [Source]) -> BoxFuture<'a, LotAnswer>;
+}
+
 /// A store, or several behind one identity. Batch-shaped: a set of sources goes in, each gets its own answer, so that a failed
 /// item is data and not an exception.
-pub trait Provider: Send + Sync {
+pub trait WholeReads: Send + Sync {
     /// Reads every source. Answers in their order, one each.
     ///
     /// `may_read` is asked for every plain reference (`aws.sm://name`) before it is tried in place of the source's own name.

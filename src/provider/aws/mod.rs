@@ -12,7 +12,7 @@ use std::{sync::OnceLock, time::Instant};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 
-use super::{MayRead, Provider, ReadError, Reading};
+use super::{MayRead, ReadError, Reading, WholeReads};
 use crate::{
     api::{
         Reason,
@@ -117,7 +117,7 @@ impl AwsProvider {
     }
 }
 
-impl Provider for AwsProvider {
+impl WholeReads for AwsProvider {
     fn read<'a>(&'a self, sources: &'a [Source], may_read: &'a MayRead<'a>) -> BoxFuture<'a, Vec<Result<Reading, ReadError>>> {
         let read = async move {
             let unavailable = OnceLock::new();
