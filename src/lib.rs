@@ -5,6 +5,7 @@
 pub mod api;
 pub mod controller;
 pub mod provider;
+pub mod reader;
 pub mod render;
 pub mod sensitive;
 pub mod telemetry;

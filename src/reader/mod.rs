@@ -1,0 +1,3 @@
+//! Between many resources and few calls.
+
+pub mod limit;
