@@ -1,3 +1,4 @@
 //! Between many resources and few calls.
 
+pub mod breaker;
 pub mod limit;
