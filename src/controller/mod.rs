@@ -10,6 +10,7 @@ pub mod events;
 pub mod mirror;
 pub mod plan;
 pub mod providers;
+pub mod ration;
 pub mod schedule;
 mod settle;
 pub mod status;
