@@ -6,7 +6,7 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::reference::Source;
+use super::reference::{Source, without_root};
 
 /// Says whose identity reads which store, which namespaces may use it, and for which references.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,42 @@ pub struct AwsSpec {
 
     /// Whose identity calls AWS.
     pub identity: Identity,
+
+    /// How many calls a second are made at most; fewer while AWS asks to slow down. Providers with the same identity, region and endpoints share one budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+}
+
+impl AwsSpec {
+    /// Whether both read the same place as the same identity: clients made for one serve the other.
+    #[must_use]
+    pub fn same_place(&self, other: &Self) -> bool {
+        // Spelled out, so that a new field has to be sorted.
+        let Self { region, endpoints, identity, limits: _ } = self;
+        (region, endpoints, identity) == (&other.region, &other.endpoints, &other.identity)
+    }
+}
+
+/// Calls a second, by what AWS limits together. Each is a start and a ceiling.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Limits {
+    /// Reads of Parameter Store, `GetParameter` and `GetParameters` together. Default 35: AWS allows 40 an account and region, unless higher throughput was turned on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub ssm_reads: Option<i32>,
+    /// Reads of several secrets at once, `BatchGetSecretValue`. Default 50.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub batch_get_secret_value: Option<i32>,
+    /// Reads of single secrets, `GetSecretValue`. Default 500.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub get_secret_value: Option<i32>,
+    /// Calls to the Security Token Service. Default 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub sts: Option<i32>,
 }
 
 /// Addresses of the services; what is left out is AWS's own address for the region.
@@ -149,11 +185,6 @@ fn pattern_matches(pattern: &str, namespace: &str, reference: &str) -> bool {
     glob(without_root(&filled.join("/")).as_bytes(), without_root(reference).as_bytes())
 }
 
-/// Parameter Store knows a root parameter as `x` and as `/x`; both are compared without the slash.
-fn without_root(reference: &str) -> String {
-    reference.replacen("aws.ps:///", "aws.ps://", 1)
-}
-
 /// `*` is any run of bytes but `/`, `**` any run at all; everything else stands for itself.
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
     // reached[j]: the pattern so far can match the first j bytes of the text.
@@ -249,6 +280,18 @@ mod tests {
     #[test]
     fn a_placeholder_in_a_part_of_a_segment_matches_nothing() {
         assert!(!allowed(&[rule(&["shop"], &["aws.sm://x-${namespace}"])], "shop", "aws.sm://x-shop"));
+    }
+
+    #[test]
+    fn other_limits_are_no_other_place() {
+        let spec = |json| serde_json::from_value::<AwsSpec>(json).expect("a spec");
+        let plain = spec(serde_json::json!({"region": "eu-west-1", "identity": {"ambient": {}}}));
+        let limited = spec(serde_json::json!({"region": "eu-west-1", "identity": {"ambient": {}}, "limits": {"ssmReads": 900}}));
+        assert_eq!(limited.limits, Some(Limits { ssm_reads: Some(900), ..Limits::default() }));
+        assert!(plain.same_place(&limited) && plain != limited);
+        assert!(!plain.same_place(&AwsSpec { region: "eu-west-2".into(), ..plain.clone() }));
+        assert!(!plain.same_place(&AwsSpec { endpoints: Some(Endpoints::default()), ..plain.clone() }));
+        assert!(!plain.same_place(&AwsSpec { identity: Identity::default(), ..plain.clone() }));
     }
 
     proptest! {

@@ -439,6 +439,12 @@ pub fn without_suffix(resource: &str) -> Option<&str> {
     (suffix.len() == 6 && suffix.bytes().all(|b| b.is_ascii_alphanumeric()) && !short.is_empty()).then_some(short)
 }
 
+/// A plain reference by the one name that it shares with all its spellings: Parameter Store knows a root parameter as `x` and as `/x`.
+#[must_use]
+pub fn without_root(reference: &str) -> String {
+    reference.replacen("aws.ps:///", "aws.ps://", 1)
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.name {

@@ -190,6 +190,9 @@ const PROVIDERS_REFUSED: &[(&str, &str)] = &[
     ("{aws: {region: eu-west-1, identity: {ambient: {}}, endpoints: {secretsManager: 'host:443'}}}", "an address such as https://host"),
     ("{aws: {region: eu-west-1, identity: {ambient: {}}, endpoints: {secretsManager: 'https://user:word@host'}}}", "without path and credentials"),
     ("{aws: {region: eu-west-1, identity: {ambient: {}}, endpoints: {secretsManager: 'https://host?a=b'}}}", "an address such as https://host"),
+    ("{aws: {region: eu-west-1, identity: {ambient: {}}, limits: {ssmReads: 0}}}", "should be greater than or equal to 1"),
+    ("{aws: {region: eu-west-1, identity: {ambient: {}}, limits: {sts: 10001}}}", "should be less than or equal to 10000"),
+    ("{aws: {region: eu-west-1, identity: {ambient: {}}, limits: {getSecretValue: 1.5}}}", "spec.aws.limits.getSecretValue"),
     ("{allow: [{references: ['*']}]}", "spec.allow[0].namespaces: Required value"),
     ("{allow: [{namespaces: {}, references: ['*']}]}", "should have at least 1 properties"),
     ("{allow: [{namespaces: {all: true, names: [a]}, references: ['*']}]}", "Too many: 2: must have at most 1 item"),
@@ -241,6 +244,8 @@ async fn a_provider_takes_regions_addresses_and_patterns_of_every_legal_form() {
         for spec in [
             "{aws: {region: us-gov-west-1, identity: {ambient: {}}}}".to_owned(),
             "{aws: {region: cn-north-1, identity: {ambient: {}}, endpoints: {}}}".to_owned(),
+            "{aws: {region: eu-west-1, identity: {ambient: {}}, limits: {}}}".to_owned(),
+            "{aws: {region: eu-west-1, identity: {ambient: {}}, limits: {ssmReads: 1, batchGetSecretValue: 10000, getSecretValue: 2, sts: 3}}}".to_owned(),
             "{aws: {region: eu-west-1, identity: {ambient: {}}, endpoints: {secretsManager: 'https://a.b:8443', ssm: 'http://[::1]:4566/'}}}".to_owned(),
             "{allow: []}".to_owned(),
             "{allow: [{namespaces: {names: [a]}}]}".to_owned(),

@@ -24,7 +24,7 @@ fn template(namespace: &str, values: &[&str]) -> Said {
     helm(&[&["template", "robotosecret", CHART, "--namespace", namespace], set.as_slice()].concat())
 }
 
-const PROVIDER: &str = r#"defaultProvider={"enabled": true, "region": "eu-west-1", "endpoints": {"sts": "https://sts.example.com"},
+const PROVIDER: &str = r#"defaultProvider={"enabled": true, "region": "eu-west-1", "endpoints": {"sts": "https://sts.example.com"}, "limits": {"ssmReads": 900},
     "allow": [{"namespaces": {"names": ["shop"]}, "references": ["aws.sm://prod/shop/**"]}]}"#;
 
 /// Every switch of the values, alone or with what belongs to it. `NS` stands for a namespace that is there.
@@ -137,6 +137,8 @@ fn values_that_mean_nothing_are_refused() {
         (r#"defaultProvider={"enabled": true, "region": "eu-west-1"}"#, "allow"),
         (r#"defaultProvider={"enabled": true, "region": "", "allow": [{"namespaces": {"all": true}}]}"#, "region"),
         (r#"defaultProvider={"endpoints": {"s3": "https://x"}}"#, "s3"),
+        (r#"defaultProvider={"limits": {"ssmReads": 0}}"#, "ssmReads"),
+        (r#"defaultProvider={"limits": {"kms": 5}}"#, "kms"),
     ] {
         let said = template("default", &[value]);
         assert!(!said.ok && said.err.contains(field), "{value}: {said:?}");

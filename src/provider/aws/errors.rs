@@ -1,52 +1,81 @@
-//! Why a call to AWS failed, in words that tell what to do.
+//! Why a call to AWS failed, in words that tell what to do, and whether what was asked for may be why.
 //!
-//! An SDK error enters, a [`ReadError`] leaves. The message holds the reference, AWS's error code and the remedy, all of it stable
-//! from retry to retry; AWS's own text and the request id go to the log. Neither holds a value.
+//! An SDK error enters, a [`Failure`] leaves. Its message holds AWS's error code and the remedy, stable from retry to retry, and names
+//! no source: [`ReadError::about`] does, in one place. AWS's own text and the request id go to the log. Neither holds a value.
 
 use std::error::Error as StdError;
 
 use aws_credential_types::provider::error::CredentialsError;
-use aws_runtime::retries::classifiers::THROTTLING_ERRORS;
+use aws_runtime::retries::classifiers::{THROTTLING_ERRORS, TRANSIENT_ERRORS};
 use aws_sdk_secretsmanager::{
     config::http::HttpResponse,
     error::{ProvideErrorMetadata, SdkError},
 };
 use aws_sdk_sts::operation::RequestId;
-use aws_smithy_types::error::metadata::ErrorMetadata;
 
-use crate::{
-    api::{Reason, reference::Source},
-    provider::ReadError,
-};
+use crate::{api::Reason, provider::ReadError};
 
-/// Sorts a failed call. `subject` is what was read, `action` the IAM action that it needs.
-pub(super) fn classify<E>(subject: &str, action: &str, error: &SdkError<E, HttpResponse>) -> ReadError
+/// The credentials were good, or would be with another clock.
+const EXPIRED: &[&str] = &["ExpiredToken", "ExpiredTokenException", "RequestExpired", "RequestTimeTooSkewed"];
+
+/// A call that failed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// What the user and the log are told.
+    pub(super) error: ReadError,
+    /// Where its cause lies.
+    pub(super) cause: Cause,
+}
+
+/// Where the cause of a failed call lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Perhaps in one thing that was asked for: without it the call may work.
+    Question,
+    /// In a permission that is missing. For one thing or for all of them, that depends on the call.
+    Permission,
+    /// In neither: a throttle, an outage, credentials. Asking for something else would not help.
+    Elsewhere,
+}
+
+impl Failure {
+    pub(super) fn elsewhere(error: ReadError) -> Self {
+        Self { error, cause: Cause::Elsewhere }
+    }
+}
+
+/// Sorts a failed call. `action` is the IAM action that it needs.
+pub(super) fn classify<E>(action: &str, error: &SdkError<E, HttpResponse>) -> Failure
 where
     E: ProvideErrorMetadata + StdError + 'static,
 {
     match error {
         // An answer of success that isn't JSON arrives as an error of the service, whose debug text holds the whole answer.
-        SdkError::ServiceError(context) if context.raw().status().is_success() => unavailable(subject, "the store's answer could not be understood"),
+        SdkError::ServiceError(context) if context.raw().status().is_success() => Failure::elsewhere(misunderstood()),
         SdkError::ServiceError(context) => {
-            let status = context.raw().status().as_u16();
-            by_code(subject, action, status, context.err().meta())
+            let (status, meta) = (context.raw().status().as_u16(), context.err().meta());
+            let code = meta.code().unwrap_or("unknown error");
+            let said = meta.message().unwrap_or_default();
+            let error = by_code(action, Some(status), code, said, meta.request_id());
+            let cause = cause(action, status, code, said, error.reason);
+            Failure { error, cause }
         }
-        SdkError::TimeoutError(_) => unavailable(subject, "the store did not answer within 5 s"),
-        SdkError::ResponseError(_) => unavailable(subject, "the store's answer could not be understood"),
-        other => {
-            if let Some(reason) = credentials_problem(other) {
-                return ReadError::new(
-                    reason,
-                    format!("{subject}: the controller has no AWS credentials; give its ServiceAccount a role, or its pod an identity"),
-                );
-            }
-            let cause = deepest(other);
-            let refused = if cause.contains("refused") { " (connection refused)" } else { "" };
-            let message = format!("{subject}: the store could not be reached{refused}; check the provider's region and endpoints, and the way there");
-            // Nothing was answered, so that the cause (an address, DNS, TLS) holds no value.
-            ReadError { reason: Reason::ProviderUnavailable, message, detail: Some(cause) }
-        }
+        SdkError::TimeoutError(_) => Failure::elsewhere(unavailable("the store did not answer within 5 s")),
+        SdkError::ResponseError(_) => Failure::elsewhere(misunderstood()),
+        other => Failure::elsewhere(unsent(other)),
     }
+}
+
+/// Why nothing was answered.
+fn unsent(error: &(dyn StdError + 'static)) -> ReadError {
+    if let Some(reason) = credentials_problem(error) {
+        return ReadError::new(reason, "the controller has no AWS credentials; give its ServiceAccount a role, or its pod an identity");
+    }
+    let cause = deepest(error);
+    let refused = if cause.contains("refused") { " (connection refused)" } else { "" };
+    let message = format!("the store could not be reached{refused}; check the provider's region and endpoints, and the way there");
+    // Nothing was answered, so that the cause (an address, DNS, TLS) holds no value.
+    ReadError { reason: Reason::ProviderUnavailable, message, detail: Some(cause) }
 }
 
 /// The innermost cause, in words.
@@ -58,13 +87,23 @@ fn deepest(error: &(dyn StdError + 'static)) -> String {
     cause.to_string()
 }
 
-/// An answer without what every answer has.
-pub(super) fn incomplete(source: &Source) -> ReadError {
-    unavailable(&source.to_string(), "the store's answer was incomplete")
+/// One of several that a call was for failed, with a code of its own.
+pub(super) fn of_item(action: &str, code: Option<&str>, said: Option<&str>) -> ReadError {
+    by_code(action, None, code.unwrap_or("unknown error"), said.unwrap_or_default(), None)
 }
 
-fn unavailable(subject: &str, problem: &str) -> ReadError {
-    ReadError::new(Reason::ProviderUnavailable, format!("{subject}: {problem}"))
+/// An answer without what every answer has.
+pub(super) fn incomplete() -> ReadError {
+    unavailable("the store's answer was incomplete")
+}
+
+/// An answer that isn't what was agreed upon, or contradicts itself.
+pub(super) fn misunderstood() -> ReadError {
+    unavailable("the store's answer could not be understood")
+}
+
+pub(super) fn unavailable(problem: &str) -> ReadError {
+    ReadError::new(Reason::ProviderUnavailable, problem)
 }
 
 /// Tells whether no call was made because there are no credentials.
@@ -79,17 +118,34 @@ fn credentials_problem(error: &(dyn StdError + 'static)) -> Option<Reason> {
     None
 }
 
-fn by_code(subject: &str, action: &str, status: u16, meta: &ErrorMetadata) -> ReadError {
-    let code = meta.code().unwrap_or("unknown error");
-    let said = meta.message().unwrap_or_default();
+/// `status`: of the whole call; an item has none.
+fn by_code(action: &str, status: Option<u16>, code: &str, said: &str, request: Option<&str>) -> ReadError {
     let (reason, explanation) = explain(action, status, code, said);
-    let detail = format!("{code} (HTTP {status}): {said} [request {}]", meta.request_id().unwrap_or("unknown"));
-    ReadError { reason, message: format!("{subject}: {explanation} ({code})"), detail: Some(detail) }
+    let status = status.map(|status| format!(" (HTTP {status})")).unwrap_or_default();
+    let request = request.unwrap_or("unknown");
+    ReadError { reason, message: format!("{explanation} ({code})"), detail: Some(format!("{code}{status}: {said} [request {request}]")) }
 }
 
-fn explain(action: &str, status: u16, code: &str, said: &str) -> (Reason, String) {
-    // A name may hold "kms" too; the action and the service are spelled like this.
-    let about_kms = ["kms:", "KMS", "ciphertext"].iter().any(|mark| said.contains(mark));
+fn cause(action: &str, status: u16, code: &str, said: &str, reason: Reason) -> Cause {
+    let transient = EXPIRED.contains(&code) || TRANSIENT_ERRORS.contains(&code);
+    if !(400..500).contains(&status) || transient || matches!(reason, Reason::Throttled | Reason::CredentialsError) {
+        return Cause::Elsewhere;
+    }
+    // AWS names the action that it refuses; it may be another one that this call needs for one of its items.
+    let refused = said.split_once("is not authorized to perform: ").and_then(|(_, rest)| rest.split_whitespace().next());
+    if is_denied(code) && !about_kms(said) && refused.is_none_or(|refused| refused == action) { Cause::Permission } else { Cause::Question }
+}
+
+fn is_denied(code: &str) -> bool {
+    matches!(code, "AccessDeniedException" | "AccessDenied")
+}
+
+/// A name may hold "kms" too; the action and the service are spelled like this.
+fn about_kms(said: &str) -> bool {
+    ["kms:", "KMS", "ciphertext"].iter().any(|mark| said.contains(mark))
+}
+
+fn explain(action: &str, status: Option<u16>, code: &str, said: &str) -> (Reason, String) {
     match code {
         "ResourceNotFoundException" => {
             (Reason::SourceNotFound, "Secrets Manager has no such secret in this region, or no value of it with this version or stage; check the name".into())
@@ -105,8 +161,8 @@ fn explain(action: &str, status: u16, code: &str, said: &str) -> (Reason, String
             (Reason::SourceNotFound, "the store refuses to look this up; check name, version and stage".into())
         }
         "KMSThrottlingException" => (Reason::Throttled, "the encryption key is used too often; retrying more slowly".into()),
-        "AccessDeniedException" if !about_kms => (Reason::AccessDenied, format!("the identity may not read this; grant it {action} on it")),
-        "AccessDeniedException" | "DecryptionFailure" | "DecryptionFailureException" | "KMSAccessDeniedException" => {
+        _ if is_denied(code) && !about_kms(said) => (Reason::AccessDenied, format!("the identity may not read this; grant it {action} on it")),
+        "AccessDeniedException" | "AccessDenied" | "DecryptionFailure" | "DecryptionFailureException" | "KMSAccessDeniedException" => {
             (Reason::AccessDenied, "the encryption key refuses the identity; grant it kms:Decrypt on the key".into())
         }
         "InvalidKeyId" | "KMSDisabledException" | "KMSInvalidStateException" | "KMSNotFoundException" => {
@@ -120,10 +176,8 @@ fn explain(action: &str, status: u16, code: &str, said: &str) -> (Reason, String
         | "MissingAuthenticationToken"
         | "MissingAuthenticationTokenException"
         | "OptInRequired" => (Reason::CredentialsError, "AWS does not accept the controller's credentials; check the identity it runs with".into()),
-        "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" | "RequestTimeTooSkewed" => {
-            (Reason::ProviderUnavailable, "the credentials have run out or the clock is wrong; retrying with new ones".into())
-        }
-        _ if THROTTLING_ERRORS.contains(&code) || status == 429 => (Reason::Throttled, "the store asks to slow down; retrying more slowly".into()),
-        _ => (Reason::ProviderUnavailable, format!("the store failed with HTTP {status}")),
+        _ if EXPIRED.contains(&code) => (Reason::ProviderUnavailable, "the credentials have run out or the clock is wrong; retrying with new ones".into()),
+        _ if THROTTLING_ERRORS.contains(&code) || status == Some(429) => (Reason::Throttled, "the store asks to slow down; retrying more slowly".into()),
+        _ => (Reason::ProviderUnavailable, status.map_or_else(|| "the store failed".into(), |status| format!("the store failed with HTTP {status}"))),
     }
 }

@@ -1,13 +1,16 @@
 //! Whose identity calls AWS, through which HTTP stack, and the clients made from both.
 //!
-//! A provider's spec enters, clients leave. Clients are made once for a provider and kept: no set-up happens per read.
-//! Credentials are never logged and never leave the SDK.
+//! A provider's spec enters, clients leave. Clients are made once for a provider and kept: no set-up happens per read, and all of
+//! them ask one cache for credentials. Credentials are never logged and never leave the SDK.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use aws_config::{
-    BehaviorVersion, Region, SdkConfig, environment::EnvironmentVariableRegionProvider, meta::region::RegionProviderChain, profile::ProfileFileRegionProvider,
-    retry::RetryConfig, timeout::TimeoutConfig,
+    BehaviorVersion, ConfigLoader, Region, SdkConfig, environment::EnvironmentVariableRegionProvider, identity::IdentityCache,
+    meta::region::RegionProviderChain, profile::ProfileFileRegionProvider, retry::RetryConfig, timeout::TimeoutConfig,
 };
 use aws_smithy_http_client::{
     Builder,
@@ -15,16 +18,23 @@ use aws_smithy_http_client::{
 };
 use tokio::sync::OnceCell;
 
-use super::errors;
+use super::{errors, observed};
 use crate::{
-    api::{Reason, provider::AwsSpec},
-    provider::ReadError,
+    api::provider::AwsSpec,
+    provider::{ReadError, aws::errors::Failure},
+    telemetry::Metrics,
 };
 
-/// How long one call may take.
-const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one call may take. Whoever makes it gives up after 5 s and says so; this is for who does not.
+const CALL_TIMEOUT: Duration = Duration::from_secs(6);
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long asking for the account may take: less than the call that it goes before, so that its failure is told as its own.
+const ACCOUNT_TIMEOUT: Duration = Duration::from_secs(4);
+/// Credentials are renewed this long before they run out, less up to a half. Instances get new ones five minutes before.
+const RENEWAL: Duration = Duration::from_secs(4 * 60);
+/// How many identities are kept; beyond, the SDK forgets one at random, which then is asked for again.
+const IDENTITIES: usize = 1024;
 
 /// Where a role is assumed if neither the environment (EKS sets `AWS_REGION`) nor a profile says so.
 const FALLBACK_REGION: Region = Region::from_static("us-east-1");
@@ -35,16 +45,22 @@ pub struct Ambient(SdkConfig);
 impl Ambient {
     /// Looks at the environment, once; credentials are fetched when they are first needed, and renewed by themselves.
     pub async fn load() -> Self {
+        Self::of(aws_config::defaults(BehaviorVersion::v2026_01_12())).await
+    }
+
+    pub(super) async fn of(loader: ConfigLoader) -> Self {
         let http = Builder::new().tls_provider(TlsProvider::Rustls(CryptoMode::Ring)).build_https();
         let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_timeout(CALL_TIMEOUT).build();
         // Each provider has a region of its own; this one only tells where a role is assumed. The default would ask the instance metadata
         // service for it, and where there is none, nothing would be watched for as long as that takes to give up.
         let region =
             RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(ProfileFileRegionProvider::new()).or_else(FALLBACK_REGION);
-        let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        let config = loader
             .region(region)
             .http_client(http)
             .timeout_config(timeouts)
+            // One for all clients that are made from this: whoever comes first fetches, the others wait for the same answer.
+            .identity_cache(IdentityCache::lazy().buffer_time(RENEWAL).max_partitions(IDENTITIES).build())
             // A failed call goes back to the queue, where its resource backs off; a second layer of retries would hide throttling.
             .retry_config(RetryConfig::disabled());
         Self(config.load().await)
@@ -58,6 +74,8 @@ pub(super) struct Clients {
     pub(super) parameter_store: aws_sdk_ssm::Client,
     sts: aws_sdk_sts::Client,
     account: OnceCell<String>,
+    /// When the account was last asked in vain, and why.
+    in_vain: Mutex<Option<(Instant, ReadError)>>,
 }
 
 impl Clients {
@@ -83,20 +101,33 @@ impl Clients {
             parameter_store: aws_sdk_ssm::Client::from_conf(parameter_store.build()),
             sts: aws_sdk_sts::Client::from_conf(sts.build()),
             account: OnceCell::new(),
+            in_vain: Mutex::default(),
         }
     }
 
-    /// The account that the identity belongs to, asked once.
-    pub(super) async fn account(&self) -> Result<String, ReadError> {
+    /// The account that the identity belongs to, asked once. Those who ask at the same time share the answer, also a failure.
+    pub(super) async fn account(&self, metrics: &Metrics) -> Result<String, ReadError> {
+        let asked = Instant::now();
         let ask = async || {
-            let answer = self
-                .sts
-                .get_caller_identity()
-                .send()
-                .await
-                .map_err(|error| errors::classify("the account of the provider's identity", "sts:GetCallerIdentity", &error))?;
-            answer.account.ok_or_else(|| ReadError::new(Reason::ProviderUnavailable, "sts:GetCallerIdentity answered without an account"))
+            let in_vain = self.in_vain.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some((_, error)) = in_vain.filter(|(when, _)| *when >= asked) {
+                return Err(error);
+            }
+            let answer = observed(metrics, "aws.sts", "GetCallerIdentity", |failure: &Failure| failure.error.reason, self.ask_account()).await;
+            answer.map_err(|Failure { error, .. }| {
+                let error = ReadError { message: format!("the account of the provider's identity: {}", error.message), ..error };
+                *self.in_vain.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), error.clone()));
+                error
+            })
         };
         self.account.get_or_try_init(ask).await.cloned()
+    }
+
+    async fn ask_account(&self) -> Result<String, Failure> {
+        let Ok(answer) = tokio::time::timeout(ACCOUNT_TIMEOUT, self.sts.get_caller_identity().send()).await else {
+            return Err(Failure::elsewhere(errors::unavailable("the store did not answer within 4 s")));
+        };
+        let answer = answer.map_err(|error| errors::classify("sts:GetCallerIdentity", &error))?;
+        answer.account.ok_or_else(|| Failure::elsewhere(errors::incomplete()))
     }
 }

@@ -5,17 +5,25 @@
 
 mod errors;
 mod identity;
+mod matcher;
 mod parameter_store;
+mod routes;
 mod secrets_manager;
+#[cfg(test)]
+mod tests;
 
-use std::{sync::OnceLock, time::Instant};
+use std::{
+    sync::{Mutex, OnceLock, PoisonError},
+    time::Instant,
+};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 
-use super::{MayRead, ReadError, Reading, WholeReads};
+use super::{Family, Lot, LotAnswer, MayRead, Provider, ReadError, Reading, Route, WholeReads};
 use crate::{
     api::{
         Reason,
+        provider::{AwsSpec, Limits},
         reference::{Source, Store},
     },
     telemetry::Metrics,
@@ -23,6 +31,7 @@ use crate::{
 
 pub use identity::Ambient;
 use identity::Clients;
+pub use routes::{BATCH_GET_SECRET_VALUE, GET_SECRET_VALUE, SSM_READS, STS};
 
 /// How many calls one set of sources may have in flight.
 const CONCURRENT_CALLS: usize = 4;
@@ -30,14 +39,21 @@ const CONCURRENT_CALLS: usize = 4;
 /// Reads with one identity in one region.
 pub struct AwsProvider {
     clients: Clients,
+    account: String,
+    limits: Mutex<Limits>,
     metrics: Metrics,
 }
 
 impl AwsProvider {
     /// Prepares the clients; nothing is called yet.
     #[must_use]
-    pub fn new(spec: &crate::api::provider::AwsSpec, ambient: &Ambient, metrics: Metrics) -> Self {
-        Self { clients: Clients::new(spec, ambient), metrics }
+    pub fn new(spec: &AwsSpec, ambient: &Ambient, metrics: Metrics) -> Self {
+        Self { clients: Clients::new(spec, ambient), account: account(spec), limits: Mutex::new(spec.limits.unwrap_or_default()), metrics }
+    }
+
+    /// Takes other limits; the clients stay.
+    pub fn limit(&self, limits: Option<Limits>) {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits.unwrap_or_default();
     }
 
     /// A store that is down or asks to slow down is not asked for the rest: nothing is written anyway unless everything was read.
@@ -45,7 +61,7 @@ impl AwsProvider {
         if let Some(error) = unavailable.get() {
             return Err(error.clone());
         }
-        let result = self.read_one(source, may_read).await;
+        let result = self.read_whole(source, may_read).await;
         if let Err(error) = &result
             && matches!(error.reason, Reason::ProviderUnavailable | Reason::Throttled)
         {
@@ -55,26 +71,62 @@ impl AwsProvider {
         result
     }
 
-    async fn read_one(&self, source: &Source, may_read: &MayRead<'_>) -> Result<Reading, ReadError> {
-        self.check_arn(source).await?;
+    async fn read_whole(&self, source: &Source, may_read: &MayRead<'_>) -> Result<Reading, ReadError> {
         let candidates = source.through_secrets_manager();
-        if candidates.is_empty() { self.call(source).await } else { self.read_longest(source, candidates, may_read).await }
+        if candidates.is_empty() { self.read_alone(source).await } else { self.read_longest(source, candidates, may_read).await }
+    }
+
+    /// Reads one source with one call. Its error names the source.
+    async fn read_alone(&self, source: &Source) -> Result<Reading, ReadError> {
+        let read = async {
+            self.check_arns(&[source]).await.pop().unwrap_or(Ok(()))?;
+            if source.through_secrets_manager().is_empty() { self.call(source).await } else { Err(misrouted()) }
+        };
+        read.await.map_err(|error| error.about(source))
     }
 
     /// An ARN must be of this provider's region, which costs nothing to tell, and account, which costs one call once.
-    async fn check_arn(&self, source: &Source) -> Result<(), ReadError> {
-        let Some(arn) = source.arn() else { return Ok(()) };
-        if arn.region != self.clients.region {
-            return Err(ReadError::new(
-                Reason::NotAllowed,
-                format!("{source}: the provider reads the region {}; an ARN of another region is not allowed", self.clients.region),
-            ));
+    async fn check_arns(&self, sources: &[&Source]) -> Vec<Result<(), ReadError>> {
+        let region = &self.clients.region;
+        let at_home = |source: &Source| source.arn().is_some_and(|arn| arn.region == *region);
+        let account = if sources.iter().any(|source| at_home(source)) { Some(self.clients.account(&self.metrics).await) } else { None };
+        let refuse = |problem: String| Err(ReadError::new(Reason::NotAllowed, problem));
+        let check = |source: &&Source| {
+            let Some(arn) = source.arn() else { return Ok(()) };
+            if arn.region != *region {
+                return refuse(format!("the provider reads the region {region}; an ARN of another region is not allowed"));
+            }
+            match &account {
+                Some(Ok(account)) if *account == arn.account => Ok(()),
+                Some(Err(error)) => Err(error.clone()),
+                _ => refuse("the provider's identity belongs to another account than the ARN; that is not allowed".to_owned()),
+            }
+        };
+        sources.iter().map(check).collect()
+    }
+
+    /// Reads those that may be read with one call, and gives each its answer.
+    async fn read_together(&self, lot: Lot, sources: &[Source]) -> LotAnswer {
+        let sources: Vec<&Source> = sources.iter().collect();
+        let mut answers: Vec<Option<Result<Reading, ReadError>>> = self.check_arns(&sources).await.into_iter().map(|check| check.err().map(Err)).collect();
+        for (source, answer) in sources.iter().zip(&mut answers) {
+            // A version that a shared call can't ask for would be answered with another one.
+            if routes::route(source).lot != Some(lot) {
+                *answer = Some(Err(misrouted()));
+            }
         }
-        let account = self.observed("aws.sts", "GetCallerIdentity", self.clients.account()).await?;
-        if arn.account == account {
-            return Ok(());
+        let open: Vec<usize> = (0..sources.len()).filter(|&i| answers[i].is_none()).collect();
+        let asked: Vec<&Source> = open.iter().map(|&i| sources[i]).collect();
+        let Some(first) = asked.first() else { return LotAnswer::Each { answers, pages: 0 } };
+        let heard = match first.store {
+            Store::SecretsManager => secrets_manager::read_lot(&self.clients.secrets_manager, &asked, &self.metrics).await,
+            Store::ParameterStore => parameter_store::read_lot(&self.clients.parameter_store, &asked, &self.metrics).await,
+        };
+        let LotAnswer::Each { answers: heard, pages } = heard else { return heard };
+        for (i, answer) in open.into_iter().zip(heard) {
+            answers[i] = answer;
         }
-        Err(ReadError::new(Reason::NotAllowed, format!("{source}: the provider's identity belongs to another account than the ARN; that is not allowed")))
+        LotAnswer::Each { answers, pages }
     }
 
     /// Tries the secrets that `/aws/reference/secretsmanager/NAME/a/b` may denote, the longest name first, and only those that may be read.
@@ -85,7 +137,7 @@ impl AwsProvider {
                 continue;
             }
             tried = true;
-            match self.call(&secret).await {
+            match self.read_alone(&secret).await {
                 Ok(reading) => return Ok(Reading { keypath, ..reading }),
                 Err(error) if error.reason == Reason::SourceNotFound => {}
                 Err(error) => return Err(error),
@@ -102,18 +154,79 @@ impl AwsProvider {
     }
 
     async fn call(&self, source: &Source) -> Result<Reading, ReadError> {
+        let reason = |error: &ReadError| error.reason;
         match source.store {
-            Store::SecretsManager => self.observed("aws.sm", "GetSecretValue", secrets_manager::read(&self.clients.secrets_manager, source)).await,
-            Store::ParameterStore => self.observed("aws.ps", "GetParameter", parameter_store::read(&self.clients.parameter_store, source)).await,
+            Store::SecretsManager => {
+                observed(&self.metrics, "aws.sm", "GetSecretValue", reason, secrets_manager::read(&self.clients.secrets_manager, source)).await
+            }
+            Store::ParameterStore => {
+                observed(&self.metrics, "aws.ps", "GetParameter", reason, parameter_store::read(&self.clients.parameter_store, source)).await
+            }
         }
     }
+}
 
-    async fn observed<T>(&self, store: &'static str, api: &'static str, call: impl Future<Output = Result<T, ReadError>>) -> Result<T, ReadError> {
-        let started = Instant::now();
-        let result = call.await;
-        let outcome = result.as_ref().map_or_else(|error| error.reason.as_str(), |_| "ok");
-        self.metrics.provider_call(store, api, outcome, started.elapsed());
-        result
+/// Whose limits the calls count against: those of one identity in one region at the same addresses.
+fn account(spec: &AwsSpec) -> String {
+    let endpoints = spec.endpoints.clone().unwrap_or_default();
+    let named = [("secretsManager", endpoints.secrets_manager), ("ssm", endpoints.ssm), ("sts", endpoints.sts)];
+    let named = named.into_iter().filter_map(|(service, url)| url.map(|url| format!("{service}={}", url.trim_end_matches('/'))));
+    format!("ambient/{}/{}", spec.region, named.collect::<Vec<_>>().join(","))
+}
+
+/// A source that was to be read in a way that its route does not have.
+fn misrouted() -> ReadError {
+    ReadError::new(Reason::InternalError, "a defect of the controller: it was to be read in another way than it can be")
+}
+
+/// Counts a call, also one that nobody waits for any more because it takes too long.
+async fn observed<T, E>(
+    metrics: &Metrics,
+    store: &'static str,
+    api: &'static str,
+    reason: impl Fn(&E) -> Reason,
+    call: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let mut observation = Observation { metrics, store, api, started: Instant::now(), outcome: Reason::ProviderUnavailable.as_str() };
+    let result = call.await;
+    observation.outcome = result.as_ref().map_or_else(|error| reason(error).as_str(), |_| "ok");
+    result
+}
+
+/// Counts what it observed when it is dropped.
+struct Observation<'a> {
+    metrics: &'a Metrics,
+    store: &'static str,
+    api: &'static str,
+    started: Instant,
+    outcome: &'static str,
+}
+
+impl Drop for Observation<'_> {
+    fn drop(&mut self) {
+        self.metrics.provider_call(self.store, self.api, self.outcome, self.started.elapsed());
+    }
+}
+
+impl Provider for AwsProvider {
+    fn route(&self, source: &Source) -> Route {
+        routes::route(source)
+    }
+
+    fn account(&self) -> &str {
+        &self.account
+    }
+
+    fn ceiling(&self, family: Family) -> f64 {
+        routes::ceiling(*self.limits.lock().unwrap_or_else(PoisonError::into_inner), family)
+    }
+
+    fn read_one<'a>(&'a self, source: &'a Source) -> BoxFuture<'a, Result<Reading, ReadError>> {
+        self.read_alone(source).boxed()
+    }
+
+    fn read_lot<'a>(&'a self, lot: Lot, sources: &'a [Source]) -> BoxFuture<'a, LotAnswer> {
+        self.read_together(lot, sources).boxed()
     }
 }
 

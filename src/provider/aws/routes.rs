@@ -1,0 +1,130 @@
+//! Which sources may share a call, and how many calls there may be.
+//!
+//! A source enters, its route leaves; a family enters, its ceiling leaves. Nothing is called here.
+
+use crate::{
+    api::{
+        provider::Limits,
+        reference::{Name, Source, Store, without_root, without_suffix},
+    },
+    provider::{Family, Lot, Route},
+};
+
+/// `GetSecretValue`: 10,000 a second in AWS, which everybody in the account shares.
+pub const GET_SECRET_VALUE: Family = Family("GetSecretValue");
+/// `BatchGetSecretValue`.
+pub const BATCH_GET_SECRET_VALUE: Family = Family("BatchGetSecretValue");
+/// `GetParameter` and `GetParameters`, which share one limit: 40 a second unless the account pays for more.
+pub const SSM_READS: Family = Family("SsmReads");
+/// The Security Token Service.
+pub const STS: Family = Family("Sts");
+
+const SECRETS: Lot = Lot { name: "aws.sm", size: 20, family: BATCH_GET_SECRET_VALUE };
+const PARAMETERS: Lot = Lot { name: "aws.ps", size: 10, family: SSM_READS };
+/// ARNs wait for the account of the identity; what needs no account must not wait with them.
+const SECRETS_BY_ARN: Lot = Lot { name: "aws.sm by ARN", ..SECRETS };
+const PARAMETERS_BY_ARN: Lot = Lot { name: "aws.ps by ARN", ..PARAMETERS };
+
+/// How a source may be read.
+pub(super) fn route(source: &Source) -> Route {
+    let single = match source.store {
+        Store::SecretsManager => GET_SECRET_VALUE,
+        Store::ParameterStore => SSM_READS,
+    };
+    Route { single, lot: lot(source), aliases: source.denotes().iter().map(|reference| without_root(reference)).collect() }
+}
+
+fn lot(source: &Source) -> Option<Lot> {
+    // A shared call asks for current versions only (a parameter's could be named, but answers would have to be told apart by it),
+    // and a parameter that stands for a secret is read as that secret.
+    if source.version.is_some() || !source.through_secrets_manager().is_empty() {
+        return None;
+    }
+    match (source.store, &source.name) {
+        (Store::SecretsManager, Name::Plain(_)) => Some(SECRETS),
+        // Without the six characters it is certainly partial, and may come to denote another secret.
+        (Store::SecretsManager, Name::Arn(arn)) => without_suffix(&arn.resource).map(|_| SECRETS_BY_ARN),
+        (Store::ParameterStore, Name::Plain(_)) => Some(PARAMETERS),
+        (Store::ParameterStore, Name::Arn(_)) => Some(PARAMETERS_BY_ARN),
+    }
+}
+
+/// How many calls of a family a second there may be: what the provider says, else the default.
+pub(super) fn ceiling(limits: Limits, family: Family) -> f64 {
+    let calls = match family {
+        GET_SECRET_VALUE => limits.get_secret_value.unwrap_or(500),
+        BATCH_GET_SECRET_VALUE => limits.batch_get_secret_value.unwrap_or(50),
+        SSM_READS => limits.ssm_reads.unwrap_or(35),
+        // No other family comes out of a route.
+        _ => limits.sts.unwrap_or(10),
+    };
+    calls.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::reference::Reference;
+
+    const SECRET_ARN: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/db-AbCdEf";
+
+    fn of(uri: &str) -> Route {
+        route(&uri.parse::<Reference>().expect("a reference").source)
+    }
+
+    #[test]
+    fn what_needs_the_account_never_shares_a_call_with_what_does_not() {
+        for (uri, name, size, family, single) in [
+            ("aws.sm://prod/db", "aws.sm", 20, "BatchGetSecretValue", "GetSecretValue"),
+            (SECRET_ARN, "aws.sm by ARN", 20, "BatchGetSecretValue", "GetSecretValue"),
+            ("aws.ps:///prod/token", "aws.ps", 10, "SsmReads", "SsmReads"),
+            ("arn:aws:ssm:eu-west-1:123456789012:parameter/prod/token", "aws.ps by ARN", 10, "SsmReads", "SsmReads"),
+        ] {
+            let route = of(uri);
+            assert_eq!((route.lot, route.single), (Some(Lot { name, size, family: Family(family) }), Family(single)), "{uri}");
+        }
+    }
+
+    #[test]
+    fn what_a_shared_call_cannot_say_is_read_alone() {
+        for uri in [
+            "aws.sm://prod/db?version-stage=AWSPREVIOUS",
+            "aws.sm://prod/db?version-id=11111111-2222-3333-4444-555555555555",
+            &format!("{SECRET_ARN}?version-stage=AWSPREVIOUS"),
+            "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/db",
+            "aws.ps:///prod/token?version=3",
+            "aws.ps:///prod/token?label=blue",
+            "aws.ps:///aws/reference/secretsmanager/prod/db",
+        ] {
+            assert_eq!(of(uri).lot, None, "{uri}");
+        }
+    }
+
+    #[test]
+    fn two_names_of_one_thing_have_an_alias_in_common() {
+        let common = |a: &str, b: &str| of(a).aliases.iter().any(|alias| of(b).aliases.contains(alias));
+        for (a, b) in [
+            ("aws.sm://prod/db", SECRET_ARN),
+            ("aws.sm://prod/db-AbCdEf", SECRET_ARN),
+            ("aws.sm://prod/db", "aws.sm://prod/db?version-stage=AWSPREVIOUS"),
+            ("aws.ps://token", "aws.ps:///token"),
+            ("aws.ps://token", "arn:aws:ssm:eu-west-1:123456789012:parameter/token"),
+            ("aws.ps:///prod/token", "arn:aws:ssm:eu-west-1:123456789012:parameter/prod/token"),
+        ] {
+            assert!(common(a, b), "{a} and {b}");
+        }
+        for (a, b) in [("aws.sm://prod/db", "aws.sm://prod/dbs"), ("aws.sm://token", "aws.ps://token"), ("aws.sm:///token", "aws.sm://token")] {
+            assert!(!common(a, b), "{a} and {b}");
+        }
+    }
+
+    #[test]
+    fn the_provider_may_set_each_ceiling() {
+        let all = [GET_SECRET_VALUE, BATCH_GET_SECRET_VALUE, SSM_READS, STS];
+        let ceilings = |limits| all.map(|family| ceiling(limits, family).to_string());
+        assert_eq!(ceilings(Limits::default()), ["500", "50", "35", "10"]);
+        let limits = Limits { get_secret_value: Some(1), batch_get_secret_value: Some(2), ssm_reads: Some(3), sts: Some(4) };
+        assert_eq!(ceilings(limits), ["1", "2", "3", "4"]);
+        assert_eq!(ceilings(Limits { ssm_reads: Some(9000), ..Limits::default() }), ["500", "50", "9000", "10"]);
+    }
+}
