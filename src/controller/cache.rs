@@ -10,27 +10,31 @@ use std::{
 };
 
 use k8s_openapi::jiff::Timestamp;
-use kube::Resource;
+use kube::{Resource, ResourceExt};
 use tokio::time::Instant;
 
 use super::{
+    decide::Why,
     drift::{Manager, Seen, is_older},
     plan::Plan,
-    providers::Admitted,
+    providers::Through,
     schedule,
     status::Failure,
+    target::Look,
 };
 use crate::{
     api::{
-        Reason, RobotoSecret, RobotoSecretSpec, RobotoSecretStatus,
+        REFRESH_ANNOTATION, Reason, RobotoSecret, RobotoSecretSpec, RobotoSecretStatus,
         robotosecret::RefreshPolicy,
         status::{FRESH, READY},
     },
+    provider::ServedVersion,
+    reader::{ScopeId, phase},
     telemetry::metrics::Totals,
 };
 
 /// Namespace and name.
-pub type Key = (String, String);
+pub use crate::reader::Key;
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -137,13 +141,25 @@ impl<A: Hash + Eq> Relation<A> {
     }
 }
 
-/// Which resources care for which Secret and provider.
+/// The name of the Secret that a resource mirrors into.
+#[must_use]
+pub fn target_name(resource: &RobotoSecret) -> String {
+    resource.spec.target.name.clone().unwrap_or_else(|| resource.name_any())
+}
+
+/// The resources, and which of them care for which Secret and provider.
 pub struct Resources(Mutex<Indexes>);
 
 struct Indexes {
-    of: HashMap<Key, (Key, BTreeSet<String>)>,
+    of: HashMap<Key, Indexed>,
     by_target: Relation<Key>,
     by_provider: Relation<String>,
+}
+
+struct Indexed {
+    resource: Arc<RobotoSecret>,
+    target: Key,
+    providers: BTreeSet<String>,
 }
 
 impl Default for Resources {
@@ -153,16 +169,38 @@ impl Default for Resources {
 }
 
 impl Resources {
-    /// Takes a resource in, or takes note of its change.
-    pub fn put(&self, key: &Key, target: &str, providers: BTreeSet<String>) {
+    /// Takes a resource in, or takes note of its change. It is cut down to what is used of it.
+    pub fn put(&self, key: &Key, mut resource: RobotoSecret) {
+        let target = (key.0.clone(), target_name(&resource));
+        let entries = resource.spec.data.iter().flatten().filter_map(|entry| entry.provider.as_ref());
+        let providers: BTreeSet<String> = entries.chain([&resource.spec.provider]).map(|provider| provider.name.clone()).collect();
+        let meta = resource.meta_mut();
+        (meta.managed_fields, meta.labels, meta.owner_references, meta.finalizers) = (None, None, None, None);
+        if let Some(annotations) = &mut meta.annotations {
+            annotations.retain(|name, _| name == REFRESH_ANNOTATION);
+        }
         let mut indexes = locked(&self.0);
         Self::take(&mut indexes, key);
-        let target = (key.0.clone(), target.to_owned());
         indexes.by_target.add(target.clone(), key);
         for provider in &providers {
             indexes.by_provider.add(provider.clone(), key);
         }
-        indexes.of.insert(key.clone(), (target, providers));
+        indexes.of.insert(key.clone(), Indexed { resource: Arc::new(resource), target, providers });
+    }
+
+    /// A resource as the watch last told it.
+    #[must_use]
+    pub fn get(&self, key: &Key) -> Option<Arc<RobotoSecret>> {
+        locked(&self.0).of.get(key).map(|indexed| indexed.resource.clone())
+    }
+
+    /// Lets a status go that is kept elsewhere by now.
+    pub fn drop_status(&self, key: &Key) {
+        if let Some(resource) = locked(&self.0).of.get_mut(key).map(|indexed| &mut indexed.resource)
+            && resource.status.is_some()
+        {
+            Arc::make_mut(resource).status = None;
+        }
     }
 
     /// Lets a resource go.
@@ -171,9 +209,9 @@ impl Resources {
     }
 
     fn take(indexes: &mut Indexes, key: &Key) {
-        let Some((target, providers)) = indexes.of.remove(key) else { return };
-        indexes.by_target.remove(&target, key);
-        for provider in &providers {
+        let Some(indexed) = indexes.of.remove(key) else { return };
+        indexes.by_target.remove(&indexed.target, key);
+        for provider in &indexed.providers {
             indexes.by_provider.remove(provider, key);
         }
     }
@@ -215,8 +253,14 @@ pub struct Standing {
     pub checked: bool,
     /// The last good check, to the moment.
     pub last_check: Option<Timestamp>,
-    /// When the next recheck is due.
-    pub due: Instant,
+    /// A recheck found another version than is mirrored.
+    pub changed: bool,
+    /// Versions that were replaced lately: the source, the version, and when.
+    pub replaced: Vec<(String, ServedVersion, Instant)>,
+    /// The store answered with a version that was just replaced: until when it is not believed.
+    pub doubt: Option<Instant>,
+    /// What was asked of the reader.
+    pub reading: Option<Reading>,
     /// The failure that the last try ended in.
     pub failing: Option<Failing>,
     /// Whether the last look ended before any call: no provider, or not allowed.
@@ -228,7 +272,23 @@ pub struct Standing {
     /// Repairs of the target.
     pub repairs: Repairs,
     /// What the last try to read went through, whatever came of it.
-    pub tried_through: Vec<Admitted>,
+    pub tried_through: Vec<Through>,
+}
+
+/// What was asked of the reader, and for what.
+pub struct Reading {
+    /// Why.
+    pub why: Why,
+    /// The generation of the spec.
+    pub generation: Option<i64>,
+    /// The value of the refresh annotation.
+    pub refresh: Option<String>,
+    /// The scopes that were asked, in the order of the sources.
+    pub scopes: Vec<ScopeId>,
+    /// The target as it was before the store was read, so that an old value can't go over a newer write.
+    pub look: Look,
+    /// How often the target changed meanwhile.
+    pub attempts: usize,
 }
 
 /// Tells apart what specs ask to be in the Secret; how often it is checked is left out.
@@ -298,14 +358,13 @@ impl Standing {
         let status = resource.status.clone().unwrap_or_default();
         let last_check = status.last_check_time.as_ref().map(|time| time.0);
         let since_epoch = |time: Timestamp| Duration::from_secs(u64::try_from(time.as_second()).unwrap_or_default());
-        let start = Instant::now();
-        let wait = plan
-            .map_or(Duration::ZERO, |plan| schedule::until_first_recheck(uid, plan.ttl, since_epoch(now), last_check.map(since_epoch), now.as_nanosecond()));
+        let wait =
+            plan.map_or(Duration::ZERO, |plan| phase::until_first_recheck(uid, plan.ttl, since_epoch(now), last_check.map(since_epoch), now.as_nanosecond()));
         // What failed before the restart is tried again soon, but not all of it in one moment.
         let failing = status.condition(FRESH).filter(|fresh| fresh.status == "False").map(|fresh| Failing {
             failure: Failure { reason: Reason::named(&fresh.reason).unwrap_or(Reason::InternalError), message: fresh.message.clone(), intact: true },
             count: 1,
-            retry: Some(start + wait.min(REPAIR_PAUSE)),
+            retry: Some(Instant::now() + wait.min(REPAIR_PAUSE)),
         });
         Self {
             uid: uid.to_owned(),
@@ -316,7 +375,10 @@ impl Standing {
             asked: (status.is_true(READY) && status.observed_generation == resource.meta().generation).then(|| fingerprint(&resource.spec)),
             checked: false,
             last_check,
-            due: start + wait,
+            changed: false,
+            replaced: Vec::new(),
+            doubt: None,
+            reading: None,
             failing,
             refused: false,
             unmoved: None,
@@ -385,20 +447,42 @@ mod tests {
         ("shop".to_owned(), name.to_owned())
     }
 
+    fn resource(name: &str, spec: &str) -> RobotoSecret {
+        let mut resource = RobotoSecret::new(name, serde_yaml::from_str(spec).expect("a spec"));
+        resource.meta_mut().labels = Some([("app".to_owned(), "shop".to_owned())].into());
+        resource.meta_mut().annotations = Some([("note".to_owned(), "long".to_owned()), (REFRESH_ANNOTATION.to_owned(), "1".to_owned())].into());
+        resource.status = Some(RobotoSecretStatus::default());
+        resource
+    }
+
     #[test]
     fn a_resource_is_found_by_its_target_and_its_providers_until_it_changes() {
         let resources = Resources::default();
-        resources.put(&key("a"), "db", BTreeSet::from(["x".to_owned(), "y".to_owned()]));
-        resources.put(&key("b"), "db", BTreeSet::from(["x".to_owned()]));
+        let two = "data: [{key: k, uri: 'aws.sm://k', provider: {kind: ClusterRobotoProvider, name: y}}]";
+        resources.put(&key("a"), resource("a", &format!("{{provider: {{kind: ClusterRobotoProvider, name: x}}, target: {{name: db}}, {two}}}")));
+        resources.put(&key("b"), resource("b", "{provider: {kind: ClusterRobotoProvider, name: x}, target: {name: db}, uri: 'aws.sm://k'}"));
         assert_eq!(resources.with_target("shop", "db"), [key("a"), key("b")]);
         assert_eq!(resources.with_provider("x"), [key("a"), key("b")]);
-        resources.put(&key("a"), "other", BTreeSet::from(["y".to_owned()]));
+        assert_eq!(resources.with_provider("y"), [key("a")]);
+        resources.put(&key("a"), resource("a", "{provider: {kind: ClusterRobotoProvider, name: y}, uri: 'aws.sm://k'}"));
         assert_eq!(resources.with_target("shop", "db"), [key("b")]);
+        assert_eq!(resources.with_target("shop", "a"), [key("a")]);
         assert_eq!(resources.with_provider("x"), [key("b")]);
         resources.remove(&key("b"));
         assert_eq!(resources.with_target("shop", "db"), Vec::<Key>::new());
         assert_eq!(resources.keys(None), [key("a")]);
         assert_eq!(resources.keys(Some("elsewhere")), Vec::<Key>::new());
+    }
+
+    #[test]
+    fn only_what_is_used_of_a_resource_is_kept() {
+        let resources = Resources::default();
+        resources.put(&key("a"), resource("a", "{provider: {kind: ClusterRobotoProvider, name: x}, uri: 'aws.sm://k'}"));
+        let kept = resources.get(&key("a")).expect("the resource");
+        assert_eq!(kept.annotations().keys().collect::<Vec<_>>(), [REFRESH_ANNOTATION]);
+        assert!(kept.labels().is_empty() && kept.status.is_some());
+        resources.drop_status(&key("a"));
+        assert!(resources.get(&key("a")).is_some_and(|kept| kept.status.is_none()));
     }
 
     #[test]

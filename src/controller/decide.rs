@@ -26,8 +26,8 @@ pub struct Situation {
     pub may_repair: bool,
     /// The last try failed; whether its pause is over.
     pub failing: Option<Pause>,
-    /// The next recheck is due.
-    pub due: bool,
+    /// A recheck found another version in the store.
+    pub changed: bool,
 }
 
 /// The pause after a failure.
@@ -52,8 +52,8 @@ pub enum Why {
     Drift,
     /// A failure is tried again.
     Retry,
-    /// The TTL.
-    Periodic,
+    /// A recheck found another version.
+    Changed,
 }
 
 /// What to do.
@@ -95,7 +95,7 @@ pub fn decide(situation: &Situation) -> Decision {
     if situation.spec_changed {
         return Decision::Once;
     }
-    if situation.policy == RefreshPolicy::Ttl && situation.due { Decision::Read(Why::Periodic) } else { Decision::Wait }
+    if situation.policy == RefreshPolicy::Ttl && situation.changed { Decision::Read(Why::Changed) } else { Decision::Wait }
 }
 
 #[cfg(test)]
@@ -112,11 +112,11 @@ mod tests {
         newly_damaged: false,
         may_repair: true,
         failing: None,
-        due: false,
+        changed: false,
     };
 
     #[test]
-    fn an_unchanged_resource_that_is_not_due_reads_nothing() {
+    fn an_unchanged_resource_reads_nothing() {
         assert_eq!(decide(&CALM), Decision::Wait);
     }
 
@@ -128,7 +128,7 @@ mod tests {
             (Situation { provider_changed: true, ..CALM }, Why::Provider),
             (Situation { intact: false, ..CALM }, Why::Drift),
             (Situation { failing: Some(Pause::Over), ..CALM }, Why::Retry),
-            (Situation { due: true, ..CALM }, Why::Periodic),
+            (Situation { changed: true, ..CALM }, Why::Changed),
         ] {
             assert_eq!(decide(&situation), Decision::Read(why));
         }
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_failure_pauses_all_but_what_a_user_asks_for() {
-        let paused = Situation { failing: Some(Pause::Running), due: true, intact: false, ..CALM };
+        let paused = Situation { failing: Some(Pause::Running), changed: true, intact: false, ..CALM };
         assert_eq!(decide(&paused), Decision::Wait);
         assert_eq!(decide(&Situation { spec_changed: true, ..paused }), Decision::Read(Why::Spec));
         assert_eq!(decide(&Situation { refresh_requested: true, ..paused }), Decision::Read(Why::Forced));
@@ -152,13 +152,13 @@ mod tests {
 
     #[test]
     fn the_policies_differ_in_what_makes_them_read() {
-        for (policy, spec, due) in [
-            (RefreshPolicy::Ttl, Decision::Read(Why::Spec), Decision::Read(Why::Periodic)),
+        for (policy, spec, changed) in [
+            (RefreshPolicy::Ttl, Decision::Read(Why::Spec), Decision::Read(Why::Changed)),
             (RefreshPolicy::OnChange, Decision::Read(Why::Spec), Decision::Wait),
             (RefreshPolicy::Once, Decision::Once, Decision::Wait),
         ] {
             assert_eq!(decide(&Situation { policy, spec_changed: true, ..CALM }), spec);
-            assert_eq!(decide(&Situation { policy, due: true, ..CALM }), due);
+            assert_eq!(decide(&Situation { policy, changed: true, ..CALM }), changed);
             assert_eq!(decide(&Situation { policy, spec_changed: true, mirrored_once: false, intact: false, ..CALM }), Decision::Read(Why::Spec));
             assert_eq!(decide(&Situation { policy, refresh_requested: true, ..CALM }), Decision::Read(Why::Forced));
             assert_eq!(decide(&Situation { policy, intact: false, ..CALM }), Decision::Read(Why::Drift));
@@ -167,6 +167,6 @@ mod tests {
 
     #[test]
     fn repairs_are_not_made_without_end() {
-        assert_eq!(decide(&Situation { intact: false, may_repair: false, due: true, ..CALM }), Decision::Wait);
+        assert_eq!(decide(&Situation { intact: false, may_repair: false, changed: true, ..CALM }), Decision::Wait);
     }
 }

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::status::Notice;
-use crate::{api::RobotoSecret, telemetry::Metrics};
+use crate::telemetry::Metrics;
 
 /// The longest note that the API server takes, in bytes.
 const MAX_NOTE: usize = 1000;
@@ -75,8 +75,8 @@ impl Events {
         let _ = task.await;
     }
 
-    /// Publishes an event about a resource, some time.
-    pub fn publish(&self, notice: Notice, about: &RobotoSecret) {
+    /// Publishes an event about a resource or a provider, some time.
+    pub fn publish<K: Resource<DynamicType = ()>>(&self, notice: Notice, about: &K) {
         let mut about = about.object_ref(&());
         // With a version in it, equal events would not be counted together.
         about.resource_version = None;
@@ -99,7 +99,8 @@ type Told = (String, &'static str, String);
 
 impl Publisher {
     async fn publish(&mut self, notice: Notice, about: ObjectReference) -> kube::Result<()> {
-        let namespace = about.namespace.clone().unwrap_or_default();
+        // Events about what belongs to the whole cluster live there.
+        let namespace = about.namespace.clone().unwrap_or_else(|| "default".to_owned());
         let events: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
         let (now, note) = (Timestamp::now(), truncated(notice.note));
         self.told.retain(|_, (_, _, last)| last.elapsed() < SERIES);

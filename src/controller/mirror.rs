@@ -1,28 +1,31 @@
 //! The main job, for one resource at a time: plan its references, read them, render the keys, mirror them, write the status.
 //!
 //! A `RobotoSecret` enters; its Secret and status are written, and when to look again leaves. All or nothing: if any reference
-//! fails, nothing is written and the last good Secret stays. A resource that did not change and is not due makes no request at all.
+//! fails, nothing is written and the last good Secret stays. Nobody waits here for a store: what is to be read is asked of the reader,
+//! and the resource is looked at again when the answers are there. A resource that did not change makes no request at all.
 
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::OwnerReference, jiff::Timestamp};
-use kube::{Client, Resource, ResourceExt, runtime::controller::Action};
+use kube::{Client, Resource, ResourceExt};
 use tokio::time::Instant;
 
 use super::{
-    cache::{Key, Resources, Secrets, Standing, Standings, fingerprint},
+    cache::{Key, Reading, Resources, Secrets, Standing, Standings, fingerprint, target_name},
     decide::{Decision, Pause, Situation, Why, decide},
     drift::{Drift, Expected, Ownership, Seen, first_apply_changed_nothing, is_older, judge, ownership},
     events::Events,
     plan::{InvalidSpec, Plan},
-    providers::{Admitted, Providers, answered_otherwise},
-    schedule,
+    providers::{Admitted, Providers, Through, answered_otherwise},
+    queue::{Next, Queue},
     status::{self, Failure, Mirrored, Notice, Outcome},
     target::{Look, Target, TargetError, Wanted},
+    tellings::Tellings,
 };
 use crate::{
-    api::{MANAGED_LABEL, OWNER_ANNOTATION, REFRESH_ANNOTATION, Reason, RobotoSecret, reference::Source},
-    provider::{ReadError, Reading},
+    api::{MANAGED_LABEL, OWNER_ANNOTATION, REFRESH_ANNOTATION, Reason, RobotoSecret, robotosecret::RefreshPolicy},
+    provider::{ReadError, ServedVersion},
+    reader::{self, Answer, Held, Item, Lane, News, Reader, Since},
     telemetry::Metrics,
 };
 
@@ -34,6 +37,10 @@ pub(super) const SOON: Duration = Duration::from_millis(250);
 const LAGGING: u32 = 40;
 /// How soon to try again when the status could not be written.
 const STATUS_RETRY: Duration = Duration::from_secs(5);
+/// For how long a version that was just replaced is not believed at once: the store may answer with either for a while.
+const UNSETTLED: Duration = Duration::from_mins(2);
+/// After how long a version that is not believed is read again.
+const SECOND_READ: Duration = Duration::from_secs(5);
 /// How many characters of the refresh annotation are looked at: as many as `status.lastHandledRefresh` takes.
 const LONGEST_REFRESH: usize = 256;
 
@@ -49,6 +56,12 @@ pub struct Context {
     pub resources: Resources,
     /// How each resource stands.
     pub standings: Standings,
+    /// Which resource is looked at next.
+    pub queue: Queue,
+    /// Reads the stores.
+    pub reader: Arc<Reader>,
+    /// Whose time of the last check is written next.
+    pub tellings: Tellings,
     /// Takes events.
     pub events: Events,
     /// Counts.
@@ -58,27 +71,31 @@ pub struct Context {
 }
 
 /// Works on one resource. Never fails: what goes wrong is in its status, and in when it is looked at again.
-pub async fn reconcile(resource: &RobotoSecret, context: &Context) -> Action {
-    let (Some(namespace), Some(uid)) = (resource.namespace(), resource.uid()) else { return Action::await_change() };
+pub async fn reconcile(resource: &RobotoSecret, context: &Context) -> Next {
+    let (Some(namespace), Some(uid)) = (resource.namespace(), resource.uid()) else { return Next::OnChange };
     if resource.meta().deletion_timestamp.is_some() {
         // The Secret goes with its owner, by garbage collection.
-        return Action::await_change();
+        return Next::OnChange;
     }
     let key = (namespace, resource.name_any());
     let slot = context.standings.of(&key);
     let mut slot = slot.lock().await;
+    if slot.as_ref().is_some_and(|standing| standing.uid != uid) {
+        context.reader.forget(&key);
+    }
     let plan = Plan::new(&resource.spec);
     let standing = match slot.take() {
         Some(standing) if standing.uid == uid => slot.insert(standing),
         _ => slot.insert(Standing::new(resource, &uid, plan.as_ref().ok(), Timestamp::now())),
     };
+    context.resources.drop_status(&key);
     let lags = is_older(&resource.resource_version().unwrap_or_default(), &standing.resource_version);
     standing.lagging = if lags { standing.lagging + 1 } else { 0 };
     // A watch lags for moments. What stays older was restored from a backup, and counts from there.
     if (1..LAGGING).contains(&standing.lagging) {
-        return Action::requeue(SOON);
+        return Next::In(SOON);
     }
-    let Some(owner) = resource.controller_owner_ref(&()) else { return Action::await_change() };
+    let Some(owner) = resource.controller_owner_ref(&()) else { return Next::OnChange };
     let work = Work { resource, context, asked: fingerprint(&resource.spec), wanted: wanted(resource, owner), manager: format!("robotosecret/{}", key.1), key };
     let action = work.run(plan, standing).await;
     context.standings.summarize(&work.key, resource.spec.refresh_policy, standing);
@@ -86,12 +103,12 @@ pub async fn reconcile(resource: &RobotoSecret, context: &Context) -> Action {
 }
 
 /// Writes down that a reconcile panicked or hung, so that the resource says so; it is tried again with growing pauses.
-pub async fn record_defect(resource: &RobotoSecret, context: &Context, message: &str) -> Action {
+pub async fn record_defect(resource: &RobotoSecret, context: &Context, message: &str) -> Next {
     context.metrics.panicked();
     let key = (resource.namespace().unwrap_or_default(), resource.name_any());
     let slot = context.standings.of(&key);
     let mut slot = slot.lock().await;
-    let (Some(standing), Some(owner)) = (slot.as_mut(), resource.controller_owner_ref(&())) else { return Action::requeue(STATUS_RETRY) };
+    let (Some(standing), Some(owner)) = (slot.as_mut(), resource.controller_owner_ref(&())) else { return Next::In(STATUS_RETRY) };
     let work = Work { resource, context, asked: fingerprint(&resource.spec), wanted: wanted(resource, owner), manager: String::new(), key };
     let failure = Failure { reason: Reason::InternalError, message: message.to_owned(), intact: true };
     work.fail(standing, failure, None).await
@@ -106,12 +123,6 @@ fn wanted(resource: &RobotoSecret, owner: OwnerReference) -> Wanted {
         annotations: target.annotations.clone(),
         owner,
     }
-}
-
-/// The name of the Secret that a resource mirrors into.
-#[must_use]
-pub fn target_name(resource: &RobotoSecret) -> String {
-    resource.spec.target.name.clone().unwrap_or_else(|| resource.name_any())
 }
 
 /// One resource at work.
@@ -146,17 +157,26 @@ impl Known {
 }
 
 impl Work<'_> {
-    async fn run(&self, plan: Result<Plan, InvalidSpec>, standing: &mut Standing) -> Action {
+    async fn run(&self, plan: Result<Plan, InvalidSpec>, standing: &mut Standing) -> Next {
+        if let Some(checked) = self.context.reader.last_check(&self.key) {
+            standing.last_check = standing.last_check.max(Some(checked));
+            standing.checked = true;
+        }
         if self.resource.spec.suspend {
+            self.stop_reading(standing);
             return self.settle(standing, &Outcome::Suspended).await;
         }
         let known = match self.known_target(standing).await {
             Ok(known) => known,
-            Err(error) => return self.target_failed(standing, &error, false).await,
+            Err(error) => {
+                self.stop_reading(standing);
+                return self.target_failed(standing, &error, false).await;
+            }
         };
         let plan = match plan {
             Ok(plan) => plan,
             Err(invalid) => {
+                self.stop_reading(standing);
                 let failure = Failure { reason: Reason::InvalidSpec, message: invalid.to_string(), intact: known.is_intact() };
                 return self.fail(standing, failure, None).await;
             }
@@ -164,15 +184,42 @@ impl Work<'_> {
         let admitted = match self.context.providers.admit(&plan, &self.key.0) {
             Ok(admitted) => admitted,
             Err(error) => {
+                self.stop_reading(standing);
                 standing.refused = true;
                 return self.read_failed(standing, &error, known.is_intact()).await;
             }
         };
-        match decide(&self.situation(standing, &known, &admitted)) {
-            Decision::Read(why) => self.mirror(standing, &plan, &admitted, &known, why).await,
-            Decision::Once => self.settle(standing, &Outcome::OnceAgain { same: !self.respecified(standing) }).await,
-            Decision::Wait => self.rest(standing, &plan, &known).await,
+        if standing.reading.as_ref().is_some_and(|reading| self.is_for_this(reading, &admitted)) {
+            let Some(answers) = self.context.reader.take(&self.key) else { return self.next_look(standing) };
+            let Some(reading) = standing.reading.take() else { return Next::In(SOON) };
+            return self.mirror(standing, &plan, &admitted, &known, reading, answers).await;
         }
+        let news = self.context.reader.news(&self.key);
+        standing.changed |= matches!(news, Some(News::Changed));
+        match (decide(&self.situation(standing, &known, &admitted)), news) {
+            (Decision::Read(why), _) => self.ask(standing, &admitted, &known, why, 0).await,
+            (Decision::Once, _) => self.settle(standing, &Outcome::OnceAgain { same: !self.respecified(standing) }).await,
+            (Decision::Wait, Some(News::Failed(error))) if standing.failing.is_none() => self.read_failed(standing, &error, known.is_intact()).await,
+            (Decision::Wait, _) => {
+                if self.resource.spec.refresh_policy == RefreshPolicy::Ttl && standing.failing.is_none() && !self.context.reader.watches(&self.key) {
+                    self.watch_again(standing, &plan, &admitted);
+                }
+                self.rest(standing, &plan, &known).await
+            }
+        }
+    }
+
+    /// Nothing is asked of the reader any more.
+    pub(super) fn stop_reading(&self, standing: &mut Standing) {
+        standing.reading = None;
+        self.context.reader.forget(&self.key);
+    }
+
+    /// Whether what was asked of the reader is still the question.
+    fn is_for_this(&self, reading: &Reading, admitted: &[Admitted]) -> bool {
+        reading.generation == self.resource.meta().generation
+            && reading.refresh.as_deref() == self.refresh()
+            && reading.scopes.iter().eq(admitted.iter().map(|admitted| &admitted.through.scope))
     }
 
     fn situation(&self, standing: &Standing, known: &Known, admitted: &[Admitted]) -> Situation {
@@ -190,7 +237,7 @@ impl Work<'_> {
                 let released = failing.failure.reason == Reason::TargetNotOwned && !self.is_foreign_to_watch();
                 if failing.retry.is_some_and(|retry| retry <= now) || released { Pause::Over } else { Pause::Running }
             }),
-            due: standing.due <= now,
+            changed: standing.changed && standing.doubt.is_none_or(|until| until <= now),
         }
     }
 
@@ -256,50 +303,81 @@ impl Work<'_> {
         standing.asked != Some(self.asked)
     }
 
-    async fn mirror(&self, standing: &mut Standing, plan: &Plan, admitted: &[Admitted], known: &Known, why: Why) -> Action {
-        let mut look = match known {
-            Known::Intact(seen) | Known::Moved(seen) => Some(Look::Ours(Box::new(Seen::clone(seen)))),
+    /// Asks the reader for all sources. The look at the target comes before, so that an old value can't go over a newer write.
+    async fn ask(&self, standing: &mut Standing, admitted: &[Admitted], known: &Known, why: Why, attempts: usize) -> Next {
+        let look = match known {
+            Known::Intact(seen) | Known::Moved(seen) if attempts == 0 => Look::Ours(Box::new(Seen::clone(seen))),
             // If something is there after all, making it anew is refused and the next attempt looks.
-            Known::Never if standing.failing.is_none() && self.context.secrets.get(&self.key.0, &self.wanted.name).is_none() => Some(Look::Absent),
-            _ => None,
+            Known::Never if attempts == 0 && standing.failing.is_none() && self.context.secrets.get(&self.key.0, &self.wanted.name).is_none() => Look::Absent,
+            _ => match self.target().look(&self.wanted.name, &self.wanted.owner).await {
+                Ok(look) => look,
+                Err(error) => return self.target_failed(standing, &error, known.is_intact()).await,
+            },
         };
-        for _ in 0..ATTEMPTS {
-            let result = match look.take() {
-                Some(look) => self.attempt(standing, plan, admitted, known, &look).await,
-                // The look comes before the store is read, so that an old value can't go over a newer write.
-                None => match self.target().look(&self.wanted.name, &self.wanted.owner).await {
-                    Ok(look) => self.attempt(standing, plan, admitted, known, &look).await,
-                    Err(error) => Err(Trouble::Target(error)),
-                },
-            };
-            if !matches!(result, Err(Trouble::Target(TargetError::Changed))) {
-                // A change of the providers has had its try, whatever came of it: from here on the pauses hold.
-                standing.refused = false;
-                standing.tried_through = admitted.to_vec();
-            }
-            match result {
-                Ok((mirrored, wrote)) => {
-                    if wrote {
-                        standing.unmoved = None;
-                        standing.tolerated = mirrored.target.tolerable(&self.manager, Timestamp::now().as_second());
-                    }
-                    return self.mirrored(standing, plan, mirrored, why).await;
-                }
-                Err(Trouble::Target(TargetError::Changed)) => {}
-                Err(Trouble::Leaving) => return Action::await_change(),
-                Err(Trouble::Target(error)) => return self.target_failed(standing, &error, known.is_intact()).await,
-                Err(Trouble::Read(error)) => return self.read_failed(standing, &error, known.is_intact()).await,
-            }
-        }
-        Action::requeue(SOON * 4)
+        let items: Option<Vec<Item>> = items(&self.context.reader, admitted).collect();
+        // A provider that changes at this moment wakes the resource again.
+        let Some(items) = items else { return Next::In(SOON) };
+        standing.reading = Some(Reading {
+            why,
+            generation: self.resource.meta().generation,
+            refresh: self.refresh().map(str::to_owned),
+            scopes: admitted.iter().map(|admitted| admitted.through.scope).collect(),
+            look,
+            attempts,
+        });
+        self.context.reader.ask(&self.key, lane(why, known), &items);
+        self.next_look(standing)
     }
 
-    /// Reads, renders and writes, against the Secret as it was looked at. Tells besides whether there was anything to write.
-    async fn attempt(&self, standing: &Standing, plan: &Plan, admitted: &[Admitted], known: &Known, look: &Look) -> Result<(Mirrored, bool), Trouble> {
-        let readings = self.read(plan, admitted).await?;
-        let values: Vec<_> = readings.iter().map(|reading| (&reading.value, reading.keypath.as_slice())).collect();
+    async fn mirror(&self, standing: &mut Standing, plan: &Plan, admitted: &[Admitted], known: &Known, reading: Reading, answers: Vec<Answer>) -> Next {
+        let Reading { why, look, attempts, .. } = reading;
+        let result = self.attempt(standing, plan, admitted, known, &look, &answers).await;
+        // From here on the values are not needed any more.
+        let expected = expected(&answers);
+        drop(answers);
+        self.context.reader.poke();
+        if !matches!(result, Err(Trouble::Target(TargetError::Changed))) {
+            // A change of the providers has had its try, whatever came of it: from here on the pauses hold.
+            standing.refused = false;
+            standing.tried_through = admitted.iter().map(|admitted| admitted.through.clone()).collect();
+        }
+        match result {
+            Ok((mirrored, wrote)) => {
+                if wrote {
+                    standing.unmoved = None;
+                    standing.tolerated = mirrored.target.tolerable(&self.manager, Timestamp::now().as_second());
+                }
+                self.mirrored(standing, plan, admitted, mirrored, expected, why).await
+            }
+            Err(Trouble::Target(TargetError::Changed)) if attempts + 1 < ATTEMPTS => self.ask(standing, admitted, known, why, attempts + 1).await,
+            Err(Trouble::Target(TargetError::Changed)) => Next::In(SOON * 4),
+            Err(Trouble::Leaving) => Next::OnChange,
+            Err(Trouble::Doubt) => {
+                tracing::debug!(namespace = self.key.0, name = self.key.1, "the store answers with a version that was just replaced; reading again in 5 s");
+                standing.doubt = Some(Instant::now() + SECOND_READ);
+                standing.changed = true;
+                self.next_look(standing)
+            }
+            Err(Trouble::Target(error)) => self.target_failed(standing, &error, known.is_intact()).await,
+            Err(Trouble::Read(error)) => self.read_failed(standing, &error, known.is_intact()).await,
+        }
+    }
+
+    /// Renders and writes, against the Secret as it was looked at. Tells besides whether there was anything to write.
+    async fn attempt(
+        &self,
+        standing: &Standing,
+        plan: &Plan,
+        admitted: &[Admitted],
+        known: &Known,
+        look: &Look,
+        answers: &[Answer],
+    ) -> Result<(Mirrored, bool), Trouble> {
+        let readings = self.readings(plan, admitted, answers)?;
+        let values: Vec<_> = readings.iter().map(|(held, keypath)| (&held.reading().value, keypath.as_slice())).collect();
         let data = plan.render(&values).map_err(|failure| ReadError::new(failure.reason(), failure.to_string()))?;
-        let sources: Vec<_> = plan.sources.iter().zip(&readings).map(|(planned, reading)| (planned.source.to_string(), reading.version.clone())).collect();
+        let sources: Vec<_> =
+            plan.sources.iter().zip(&readings).map(|(planned, (held, _))| (planned.source.to_string(), held.reading().version.clone())).collect();
         let keys: Vec<String> = data.keys().cloned().collect();
         // Not the generation: a changed spec that could not be carried out is an observed one, too.
         let respecified = self.respecified(standing);
@@ -309,6 +387,9 @@ impl Work<'_> {
             // What moved without touching what is ours is not worth a status write.
             let target = Seen { resource_version: was.resource_version.clone(), ..Seen::clone(seen) };
             return Ok((Mirrored { target, keys, sources, moved: false, respecified, repaired: None }, false));
+        }
+        if standing.doubt.is_none() && sources.iter().any(|(uri, version)| was_just_replaced(standing, uri, version)) {
+            return Err(Trouble::Doubt);
         }
         // A permission may have been taken back while the store was read.
         self.context.providers.admit(plan, &self.key.0)?;
@@ -336,44 +417,66 @@ impl Work<'_> {
         Ok((Mirrored { target, keys, sources, moved, respecified, repaired }, true))
     }
 
-    /// Reads each distinct source once. Any failure fails the whole; a lasting one is told before a passing one.
-    async fn read(&self, plan: &Plan, admitted: &[Admitted]) -> Result<Vec<Reading>, ReadError> {
+    /// What was read for each source, in order, with the keypath that its name ends in. Any failure fails the whole; a lasting one is
+    /// told before a passing one.
+    fn readings<'a>(&self, plan: &Plan, admitted: &'a [Admitted], answers: &[Answer]) -> Result<Vec<(Arc<Held>, &'a Vec<String>)>, ReadError> {
         let namespace = self.key.0.as_str();
-        let mut answers: Vec<Option<Result<Reading, ReadError>>> = plan.sources.iter().map(|_| None).collect();
-        while let Some(first) = answers.iter().position(Option::is_none) {
-            let through = &admitted[first];
-            // All that goes through the same provider, in one call of it.
-            let group: Vec<usize> =
-                (first..plan.sources.len()).filter(|&i| answers[i].is_none() && plan.sources[i].provider == plan.sources[first].provider).collect();
-            let sources: Vec<Source> = group.iter().map(|&i| plan.sources[i].source.clone()).collect();
-            let may_read = |reference: &str| through.may_read(namespace, reference);
-            let read = through.provider.read(&sources, &may_read).await;
-            for (&i, answer) in group.iter().zip(read) {
-                let denied = |reference: &String| !through.may_read(namespace, reference);
-                answers[i] = Some(answer.and_then(|reading| match reading.denotes.iter().find(|reference| denied(reference)) {
-                    // That name is not told: what the provider doesn't allow is not the reader's to know.
-                    Some(_) => Err(answered_otherwise(&plan.sources[i].provider.name, namespace, &plan.sources[i].source.to_string())),
-                    None => Ok(reading),
-                }));
-            }
-            // A provider that answers short has a defect; its missing answers must not be asked for without end.
-            for &i in &group {
-                answers[i]
-                    .get_or_insert_with(|| Err(ReadError::new(Reason::InternalError, format!("{}: the provider gave no answer", plan.sources[i].source))));
+        let mut rest = answers;
+        let mut readings = Vec::with_capacity(admitted.len());
+        let mut errors = Vec::new();
+        for (planned, admitted) in plan.sources.iter().zip(admitted) {
+            let (mine, others) = rest.split_at(admitted.candidates.len().min(rest.len()));
+            rest = others;
+            let is_absent = |answer: &&Answer| answer.as_ref().is_err_and(|error| error.reason == Reason::SourceNotFound);
+            let found = mine.iter().zip(&admitted.candidates).find(|(answer, _)| !is_absent(answer));
+            match found.or_else(|| mine.iter().zip(&admitted.candidates).next()) {
+                Some((Ok(held), (_, keypath))) => {
+                    if held.reading().denotes.iter().all(|reference| admitted.through.may_read(namespace, reference)) {
+                        readings.push((held.clone(), keypath));
+                    } else {
+                        // That name is not told: what the provider doesn't allow is not the reader's to know.
+                        errors.push(answered_otherwise(&planned.provider.name, namespace, &planned.source.to_string()));
+                    }
+                }
+                Some((Err(_), _)) if found.is_none() && mine.len() > 1 => {
+                    let message = format!("{}: Secrets Manager has none of the secrets that this path may name", planned.source);
+                    errors.push(ReadError::new(Reason::SourceNotFound, message));
+                }
+                Some((Err(error), _)) => errors.push(error.clone()),
+                None => errors.push(ReadError::new(Reason::InternalError, format!("{}: the reader gave no answer", planned.source))),
             }
         }
-        let (readings, errors): (Vec<_>, Vec<_>) = answers.into_iter().flatten().partition(Result::is_ok);
         let passing = |error: &ReadError| matches!(error.reason, Reason::Throttled | Reason::ProviderUnavailable);
-        let worst = errors.into_iter().filter_map(Result::err).min_by_key(passing);
-        worst.map_or_else(|| Ok(readings.into_iter().flatten().collect()), Err)
+        errors.into_iter().min_by_key(passing).map_or(Ok(readings), Err)
     }
 
-    async fn mirrored(&self, standing: &mut Standing, plan: &Plan, mirrored: Mirrored, why: Why) -> Action {
-        let now = Timestamp::now();
-        standing.last_check = Some(now);
+    async fn mirrored(
+        &self,
+        standing: &mut Standing,
+        plan: &Plan,
+        admitted: &[Admitted],
+        mirrored: Mirrored,
+        expected: Vec<reader::Expected>,
+        why: Why,
+    ) -> Next {
+        standing.last_check = Some(Timestamp::now());
         standing.failing = None;
-        let since_epoch = Duration::try_from(now.duration_since(Timestamp::UNIX_EPOCH)).unwrap_or_default();
-        standing.due = Instant::now() + schedule::until_recheck(&standing.uid, plan.ttl, since_epoch);
+        standing.changed = false;
+        standing.doubt = None;
+        let now = Instant::now();
+        standing.replaced.retain(|(_, _, when)| now.duration_since(*when) < UNSETTLED);
+        let mut changed = false;
+        for (uri, version) in &mirrored.sources {
+            if let Some(was) = status::version_of(&standing.status, uri).filter(|was| was != version) {
+                standing.replaced.push((uri.clone(), was, now));
+                changed = true;
+            }
+        }
+        if self.resource.spec.refresh_policy == RefreshPolicy::Ttl {
+            self.watch(plan, admitted, expected, Since::Now { changed });
+        } else {
+            self.context.reader.unwatch(&self.key);
+        }
         tracing::debug!(namespace = self.key.0, name = self.key.1, ?why, "checked");
         if why == Why::Drift
             && standing.repairs.made(Instant::now())
@@ -386,13 +489,70 @@ impl Work<'_> {
         }
         self.settle(standing, &Outcome::Mirrored(Box::new(mirrored))).await
     }
+
+    /// Has the sources rechecked every TTL from here on.
+    fn watch(&self, plan: &Plan, admitted: &[Admitted], expected: Vec<reader::Expected>, since: Since) {
+        let mut expected = expected.into_iter();
+        let mut watched = Vec::with_capacity(admitted.len());
+        for admitted in admitted {
+            let mut found = false;
+            for (source, _) in &admitted.candidates {
+                let expected = expected.next().unwrap_or(reader::Expected::Unknown);
+                // What a shorter name denotes does not matter while a longer one is there.
+                let matters = !found;
+                found |= expected != reader::Expected::Absent;
+                watched.extend(self.context.reader.item(admitted.through.scope, source).filter(|_| matters).map(|item| (item, expected)));
+            }
+        }
+        self.context.reader.watch(&self.key, plan.ttl, watched, since);
+    }
+
+    /// Has the sources rechecked that an earlier process mirrored, as far as its status tells which versions.
+    fn watch_again(&self, standing: &Standing, plan: &Plan, admitted: &[Admitted]) {
+        let expected = plan.sources.iter().zip(admitted).flat_map(|(planned, admitted)| {
+            let version = status::version_of(&standing.status, &planned.source.to_string()).filter(|_| admitted.candidates.len() == 1);
+            let expected = version.map_or(reader::Expected::Unknown, reader::Expected::Version);
+            std::iter::repeat_n(expected, admitted.candidates.len())
+        });
+        self.watch(plan, admitted, expected.collect(), Since::Restart { last_check: standing.last_check });
+    }
+}
+
+/// All that is asked for the sources of a plan, in order; `None` for what can't be asked any more.
+fn items<'a>(reader: &'a Reader, admitted: &'a [Admitted]) -> impl Iterator<Item = Option<Item>> + 'a {
+    admitted.iter().flat_map(|admitted| admitted.candidates.iter().map(|(source, _)| reader.item(admitted.through.scope, source)))
+}
+
+/// What a recheck of each has to find for nothing to be done.
+fn expected(answers: &[Answer]) -> Vec<reader::Expected> {
+    let expected = |answer: &Answer| match answer {
+        Ok(held) => reader::Expected::Version(held.reading().version.clone()),
+        Err(error) if error.reason == Reason::SourceNotFound => reader::Expected::Absent,
+        Err(_) => reader::Expected::Unknown,
+    };
+    answers.iter().map(expected).collect()
+}
+
+/// In which lane a resource waits for what it reads.
+fn lane(why: Why, known: &Known) -> Lane {
+    match (why, known) {
+        (Why::Spec, _) | (_, Known::Missing) => Lane::New,
+        (Why::Forced | Why::Provider | Why::Changed, _) => Lane::Event,
+        (Why::Drift | Why::Retry, _) => Lane::Drift,
+    }
+}
+
+/// Whether this is the version that a source had right before the present one, until lately.
+fn was_just_replaced(standing: &Standing, uri: &str, version: &ServedVersion) -> bool {
+    let now = Instant::now();
+    standing.replaced.iter().any(|(source, was, when)| source == uri && was == version && now.duration_since(*when) < UNSETTLED)
 }
 
 /// Whether the providers changed since the last try in a way that can make a difference: their addresses, region or identity, or,
 /// after they did not allow what the store answered, their rules.
 fn reads_otherwise(standing: &Standing, admitted: &[Admitted]) -> bool {
     let denied = standing.failing.as_ref().is_some_and(|failing| failing.failure.reason == Reason::NotAllowed);
-    let differs = |was: &Admitted, is: &Admitted| !Arc::ptr_eq(&was.provider, &is.provider) || (denied && was.rules != is.rules);
+    let differs = |was: &Through, is: &Admitted| was.scope != is.through.scope || (denied && was.rules != is.through.rules);
     let was = &standing.tried_through;
     !was.is_empty() && (was.len() != admitted.len() || was.iter().zip(admitted).any(|(was, is)| differs(was, is)))
 }
@@ -403,6 +563,8 @@ enum Trouble {
     Target(TargetError),
     /// The resource is being deleted, which the watch has not told yet.
     Leaving,
+    /// The store answers with a version that was just replaced.
+    Doubt,
 }
 
 impl From<ReadError> for Trouble {

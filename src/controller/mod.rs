@@ -1,7 +1,7 @@
 //! The controller: watches, hands each resource to [`mirror`], and ends in order.
 //!
 //! A client and settings enter; Secrets and statuses leave. Three watches (resources, providers, Secrets), each with its own pauses,
-//! feed one queue: trouble with one of them never slows another. A panic or a hang in one resource never stops the rest.
+//! and the reader feed one queue: trouble with one of them never slows another. A panic or a hang in one resource never stops the rest.
 
 pub mod cache;
 pub mod decide;
@@ -10,29 +10,30 @@ pub mod events;
 pub mod mirror;
 pub mod plan;
 pub mod providers;
+pub mod queue;
 pub mod ration;
 pub mod schedule;
 mod settle;
 pub mod status;
 pub mod target;
+pub mod tellings;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    convert::Infallible,
+    panic::AssertUnwindSafe,
     pin::pin,
     sync::Arc,
     time::Duration,
 };
 
-use futures::{Stream, StreamExt, TryStreamExt, channel::mpsc, future::BoxFuture};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
-        Config, WatchStreamExt, applier,
-        controller::Action,
-        reflector::{self, ObjectRef, Store, store::Writer},
+        WatchStreamExt,
+        reflector::{self, store::Writer},
         watcher::{self, Event, watcher},
     },
 };
@@ -45,10 +46,14 @@ use self::{
     events::Events,
     mirror::Context,
     providers::Providers,
+    queue::{Next, Queue},
+    status::Notice,
+    tellings::Tellings,
 };
 use crate::{
-    api::{ClusterRobotoProvider, MANAGED_LABEL, RobotoSecret},
+    api::{ClusterRobotoProvider, MANAGED_LABEL, REFRESH_ANNOTATION, RobotoSecret},
     provider::aws::Ambient,
+    reader::{Denied, Lane, Reader},
     telemetry::{Metrics, Readiness},
 };
 
@@ -59,14 +64,13 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(25);
 
 type Guarded = DeserializeGuard<RobotoSecret>;
 type Providing = DeserializeGuard<ClusterRobotoProvider>;
-type Queue = mpsc::UnboundedSender<ObjectRef<Guarded>>;
 
 /// How the controller runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The namespaces to serve; empty for all.
     pub namespaces: Vec<String>,
-    /// How many resources are worked on at the same time, in each namespace that is watched by itself.
+    /// How many resources are written at the same time.
     pub concurrency: u16,
     /// How often the time of the last check alone is written, at most.
     pub status_interval: Duration,
@@ -93,40 +97,54 @@ impl Insight {
 pub async fn run(client: Client, settings: Settings, metrics: Metrics, readiness: Readiness, insight: Insight, stop: CancellationToken) {
     let (known_providers, provider_writer) = reflector::store();
     let (events, publishing) = Events::start(client.clone(), settings.instance.clone(), metrics.clone());
+    let reader = Arc::new(Reader::new(metrics.clone()));
     let context = Arc::new(Context {
         client: client.clone(),
-        providers: Providers::new(known_providers.clone(), Ambient::load().await, metrics.clone()),
+        providers: Providers::new(known_providers, Ambient::load().await, reader.clone(), metrics.clone()),
         secrets: Secrets::default(),
         resources: Resources::default(),
         standings: Standings::default(),
+        queue: Queue::default(),
+        reader: reader.clone(),
+        tellings: Tellings::default(),
         events,
         metrics,
         status_interval: settings.status_interval,
     });
     let _ = insight.0.set(context.clone());
     let scopes: Vec<Option<String>> = if settings.namespaces.is_empty() { vec![None] } else { settings.namespaces.iter().cloned().map(Some).collect() };
-    let mut watches = JoinSet::new();
-    let mut working = JoinSet::new();
-    let mut queues = Vec::new();
+    let mut beside = JoinSet::new();
     let gates = Gates::new(&readiness, scopes.len());
     for scope in scopes {
-        let (queue, waiting) = mpsc::unbounded();
-        let (resources, resource_writer) = reflector::store();
-        watches.spawn(watch_resources(client.clone(), scope.clone(), resource_writer, context.clone(), queue.clone(), gates.clone()));
-        watches.spawn(watch_secrets(client.clone(), scope.clone(), context.clone(), queue.clone(), gates.clone()));
-        queues.push(queue);
-        working.spawn(work(resources, waiting, context.clone(), settings.concurrency, gates.clone(), stop.clone()));
+        beside.spawn(watch_resources(client.clone(), scope.clone(), context.clone(), gates.clone()));
+        beside.spawn(watch_secrets(client.clone(), scope.clone(), context.clone(), gates.clone()));
     }
-    watches.spawn(watch_providers(client, provider_writer, context.clone(), queues, gates));
+    beside.spawn(watch_providers(client, provider_writer, context.clone(), gates.clone()));
+    let telling = context.clone();
+    beside.spawn(async move { telling.tellings.run(|key| telling.queue.push(key, Lane::Periodic)).await });
+    // What is being read when the controller stops is dropped; what is being written is finished.
+    let reading = context.clone();
+    let until = stop.clone();
+    beside.spawn(async move { reader.run(|key, lane| reading.queue.push(key, lane), |denied| tell_denied(&reading, &denied), until).await });
+    let working = tokio::spawn(work(context.clone(), settings.concurrency.into(), gates, stop.clone()));
     stop.cancelled().await;
     tracing::info!("stopping; finishing what is being written");
-    watches.shutdown().await;
-    if tokio::time::timeout(SHUTDOWN_LIMIT, working.join_all()).await.is_err() {
+    beside.shutdown().await;
+    if tokio::time::timeout(SHUTDOWN_LIMIT, working).await.is_err() {
         tracing::warn!("not everything was finished in time");
     }
     // The health server may hold the context for longer; without its sender the publisher would wait for it.
     let _ = tokio::time::timeout(Duration::from_secs(2), context.events.finish(publishing)).await;
     tracing::info!("stopped");
+}
+
+/// Tells that a provider's identity may not read in company.
+fn tell_denied(context: &Context, denied: &Denied) {
+    let Some(provider) = context.providers.of(denied.scope) else { return };
+    let Ok(provider) = &provider.0 else { return };
+    let note = format!("{}; everything is read one by one instead, which costs up to {} times the calls", denied.error.message, denied.lot.size);
+    tracing::warn!(provider = provider.name_any(), api = denied.lot.family.0, problem = note, detail = denied.error.detail, "batch reads are denied");
+    context.events.publish(Notice { warning: true, reason: "BatchDenied", action: "Read", note }, provider);
 }
 
 /// Opens when all caches hold their first complete list.
@@ -200,31 +218,20 @@ where
     scope.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace))
 }
 
-fn enqueue(queue: &Queue, key: &Key) {
-    // The receiver is gone only when the controller stops.
-    let _ = queue.unbounded_send(ObjectRef::new(&key.1).within(&key.0));
-}
-
 /// Watches resources: keeps their cache, the index of who cares for what, and the queue.
-async fn watch_resources(client: Client, scope: Option<String>, writer: Writer<Guarded>, context: Arc<Context>, queue: Queue, gates: Gates) {
-    let resources = writer.as_reader();
-    // Who manages which field of a resource is of no use here, and much of its size.
-    let events = watcher(api::<Guarded>(&client, scope.as_deref()), watcher::Config::default())
-        .map_ok(|event| event.modify(|resource| resource.meta_mut().managed_fields = None));
-    let mut events = pin!(reflector(writer, events.default_backoff()));
+async fn watch_resources(client: Client, scope: Option<String>, context: Arc<Context>, gates: Gates) {
+    let mut events = pin!(watcher(api::<Guarded>(&client, scope.as_deref()), watcher::Config::default()).default_backoff());
+    let mut listed = BTreeSet::new();
     let mut synced = false;
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Apply(resource) | Event::InitApply(resource)) => {
-                let key = (resource.namespace().unwrap_or_default(), resource.name_any());
-                index(&context, &key, &resource);
-                enqueue(&queue, &key);
-            }
-            Ok(Event::Delete(resource)) => forget(&context, &(resource.namespace().unwrap_or_default(), resource.name_any())),
-            Ok(Event::Init) => {}
+            Ok(Event::Apply(resource)) => drop(take_in(&context, resource)),
+            Ok(Event::InitApply(resource)) => drop(listed.insert(take_in(&context, resource))),
+            Ok(Event::Delete(resource)) => forget(&context, &key_of(&resource)),
+            Ok(Event::Init) => listed.clear(),
             Ok(Event::InitDone) => {
-                let gone = context.resources.keys(scope.as_deref()).into_iter().filter(|key| resources.get(&ObjectRef::new(&key.1).within(&key.0)).is_none());
-                gone.for_each(|key| forget(&context, &key));
+                context.resources.keys(scope.as_deref()).iter().filter(|key| !listed.contains(*key)).for_each(|key| forget(&context, key));
+                listed.clear();
                 if !std::mem::replace(&mut synced, true) {
                     gates.synced(RESOURCES);
                 }
@@ -234,29 +241,55 @@ async fn watch_resources(client: Client, scope: Option<String>, writer: Writer<G
     }
 }
 
-fn index(context: &Context, key: &Key, resource: &Guarded) {
-    let Ok(resource) = &resource.0 else { return context.resources.remove(key) };
-    let entries = resource.spec.data.iter().flatten().filter_map(|entry| entry.provider.as_ref());
-    let providers: BTreeSet<String> = entries.chain([&resource.spec.provider]).map(|provider| provider.name.clone()).collect();
-    context.resources.put(key, &mirror::target_name(resource), providers);
+fn key_of<K: ResourceExt>(object: &K) -> Key {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+fn take_in(context: &Context, resource: Guarded) -> Key {
+    let key = key_of(&resource);
+    match resource.0 {
+        Ok(resource) => {
+            let lane = lane(&resource);
+            context.resources.put(&key, resource);
+            context.queue.push(&key, lane);
+        }
+        Err(_) => {
+            tracing::warn!(namespace = key.0, name = key.1, "the resource cannot be read; it is older than the CRD's rules");
+            forget(context, &key);
+        }
+    }
+    key
+}
+
+/// How urgent a resource is, as its status shows.
+fn lane(resource: &RobotoSecret) -> Lane {
+    let status = resource.status.as_ref();
+    if status.and_then(|status| status.observed_generation) != resource.metadata.generation {
+        return Lane::New;
+    }
+    let requested = resource.annotations().get(REFRESH_ANNOTATION);
+    let handled = status.and_then(|status| status.last_handled_refresh.as_ref());
+    if requested.is_some() && requested != handled { Lane::Event } else { Lane::Periodic }
 }
 
 fn forget(context: &Context, key: &Key) {
     context.resources.remove(key);
     context.standings.remove(key);
+    context.reader.forget(key);
+    context.tellings.forget(key);
 }
 
 /// Watches our Secrets: keeps what is used of their metadata, and wakes the resources that care.
-async fn watch_secrets(client: Client, scope: Option<String>, context: Arc<Context>, queue: Queue, gates: Gates) {
+async fn watch_secrets(client: Client, scope: Option<String>, context: Arc<Context>, gates: Gates) {
     let config = watcher::Config::default().labels(&format!("{MANAGED_LABEL}=true"));
     let mut events = pin!(watcher(api::<PartialObjectMeta<Secret>>(&client, scope.as_deref()), config).default_backoff());
     let mut listed = BTreeSet::new();
     let mut synced = false;
-    let wake = |namespace: &str, seen: &Seen| {
+    let wake = |namespace: &str, seen: &Seen, lane: Lane| {
         let owner = seen.owner.iter().map(|owner| (namespace.to_owned(), owner.clone()));
         let interested: BTreeSet<Key> = context.resources.with_target(namespace, &seen.name).into_iter().chain(owner).collect();
         for key in &interested {
-            enqueue(&queue, key);
+            context.queue.push(key, lane);
         }
     };
     while let Some(event) = events.next().await {
@@ -264,12 +297,12 @@ async fn watch_secrets(client: Client, scope: Option<String>, context: Arc<Conte
             Ok(Event::Apply(secret)) => {
                 let (namespace, seen) = (secret.namespace().unwrap_or_default(), Seen::new(&secret.metadata));
                 context.secrets.put(&namespace, seen.clone());
-                wake(&namespace, &seen);
+                wake(&namespace, &seen, Lane::Drift);
             }
             Ok(Event::Delete(secret)) => {
                 let (namespace, seen) = (secret.namespace().unwrap_or_default(), Seen::new(&secret.metadata));
                 context.secrets.remove(&namespace, &seen);
-                wake(&namespace, &seen);
+                wake(&namespace, &seen, Lane::New);
             }
             Ok(Event::Init) => listed.clear(),
             Ok(Event::InitApply(secret)) => {
@@ -282,7 +315,7 @@ async fn watch_secrets(client: Client, scope: Option<String>, context: Arc<Conte
                 listed.clear();
                 // After an interruption anything may have happened; a resource whose Secret is right makes no request.
                 if std::mem::replace(&mut synced, true) {
-                    context.resources.keys(scope.as_deref()).iter().for_each(|key| enqueue(&queue, key));
+                    context.resources.keys(scope.as_deref()).iter().for_each(|key| context.queue.push(key, Lane::Periodic));
                 } else {
                     gates.synced(SECRETS);
                 }
@@ -293,20 +326,19 @@ async fn watch_secrets(client: Client, scope: Option<String>, context: Arc<Conte
 }
 
 /// Watches providers: keeps their cache, and wakes the resources that read through a changed one.
-async fn watch_providers(client: Client, writer: Writer<Providing>, context: Arc<Context>, queues: Vec<Queue>, gates: Gates) {
+async fn watch_providers(client: Client, writer: Writer<Providing>, context: Arc<Context>, gates: Gates) {
     let events =
         watcher(Api::<Providing>::all(client), watcher::Config::default()).map_ok(|event| event.modify(|provider| provider.meta_mut().managed_fields = None));
-    let mut events = pin!(reflector(writer, events.default_backoff()));
+    let mut events = pin!(kube::runtime::reflector(writer, events.default_backoff()));
     let mut synced = false;
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Apply(provider) | Event::InitApply(provider) | Event::Delete(provider)) => {
-                context.providers.forget_gone();
+                for key in context.providers.forget_gone() {
+                    context.queue.push(&key, Lane::Event);
+                }
                 for key in context.resources.with_provider(&provider.name_any()) {
-                    // Each queue knows only the resources of its own namespaces and passes over the others.
-                    for queue in &queues {
-                        enqueue(queue, &key);
-                    }
+                    context.queue.push(&key, Lane::Event);
                 }
             }
             Ok(Event::Init) => {}
@@ -320,64 +352,51 @@ async fn watch_providers(client: Client, writer: Writer<Providing>, context: Arc
     }
 }
 
-fn reflector<K>(writer: Writer<K>, events: impl Stream<Item = watcher::Result<Event<K>>>) -> impl Stream<Item = watcher::Result<Event<K>>>
-where
-    K: Resource<DynamicType = ()> + Clone,
-{
-    kube::runtime::reflector(writer, events)
-}
-
-/// Works the queue of one scope until the controller stops; then finishes what it has begun.
-async fn work(
-    resources: Store<Guarded>,
-    waiting: mpsc::UnboundedReceiver<ObjectRef<Guarded>>,
-    context: Arc<Context>,
-    concurrency: u16,
-    gates: Gates,
-    stop: CancellationToken,
-) {
+/// Works the queue until the controller stops; then finishes what it has begun.
+async fn work(context: Arc<Context>, concurrency: usize, gates: Gates, stop: CancellationToken) {
     tokio::select! {
         () = gates.all_synced() => {}
         () = stop.cancelled() => return,
     }
     tracing::info!("caches are synced; mirroring");
-    let queue = waiting.map(Ok::<_, Infallible>).take_until(stop.cancelled_owned());
-    let config = Config::default().concurrency(concurrency);
-    applier(reconcile, |_, never: &Infallible, _| match *never {}, context, resources, queue, config)
-        .for_each(async |result| {
-            if let Err(error) = result {
-                // A resource that was deleted meanwhile.
-                tracing::trace!(%error, "passed over");
-            }
-        })
-        .await;
+    let mut at_work = JoinSet::new();
+    while !stop.is_cancelled() {
+        while at_work.len() < concurrency
+            && let Some(key) = context.queue.pop()
+        {
+            at_work.spawn(look(key, context.clone()));
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            Some(_) = at_work.join_next() => {}
+            () = context.queue.changed(), if at_work.len() < concurrency => {}
+        }
+    }
+    while at_work.join_next().await.is_some() {}
 }
 
-/// Hands a resource on, in a task of its own, so that a panic or a hang stays there.
-fn reconcile(guarded: Arc<Guarded>, context: Arc<Context>) -> BoxFuture<'static, Result<Action, Infallible>> {
-    Box::pin(async move {
-        let Ok(resource) = &guarded.0 else {
-            tracing::warn!(namespace = guarded.namespace(), name = guarded.name_any(), "the resource cannot be read; it is older than the CRD's rules");
-            return Ok(Action::await_change());
-        };
-        let started = std::time::Instant::now();
-        let (worked_on, at_work) = (guarded.clone(), context.clone());
-        let task = tokio::spawn(async move {
-            match &worked_on.0 {
-                Ok(resource) => tokio::time::timeout(RECONCILE_LIMIT, mirror::reconcile(resource, &at_work)).await,
-                Err(_) => Ok(Action::await_change()),
-            }
-        });
-        let defect = match task.await {
-            Ok(Ok(action)) => Ok(action),
-            Ok(Err(_)) => Err("working on the resource took longer than two minutes and was given up; it is tried again"),
-            Err(_) => Err("a defect of the controller met this resource; it is tried again. Please report it with the controller's log"),
-        };
-        let action = match defect {
-            Ok(action) => action,
-            Err(message) => mirror::record_defect(resource, &context, message).await,
-        };
-        context.metrics.reconciled(started.elapsed());
-        Ok(action)
-    })
+/// Hands a resource on. A panic or a hang stays here.
+async fn look(key: Arc<Key>, context: Arc<Context>) {
+    let next = match context.resources.get(&key) {
+        Some(resource) => {
+            let started = std::time::Instant::now();
+            let next = reconcile(&resource, &context).await;
+            context.metrics.reconciled(started.elapsed());
+            next
+        }
+        // It was deleted meanwhile.
+        None => Next::OnChange,
+    };
+    context.queue.done(&key, next);
+}
+
+async fn reconcile(resource: &RobotoSecret, context: &Context) -> Next {
+    let work = tokio::time::timeout(RECONCILE_LIMIT, mirror::reconcile(resource, context));
+    let defect = match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(Ok(next)) => return next,
+        Ok(Err(_)) => "working on the resource took longer than two minutes and was given up; it is tried again",
+        Err(_) => "a defect of the controller met this resource; it is tried again. Please report it with the controller's log",
+    };
+    let recorded = AssertUnwindSafe(mirror::record_defect(resource, context, defect)).catch_unwind().await;
+    recorded.unwrap_or(Next::In(RECONCILE_LIMIT))
 }

@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use kube::{
@@ -19,12 +19,14 @@ use crate::{
     api::{
         ClusterRobotoProvider, Reason,
         provider::{AllowRule, AwsSpec, allows, allows_reference},
+        reference::Source,
         robotosecret::ProviderRef,
     },
     provider::{
-        ReadError, WholeReads,
+        ReadError,
         aws::{Ambient, AwsProvider},
     },
+    reader::{Key, Reader, ScopeId},
     telemetry::Metrics,
 };
 
@@ -33,28 +35,41 @@ pub struct Providers {
     known: Store<DeserializeGuard<ClusterRobotoProvider>>,
     ambient: Ambient,
     metrics: Metrics,
+    reader: Arc<Reader>,
     built: Mutex<HashMap<String, Built>>,
 }
 
 struct Built {
     spec: AwsSpec,
-    provider: Arc<dyn WholeReads>,
+    provider: Arc<AwsProvider>,
+    rules: Arc<[AllowRule]>,
+    scope: ScopeId,
+}
+
+/// What a source is read through.
+#[derive(Clone, Debug)]
+pub struct Through {
+    /// Whose identity reads, and where.
+    pub scope: ScopeId,
+    /// The provider's rules, for the checks of what the store answers.
+    pub rules: Arc<[AllowRule]>,
 }
 
 /// A provider that lets a namespace read a source. Only [`Providers::admit`] makes one.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Admitted {
     /// What to read through.
-    pub provider: Arc<dyn WholeReads>,
-    /// The provider's rules, for the checks of what the store answers.
-    pub rules: Arc<[AllowRule]>,
+    pub through: Through,
+    /// What to read, each with the keypath that its name ends in: the source itself; or the secrets that it may denote and that may be
+    /// read, the longest name first, of which the first that exists counts.
+    pub candidates: Vec<(Source, Vec<String>)>,
 }
 
 impl Providers {
     /// `known` is the cache of all providers.
     #[must_use]
-    pub fn new(known: Store<DeserializeGuard<ClusterRobotoProvider>>, ambient: Ambient, metrics: Metrics) -> Self {
-        Self { known, ambient, metrics, built: Mutex::default() }
+    pub fn new(known: Store<DeserializeGuard<ClusterRobotoProvider>>, ambient: Ambient, reader: Arc<Reader>, metrics: Metrics) -> Self {
+        Self { known, ambient, metrics, reader, built: Mutex::default() }
     }
 
     /// The provider of each source of the plan, in order; or why not. Makes no call.
@@ -68,41 +83,66 @@ impl Providers {
         let found = self.known.get(&ObjectRef::new(name)).ok_or_else(|| missing("does not exist; create it, or name another in spec.provider"))?;
         let found = found.0.as_ref().map_err(|_| missing("cannot be read; it is older than the controller's rules"))?;
         let rules = &found.spec.allow;
-        // A parameter that stands for a secret is checked as the secrets it may denote, each right before it is tried.
-        let candidates = planned.source.through_secrets_manager();
-        let allowed = if candidates.is_empty() {
-            allows(rules, namespace, &planned.source)
-        } else {
-            candidates.iter().any(|(secret, _)| allows(rules, namespace, secret))
-        };
-        if !allowed {
+        // A parameter that stands for a secret is checked as the secrets that it may denote.
+        let mut candidates = planned.source.through_secrets_manager();
+        let is_plain = candidates.is_empty();
+        if is_plain {
+            candidates.push((planned.source.clone(), Vec::new()));
+        }
+        candidates.retain(|(source, _)| allows(rules, namespace, source));
+        if candidates.is_empty() {
             // An ARN may denote two names; the one that is not allowed is what a pattern has to match.
-            let denied = planned.source.denotes().into_iter().find(|reference| candidates.is_empty() && !allows_reference(rules, namespace, reference));
+            let denied = planned.source.denotes().into_iter().find(|reference| is_plain && !allows_reference(rules, namespace, reference));
             return Err(not_allowed(name, namespace, &planned.source.to_string(), denied.as_deref()));
         }
-        Ok(Admitted { provider: self.built(found), rules: rules.as_slice().into() })
+        Ok(Admitted { through: self.through(found), candidates })
     }
 
-    fn built(&self, found: &ClusterRobotoProvider) -> Arc<dyn WholeReads> {
+    fn through(&self, found: &ClusterRobotoProvider) -> Through {
         let uid = found.uid().unwrap_or_default();
-        let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = built.get(&uid).filter(|known| known.spec == found.spec.aws);
-        if let Some(known) = known {
-            return known.provider.clone();
+        let mut built = self.built();
+        if let Some(known) = built.get_mut(&uid) {
+            if *known.rules != *found.spec.allow {
+                known.rules = found.spec.allow.as_slice().into();
+            }
+            if known.spec.same_place(&found.spec.aws) {
+                if known.spec.limits != found.spec.aws.limits {
+                    known.spec.limits = found.spec.aws.limits;
+                    known.provider.limit(known.spec.limits);
+                    self.reader.reprice(known.scope);
+                }
+                return Through { scope: known.scope, rules: known.rules.clone() };
+            }
+            // Who read through it before is woken by the provider's change itself.
+            self.reader.close(known.scope);
         }
-        let provider: Arc<dyn WholeReads> = Arc::new(AwsProvider::new(&found.spec.aws, &self.ambient, self.metrics.clone()));
-        built.insert(uid, Built { spec: found.spec.aws.clone(), provider: provider.clone() });
-        provider
+        let provider = Arc::new(AwsProvider::new(&found.spec.aws, &self.ambient, self.metrics.clone()));
+        let scope = self.reader.open(provider.clone());
+        let rules: Arc<[AllowRule]> = found.spec.allow.as_slice().into();
+        built.insert(uid, Built { spec: found.spec.aws.clone(), provider, rules: rules.clone(), scope });
+        Through { scope, rules }
     }
 
-    /// Drops the clients of providers that are gone.
-    pub fn forget_gone(&self) {
+    fn built(&self) -> MutexGuard<'_, HashMap<String, Built>> {
+        self.built.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes the scopes of providers that are gone. Returns who read through them.
+    pub fn forget_gone(&self) -> Vec<Arc<Key>> {
         let uids: Vec<String> = self.known.state().iter().filter_map(|provider| provider.uid()).collect();
-        self.built.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| uids.contains(uid));
+        let gone: Vec<ScopeId> = self.built().extract_if(|uid, _| !uids.contains(uid)).map(|(_, built)| built.scope).collect();
+        gone.into_iter().flat_map(|scope| self.reader.close(scope)).collect()
+    }
+
+    /// The provider whose scope this is.
+    #[must_use]
+    pub fn of(&self, scope: ScopeId) -> Option<Arc<DeserializeGuard<ClusterRobotoProvider>>> {
+        let uid = self.built().iter().find(|(_, built)| built.scope == scope).map(|(uid, _)| uid.clone())?;
+        self.known.find(|provider| provider.uid().as_deref() == Some(&uid))
     }
 }
 
-impl Admitted {
+impl Through {
     /// Whether the namespace may read this plain reference (`aws.sm://name`).
     #[must_use]
     pub fn may_read(&self, namespace: &str, reference: &str) -> bool {

@@ -9,7 +9,6 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, Resource, ResourceExt,
     api::{Patch, PatchParams},
-    runtime::controller::Action,
 };
 use serde_json::json;
 use tokio::time::Instant;
@@ -19,6 +18,7 @@ use super::{
     drift::{Ownership, ownership},
     mirror::{Known, SOON, Work},
     plan::Plan,
+    queue::Next,
     schedule,
     status::{self, Circumstances, Failure, Notice, Outcome},
     target::TargetError,
@@ -32,21 +32,21 @@ use crate::{
 const STATUS_MANAGER: &str = "robotosecret";
 
 impl Work<'_> {
-    pub(super) async fn read_failed(&self, standing: &mut Standing, error: &ReadError, intact: bool) -> Action {
+    pub(super) async fn read_failed(&self, standing: &mut Standing, error: &ReadError, intact: bool) -> Next {
         let failure = Failure { reason: error.reason, message: error.message.clone(), intact };
         self.fail(standing, failure, error.detail.as_deref()).await
     }
 
-    pub(super) async fn target_failed(&self, standing: &mut Standing, error: &TargetError, intact: bool) -> Action {
+    pub(super) async fn target_failed(&self, standing: &mut Standing, error: &TargetError, intact: bool) -> Next {
         match error.reason() {
             Some(reason) => self.fail(standing, Failure { reason, message: error.to_string(), intact }, None).await,
-            None if *error == TargetError::NamespaceTerminating => Action::await_change(),
-            None => Action::requeue(SOON),
+            None if *error == TargetError::NamespaceTerminating => Next::OnChange,
+            None => Next::In(SOON),
         }
     }
 
     /// Takes note of a failure and writes it down. `detail` is for the log alone.
-    pub(super) async fn fail(&self, standing: &mut Standing, failure: Failure, detail: Option<&str>) -> Action {
+    pub(super) async fn fail(&self, standing: &mut Standing, failure: Failure, detail: Option<&str>) -> Next {
         // A Secret that was damaged since is another trouble than the one that was waited out, and more urgent.
         let in_a_row = standing.failing.as_ref().filter(|failing| failing.failure.intact == failure.intact);
         let count = in_a_row.map_or(1, |failing| failing.count.saturating_add(1));
@@ -62,26 +62,24 @@ impl Work<'_> {
             tracing::warn!(namespace, name, reason = failure.reason.as_str(), problem = failure.message, detail, "check failed");
         }
         standing.failing = Some(Failing { failure: failure.clone(), count, retry });
+        // From here on the pauses tell when to read.
+        self.stop_reading(standing);
         self.settle(standing, &Outcome::Failed(failure)).await
     }
 
     /// Writes the status if it has something to say, publishes what goes with it, and tells when to look again.
-    pub(super) async fn settle(&self, standing: &mut Standing, outcome: &Outcome) -> Action {
+    pub(super) async fn settle(&self, standing: &mut Standing, outcome: &Outcome) -> Next {
         let circumstances = self.circumstances(standing);
         let next = status::next(&standing.status, &circumstances, outcome);
         let notice = status::notice(&standing.status, outcome);
-        let told = standing.status.last_check_time.as_ref().map(|time| time.0);
-        let untold = standing
-            .last_check
-            .is_some_and(|last| told.is_none_or(|told| Duration::try_from(last.duration_since(told)).is_ok_and(|age| age >= self.context.status_interval)));
-        if status::differs(&standing.status, &next) || untold {
+        if status::differs(&standing.status, &next) || self.until_telling(standing).is_some_and(|wait| wait.is_zero()) {
             match self.write_status(&next).await {
                 Ok(resource_version) => {
                     standing.status = next;
                     standing.resource_version = resource_version;
                     standing.unwritten = 0;
                 }
-                Err(StatusError::Gone) => return Action::await_change(),
+                Err(StatusError::Gone) => return Next::OnChange,
                 // What was done and could not be written down is done again; it changes nothing the second time.
                 Err(error) => {
                     let again = match error {
@@ -91,13 +89,12 @@ impl Work<'_> {
                             schedule::until_retry(Reason::KubernetesError, standing.unwritten, schedule::LONGEST_RETRY, &standing.uid).unwrap_or(SOON)
                         }
                     };
-                    standing.due = Instant::now() + again;
                     if matches!(outcome, Outcome::Mirrored(_)) {
-                        // Under the policies that know no due time, only a failure is tried again.
                         let failure = Failure { reason: Reason::KubernetesError, message: "the status could not be written".to_owned(), intact: true };
-                        standing.failing = Some(Failing { failure, count: 1, retry: Some(standing.due) });
+                        standing.failing = Some(Failing { failure, count: 1, retry: Some(Instant::now() + again) });
+                        self.stop_reading(standing);
                     }
-                    return Action::requeue(again);
+                    return Next::In(again);
                 }
             }
         }
@@ -126,7 +123,7 @@ impl Work<'_> {
     }
 
     /// Nothing is due. What the mere passing of time changes is written all the same.
-    pub(super) async fn rest(&self, standing: &mut Standing, plan: &Plan, known: &Known) -> Action {
+    pub(super) async fn rest(&self, standing: &mut Standing, plan: &Plan, known: &Known) -> Next {
         let overdue = standing.failing.is_some() && plan.max_staleness.is_some() && status::stale_since(&self.circumstances(standing)).is_some();
         // Damage that is done during a pause must not wait for its end to be told.
         let damaged = standing.status.target.is_some() && !known.is_intact();
@@ -137,34 +134,54 @@ impl Work<'_> {
             let failure = failing.failure.clone();
             return self.settle(standing, &Outcome::Failed(failure)).await;
         }
+        if standing.failing.is_none() && self.until_telling(standing).is_some_and(|wait| wait.is_zero()) && self.context.tellings.may_tell(&self.key) {
+            return self.settle(standing, &Outcome::Verified).await;
+        }
         self.remove_leftovers(standing).await;
         match standing.repairs.next(Instant::now()) {
-            Some(repair) if !known.is_intact() => Action::requeue(repair.saturating_duration_since(Instant::now()) + SOON),
+            Some(repair) if !known.is_intact() => Next::In(repair.saturating_duration_since(Instant::now()) + SOON),
             _ => self.next_look(standing),
         }
     }
 
-    fn next_look(&self, standing: &Standing) -> Action {
-        let spec = &self.resource.spec;
-        if spec.suspend {
-            return Action::await_change();
+    /// When to look again if nothing happens. What is read or rechecked meanwhile is told by the reader.
+    pub(super) fn next_look(&self, standing: &Standing) -> Next {
+        if self.resource.spec.suspend {
+            return Next::OnChange;
         }
-        let retry = standing.failing.as_ref().map(|failing| failing.retry);
-        let recheck = match retry {
-            Some(retry) => retry,
-            None => (spec.refresh_policy == RefreshPolicy::Ttl).then_some(standing.due),
-        };
+        let now = Instant::now();
+        let failing = standing.failing.as_ref().filter(|_| standing.reading.is_none());
+        let retry = failing.and_then(|failing| failing.retry);
         let circumstances = self.circumstances(standing);
-        let stale =
-            circumstances.max_staleness.zip(circumstances.last_check).filter(|_| retry.is_some() && standing.status.is_true(READY)).map(|(limit, last)| {
-                let age = Duration::try_from(circumstances.now.duration_since(last)).unwrap_or_default();
-                Instant::now() + limit.saturating_sub(age)
-            });
-        match recheck.into_iter().chain(stale).chain(standing.repairs.settles(Instant::now())).min() {
+        let stale = circumstances.max_staleness.zip(circumstances.last_check).filter(|_| failing.is_some() && standing.status.is_true(READY));
+        let stale = stale.map(|(limit, last)| {
+            let age = Duration::try_from(circumstances.now.duration_since(last)).unwrap_or_default();
+            now + limit.saturating_sub(age)
+        });
+        // Whose turn to tell has come waits for it in another queue.
+        let telling = self.until_telling(standing).filter(|wait| failing.is_none() && !wait.is_zero()).map(|wait| now + wait);
+        let doubt = standing.doubt.filter(|_| standing.reading.is_none());
+        match retry.into_iter().chain(stale).chain(telling).chain(doubt).chain(standing.repairs.settles(now)).min() {
             // A moment later, so that what is due then is due when it is looked at.
-            Some(next) => Action::requeue(next.saturating_duration_since(Instant::now()) + Duration::from_millis(20)),
-            None => Action::await_change(),
+            Some(next) => Next::In(next.saturating_duration_since(now) + Duration::from_millis(20)),
+            None => Next::OnChange,
         }
+    }
+
+    /// How long until the time of the last check is worth writing although nothing else changed. `None`: there is none to tell.
+    fn until_telling(&self, standing: &Standing) -> Option<Duration> {
+        let last = standing.last_check?;
+        if self.resource.spec.refresh_policy != RefreshPolicy::Ttl {
+            return None;
+        }
+        let Some(told) = standing.status.last_check_time.as_ref().map(|time| time.0) else { return Some(Duration::ZERO) };
+        let since_told = Duration::try_from(Timestamp::now().duration_since(told)).unwrap_or_default();
+        let interval = self.context.status_interval;
+        if since_told < interval {
+            return Some(interval.saturating_sub(since_told));
+        }
+        // Without a newer check there is nothing to tell; the next one may come any time.
+        Some(if last > told { Duration::ZERO } else { interval })
     }
 
     async fn write_status(&self, status: &RobotoSecretStatus) -> Result<String, StatusError> {

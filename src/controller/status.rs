@@ -44,6 +44,8 @@ pub enum Outcome {
     Mirrored(Box<Mirrored>),
     /// Something failed.
     Failed(Failure),
+    /// A recheck saw everything as it is mirrored; only the time of it is new.
+    Verified,
     /// `suspend: true`.
     Suspended,
     /// The spec changed and the policy `Once` asks for no further read; whether it still names what was mirrored.
@@ -138,6 +140,7 @@ pub fn next(prior: &RobotoSecretStatus, circumstances: &Circumstances<'_>, outco
             keep_unchanged_ready(prior, &mut conditions);
             conditions
         }
+        Outcome::Verified => prior.conditions.clone(),
         Outcome::Suspended => {
             let fresh = stamp(FRESH, "Unknown", Reason::Suspended, "suspend is true: nothing is read and nothing is written".to_owned());
             let ready = match prior.condition(READY) {
@@ -248,6 +251,13 @@ fn is_version(source: &SourceStatus, version: &ServedVersion) -> bool {
     source.arn == version.arn && source.version == version.id && source.created_time == version.created
 }
 
+/// The version of a source as the status has it; `None` if it doesn't list it.
+#[must_use]
+pub fn version_of(prior: &RobotoSecretStatus, uri: &str) -> Option<ServedVersion> {
+    let source = prior.sources.iter().find(|source| source.uri == uri)?;
+    Some(ServedVersion { arn: source.arn.clone(), id: source.version.clone(), created: source.created_time.clone() })
+}
+
 /// Whether these are the versions that were last mirrored. More than 100 sources can't be told from the status and count as changed.
 #[must_use]
 pub fn same_versions(prior: &RobotoSecretStatus, sources: &[(String, ServedVersion)]) -> bool {
@@ -294,7 +304,7 @@ pub fn notice(prior: &RobotoSecretStatus, outcome: &Outcome) -> Option<Notice> {
                 .is_some_and(|fresh| fresh.status == "False" && fresh.reason == failure.reason.as_str() && fresh.message == failure.message);
             (!known).then(|| Notice { warning: true, reason: "CheckFailed", action: "Check", note: format!("{}: {}", failure.reason, failure.message) })
         }
-        Outcome::Suspended | Outcome::OnceAgain { .. } => None,
+        Outcome::Verified | Outcome::Suspended | Outcome::OnceAgain { .. } => None,
     }
 }
 

@@ -21,8 +21,6 @@ pub struct Reading {
     pub version: ServedVersion,
     /// Every plain reference (`aws.sm://name`) that the answer says it comes from, for the second check of a provider's `allow`.
     pub denotes: Vec<String>,
-    /// The rest of the name that is a keypath into the value: only for `/aws/reference/secretsmanager/NAME/a/b`.
-    pub keypath: Vec<String>,
 }
 
 /// A value as the store holds it. Nothing is decoded by guessing.
@@ -91,6 +89,8 @@ pub struct Lot {
 /// How a source may be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
+    /// Which service is called: each of a provider's hangs or answers for itself.
+    pub service: &'static str,
     /// What a call for it alone counts against.
     pub single: Family,
     /// With whom it may share a call; `None`: with nobody.
@@ -125,8 +125,8 @@ pub trait Provider: Send + Sync {
     /// Whose limits its calls count against: providers that answer the same share one budget. Holds no secret.
     fn account(&self) -> &str;
 
-    /// How many calls of a family a second there may be at most.
-    fn ceiling(&self, family: Family) -> f64;
+    /// How many calls a second of each family there may be at most.
+    fn ceilings(&self) -> Vec<(Family, f64)>;
 
     /// Reads one source with one call.
     fn read_one<'a>(&'a self, source: &'a Source) -> BoxFuture<'a, Result<Reading, ReadError>>;
@@ -134,15 +134,3 @@ pub trait Provider: Send + Sync {
     /// Reads several sources of one lot with one call (and its further pages).
     fn read_lot<'a>(&'a self, lot: Lot, sources: &'a [Source]) -> BoxFuture<'a, LotAnswer>;
 }
-
-/// A store, or several behind one identity. Batch-shaped: a set of sources goes in, each gets its own answer, so that a failed
-/// item is data and not an exception.
-pub trait WholeReads: Send + Sync {
-    /// Reads every source. Answers in their order, one each.
-    ///
-    /// `may_read` is asked for every plain reference (`aws.sm://name`) before it is tried in place of the source's own name.
-    fn read<'a>(&'a self, sources: &'a [Source], may_read: &'a MayRead<'a>) -> BoxFuture<'a, Vec<Result<Reading, ReadError>>>;
-}
-
-/// Whether a plain reference may be read.
-pub type MayRead<'a> = dyn Fn(&str) -> bool + Send + Sync + 'a;

@@ -1,4 +1,269 @@
-//! Between many resources and few calls.
+//! The reader: stands between many resources and few stores.
+//!
+//! Resources ask for values and have references rechecked; the reader decides when, in which company and how often the store is
+//! called, and tells who has an answer. The decisions are pure and in rooms of their own: [`table`] (who waits, what is due, who
+//! shares a call), [`limit`] (how often), [`breaker`] (whether at all), [`phase`] (when first). Here are the calls. A value never
+//! crosses from one scope to another, is never logged, and is wiped with the last who holds it.
 
 pub mod breaker;
+mod held;
 pub mod limit;
+pub mod phase;
+pub mod table;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use tokio::{sync::Notify, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use self::table::{Call, Outcome, Recheck, Table};
+pub use self::{
+    held::{Answer, Held},
+    table::{Expected, Item, News, ScopeId},
+};
+use crate::{
+    api::reference::Source,
+    provider::{Lot, Provider, ReadError},
+    telemetry::Metrics,
+};
+
+/// Who asks: namespace and name of a resource.
+pub type Key = (String, String);
+
+/// How long one call may take.
+const CALL_LIMIT: Duration = Duration::from_secs(5);
+/// How soon after a change a reference is looked at again: the store may still answer with either version for a while.
+const SECOND_LOOK: Duration = Duration::from_secs(30);
+
+/// Whose turn it is: a lane goes before all those after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Lane {
+    /// A resource that is new, whose spec changed, or whose Secret is gone.
+    New,
+    /// Somebody asked, or something happened: the refresh annotation, a changed provider, a changed value.
+    Event,
+    /// Damage, and failures that are tried again.
+    Drift,
+    /// All that merely comes round.
+    Periodic,
+}
+
+/// Since when a reference is known as it is.
+#[derive(Clone, Copy, Debug)]
+pub enum Since {
+    /// It was just read; whether as something new.
+    Now {
+        /// Another version than before was read.
+        changed: bool,
+    },
+    /// An earlier process read it, last at this time.
+    Restart {
+        /// The last good check that was written down.
+        last_check: Option<Timestamp>,
+    },
+}
+
+/// A scope whose identity may not read in company: told once, for an event.
+#[derive(Clone, Debug)]
+pub struct Denied {
+    /// The scope.
+    pub scope: ScopeId,
+    /// What it reads one by one from now on.
+    pub lot: Lot,
+    /// Why, in words that tell what to grant.
+    pub error: ReadError,
+}
+
+/// The reader.
+pub struct Reader {
+    table: Mutex<Table>,
+    providers: Mutex<HashMap<ScopeId, Arc<dyn Provider>>>,
+    scopes: AtomicU64,
+    changed: Notify,
+    metrics: Metrics,
+}
+
+impl Reader {
+    /// A reader without scopes; nothing is called before [`Reader::run`].
+    #[must_use]
+    pub fn new(metrics: Metrics) -> Self {
+        Self { table: Mutex::default(), providers: Mutex::default(), scopes: AtomicU64::new(1), changed: Notify::new(), metrics }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn providers(&self) -> MutexGuard<'_, HashMap<ScopeId, Arc<dyn Provider>>> {
+        self.providers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a scope: one identity in one place. What it reads is never given to those who ask another.
+    pub fn open(&self, provider: Arc<dyn Provider>) -> ScopeId {
+        let scope = ScopeId(self.scopes.fetch_add(1, Ordering::Relaxed));
+        self.table().open(scope, provider.account().into());
+        self.providers().insert(scope, provider);
+        self.reprice(scope);
+        scope
+    }
+
+    /// Takes up a provider's changed limits.
+    pub fn reprice(&self, scope: ScopeId) {
+        let Some(provider) = self.providers().get(&scope).cloned() else { return };
+        let (account, now) = (Arc::from(provider.account()), Instant::now());
+        let mut table = self.table();
+        for (family, ceiling) in provider.ceilings() {
+            table.budgets().enlist(&scope.0.to_string(), &account, family, ceiling, now);
+        }
+    }
+
+    /// Closes a scope. Returns who asked it or watched it, and has to look again.
+    pub fn close(&self, scope: ScopeId) -> Vec<Arc<Key>> {
+        self.providers().remove(&scope);
+        let mut table = self.table();
+        table.budgets().dismiss(&scope.0.to_string(), Instant::now());
+        table.close(scope, Instant::now())
+    }
+
+    /// Something to read in a scope; `None` if the scope is closed.
+    #[must_use]
+    pub fn item(&self, scope: ScopeId, source: &Source) -> Option<Item> {
+        let provider = self.providers().get(&scope).cloned()?;
+        Some(Item { scope, source: Arc::new(source.clone()), route: provider.route(source) })
+    }
+
+    /// Asks for items, in place of what the same one asked for before. No call that has left already serves it.
+    pub fn ask(&self, key: &Key, lane: Lane, items: &[Item]) {
+        self.table().ask(key, lane, items, Instant::now());
+        self.changed.notify_one();
+    }
+
+    /// Takes back what was asked.
+    pub fn unask(&self, key: &Key) {
+        self.table().unask(key);
+    }
+
+    /// The answers to what the key asked, in order, once all are there.
+    #[must_use]
+    pub fn take(&self, key: &Key) -> Option<Vec<Answer>> {
+        self.table().take(key)
+    }
+
+    /// Has items rechecked every TTL, in place of what the same one watched before.
+    pub fn watch(&self, key: &Key, ttl: Duration, items: Vec<(Item, Expected)>, since: Since) {
+        let (now, clock) = (Instant::now(), Timestamp::now());
+        let rechecks = items.into_iter().map(|(item, expected)| {
+            let (wait, checked) = first_recheck(&item.source, ttl, since, clock);
+            Recheck { item, expected, checked: checked.then_some(now), due: now + wait }
+        });
+        self.table().watch(key, ttl, rechecks.collect(), now);
+        self.changed.notify_one();
+    }
+
+    /// Watches nothing any more.
+    pub fn unwatch(&self, key: &Key) {
+        self.table().unwatch(key, Instant::now());
+    }
+
+    /// Asks for nothing and watches nothing any more.
+    pub fn forget(&self, key: &Key) {
+        self.table().forget(key, Instant::now());
+    }
+
+    /// Whether the key has anything rechecked.
+    #[must_use]
+    pub fn watches(&self, key: &Key) -> bool {
+        self.table().watches(key)
+    }
+
+    /// What a recheck found, until the key asks or watches anew.
+    #[must_use]
+    pub fn news(&self, key: &Key) -> Option<News> {
+        self.table().news(key)
+    }
+
+    /// When this process last saw all that the key watches as it is mirrored.
+    #[must_use]
+    pub fn last_check(&self, key: &Key) -> Option<Timestamp> {
+        let checked = self.table().checked(key)?;
+        let age = SignedDuration::try_from(checked.elapsed()).ok()?;
+        Timestamp::now().checked_sub(age).ok()
+    }
+
+    /// Looks anew: values that were read are used by now.
+    pub fn poke(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Calls the stores until the token is cancelled; what is under way then is dropped. `wake` is called with whoever has an answer
+    /// or news.
+    pub async fn run(&self, wake: impl Fn(&Key, Lane), denied: impl Fn(Denied), stop: CancellationToken) {
+        let mut calls = JoinSet::new();
+        let mut under_way = HashMap::new();
+        loop {
+            let todo = self.table().poll(Instant::now());
+            todo.wake.iter().for_each(|(key, lane)| wake(key, *lane));
+            for call in todo.calls {
+                let Some(provider) = self.providers().get(&call.scope).cloned() else { continue };
+                let id = call.id;
+                under_way.insert(calls.spawn(make(provider, call)).id(), id);
+            }
+            let pause = async {
+                match todo.next {
+                    Some(next) => tokio::time::sleep_until(next.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let ended = tokio::select! {
+                () = stop.cancelled() => return,
+                Some(ended) = calls.join_next_with_id() => ended,
+                () = self.changed.notified() => continue,
+                () = pause => continue,
+            };
+            let (task, outcome) = match ended {
+                Ok((task, outcome)) => (task, outcome),
+                Err(defect) => (defect.id(), Outcome::Panicked),
+            };
+            let Some(id) = under_way.remove(&task) else { continue };
+            let told = self.table().finish(id, outcome, Instant::now());
+            self.metrics.coalesced(told.shared);
+            told.wake.iter().for_each(|(key, lane)| wake(key, *lane));
+            if let Some((scope, lot, error)) = told.denied {
+                self.metrics.batch_denied(lot.family.0);
+                denied(Denied { scope, lot, error });
+            }
+        }
+    }
+}
+
+async fn make(provider: Arc<dyn Provider>, call: Call) -> Outcome {
+    let sources: Vec<Source> = call.sources.iter().map(|source| Source::clone(source)).collect();
+    let read = async {
+        match call.lot {
+            Some(lot) => Outcome::Lot(provider.read_lot(lot, &sources).await),
+            None => Outcome::One(provider.read_one(&sources[0]).await),
+        }
+    };
+    tokio::time::timeout(CALL_LIMIT, read).await.unwrap_or(Outcome::TimedOut)
+}
+
+/// How long until a reference is rechecked for the first time, and whether it counts as checked until then.
+fn first_recheck(source: &Source, ttl: Duration, since: Since, now: Timestamp) -> (Duration, bool) {
+    let since_epoch = |time: Timestamp| Duration::try_from(time.duration_since(Timestamp::UNIX_EPOCH)).unwrap_or_default();
+    let id = source.to_string();
+    match since {
+        Since::Now { changed } => {
+            let wait = phase::until_recheck(&id, ttl, since_epoch(now));
+            (if changed { wait.min(SECOND_LOOK) } else { wait }, true)
+        }
+        Since::Restart { last_check } => (phase::until_first_recheck(&id, ttl, since_epoch(now), last_check.map(since_epoch), now.as_nanosecond()), false),
+    }
+}

@@ -35,6 +35,11 @@ struct KubeWrite {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Denied {
+    api: &'static str,
+}
+
 #[derive(Clone)]
 struct Seconds;
 
@@ -70,6 +75,8 @@ pub struct Metrics {
     resources: Gauge,
     oldest_check: Gauge<f64, AtomicU64>,
     panics: Counter,
+    coalesced: Counter,
+    batch_denied: Family<Denied, Counter>,
 }
 
 impl Default for Metrics {
@@ -96,7 +103,24 @@ impl Default for Metrics {
             oldest_check.clone(),
         );
         registry.register("reconcile_panics", "Defects that were caught while working on a resource", panics.clone());
-        Self { registry: Arc::new(registry), calls, call_seconds, reconcile_seconds, kube_writes, mirrored, fresh, resources, oldest_check, panics }
+        let coalesced = Counter::default();
+        registry.register("references_coalesced", "References that were read by a call made for another one, too", coalesced.clone());
+        let batch_denied = Family::<Denied, Counter>::default();
+        registry.register("batch_denied", "How often a provider was found to be denied an API that reads several at once", batch_denied.clone());
+        Self {
+            registry: Arc::new(registry),
+            calls,
+            call_seconds,
+            reconcile_seconds,
+            kube_writes,
+            mirrored,
+            fresh,
+            resources,
+            oldest_check,
+            panics,
+            coalesced,
+            batch_denied,
+        }
     }
 }
 
@@ -105,6 +129,16 @@ impl Metrics {
     pub fn provider_call(&self, store: &'static str, api: &'static str, outcome: &'static str, took: Duration) {
         self.calls.get_or_create(&ProviderCall { store, api, outcome }).inc();
         self.call_seconds.get_or_create(&ProviderApi { store, api }).observe(took.as_secs_f64());
+    }
+
+    /// Counts references that were read by a call made for another one, too.
+    pub fn coalesced(&self, references: usize) {
+        self.coalesced.inc_by(u64::try_from(references).unwrap_or(u64::MAX));
+    }
+
+    /// Counts a provider that was found to be denied an API that reads several at once.
+    pub fn batch_denied(&self, api: &'static str) {
+        self.batch_denied.get_or_create(&Denied { api }).inc();
     }
 
     /// Counts one write to the API server. `kind` is `Secret`, `Status` or `Event`.

@@ -13,13 +13,13 @@ mod secrets_manager;
 mod tests;
 
 use std::{
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Mutex, PoisonError},
     time::Instant,
 };
 
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use futures::{FutureExt, future::BoxFuture};
 
-use super::{Family, Lot, LotAnswer, MayRead, Provider, ReadError, Reading, Route, WholeReads};
+use super::{Family, Lot, LotAnswer, Provider, ReadError, Reading, Route};
 use crate::{
     api::{
         Reason,
@@ -32,9 +32,6 @@ use crate::{
 pub use identity::Ambient;
 use identity::Clients;
 pub use routes::{BATCH_GET_SECRET_VALUE, GET_SECRET_VALUE, SSM_READS, STS};
-
-/// How many calls one set of sources may have in flight.
-const CONCURRENT_CALLS: usize = 4;
 
 /// Reads with one identity in one region.
 pub struct AwsProvider {
@@ -54,26 +51,6 @@ impl AwsProvider {
     /// Takes other limits; the clients stay.
     pub fn limit(&self, limits: Option<Limits>) {
         *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits.unwrap_or_default();
-    }
-
-    /// A store that is down or asks to slow down is not asked for the rest: nothing is written anyway unless everything was read.
-    async fn read_unless(&self, unavailable: &OnceLock<ReadError>, source: &Source, may_read: &MayRead<'_>) -> Result<Reading, ReadError> {
-        if let Some(error) = unavailable.get() {
-            return Err(error.clone());
-        }
-        let result = self.read_whole(source, may_read).await;
-        if let Err(error) = &result
-            && matches!(error.reason, Reason::ProviderUnavailable | Reason::Throttled)
-        {
-            // Another call may have failed first; either error will do.
-            let _ = unavailable.set(error.clone());
-        }
-        result
-    }
-
-    async fn read_whole(&self, source: &Source, may_read: &MayRead<'_>) -> Result<Reading, ReadError> {
-        let candidates = source.through_secrets_manager();
-        if candidates.is_empty() { self.read_alone(source).await } else { self.read_longest(source, candidates, may_read).await }
     }
 
     /// Reads one source with one call. Its error names the source.
@@ -127,30 +104,6 @@ impl AwsProvider {
             answers[i] = answer;
         }
         LotAnswer::Each { answers, pages }
-    }
-
-    /// Tries the secrets that `/aws/reference/secretsmanager/NAME/a/b` may denote, the longest name first, and only those that may be read.
-    async fn read_longest(&self, source: &Source, candidates: Vec<(Source, Vec<String>)>, may_read: &MayRead<'_>) -> Result<Reading, ReadError> {
-        let mut tried = false;
-        for (secret, keypath) in candidates {
-            if !secret.denotes().iter().all(|reference| may_read(reference)) {
-                continue;
-            }
-            tried = true;
-            match self.read_alone(&secret).await {
-                Ok(reading) => return Ok(Reading { keypath, ..reading }),
-                Err(error) if error.reason == Reason::SourceNotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(if tried {
-            ReadError::new(Reason::SourceNotFound, format!("{source}: Secrets Manager has none of the secrets that this path may name"))
-        } else {
-            ReadError::new(
-                Reason::NotAllowed,
-                format!("{source}: the provider allows none of the secrets that this path may name; they are checked as aws.sm://"),
-            )
-        })
     }
 
     async fn call(&self, source: &Source) -> Result<Reading, ReadError> {
@@ -217,8 +170,9 @@ impl Provider for AwsProvider {
         &self.account
     }
 
-    fn ceiling(&self, family: Family) -> f64 {
-        routes::ceiling(*self.limits.lock().unwrap_or_else(PoisonError::into_inner), family)
+    fn ceilings(&self) -> Vec<(Family, f64)> {
+        let limits = *self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        [GET_SECRET_VALUE, BATCH_GET_SECRET_VALUE, SSM_READS].map(|family| (family, routes::ceiling(limits, family))).into()
     }
 
     fn read_one<'a>(&'a self, source: &'a Source) -> BoxFuture<'a, Result<Reading, ReadError>> {
@@ -227,16 +181,5 @@ impl Provider for AwsProvider {
 
     fn read_lot<'a>(&'a self, lot: Lot, sources: &'a [Source]) -> BoxFuture<'a, LotAnswer> {
         self.read_together(lot, sources).boxed()
-    }
-}
-
-impl WholeReads for AwsProvider {
-    fn read<'a>(&'a self, sources: &'a [Source], may_read: &'a MayRead<'a>) -> BoxFuture<'a, Vec<Result<Reading, ReadError>>> {
-        let read = async move {
-            let unavailable = OnceLock::new();
-            let reads: Vec<_> = sources.iter().map(|source| self.read_unless(&unavailable, source, may_read)).collect();
-            stream::iter(reads).buffered(CONCURRENT_CALLS).collect().await
-        };
-        read.boxed()
     }
 }

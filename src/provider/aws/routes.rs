@@ -31,7 +31,7 @@ pub(super) fn route(source: &Source) -> Route {
         Store::SecretsManager => GET_SECRET_VALUE,
         Store::ParameterStore => SSM_READS,
     };
-    Route { single, lot: lot(source), aliases: source.denotes().iter().map(|reference| without_root(reference)).collect() }
+    Route { service: source.store.as_str(), single, lot: lot(source), aliases: source.denotes().iter().map(|reference| without_root(reference)).collect() }
 }
 
 fn lot(source: &Source) -> Option<Lot> {

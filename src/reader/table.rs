@@ -1,0 +1,685 @@
+//! The table: every reference that somebody waits for or wants rechecked, and what to call next.
+//!
+//! Asks, watches and the outcomes of calls enter; calls to make, keys to wake and answers leave. Pure: no I/O, and the clock comes in
+//! as an argument. An entry belongs to one scope for good, and an answer goes only to those who asked that entry before its call
+//! left: a value read under one scope is never delivered to somebody who asked another. What is read for a recheck alone is compared
+//! and dropped at once.
+
+mod landing;
+mod leaving;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    sync::{Arc, atomic::AtomicUsize},
+    time::{Duration, Instant},
+};
+
+use super::{
+    Key, Lane,
+    breaker::{Admission, Breaker},
+    held::Answer,
+    limit::Budgets,
+};
+use crate::{
+    api::{Reason, reference::Source},
+    provider::{Family, Lot, LotAnswer, ReadError, Reading, Route, ServedVersion},
+};
+
+/// How large a value is taken for until one was seen.
+const FIRST_GUESS: usize = 4 << 10;
+
+/// One identity in one place: the border that no value crosses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ScopeId(pub u64);
+
+/// One entry of the table: a source of one scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct EntryId(u64);
+
+/// A call that the table asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallId(u64);
+
+/// What a subscriber last saw of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// This version.
+    Version(ServedVersion),
+    /// That it is not there.
+    Absent,
+    /// Nothing that is known any more.
+    Unknown,
+}
+
+/// What a recheck found.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// Another version than the subscriber has.
+    Changed,
+    /// It failed.
+    Failed(ReadError),
+}
+
+/// Something to read.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// In which scope.
+    pub scope: ScopeId,
+    /// What.
+    pub source: Arc<Source>,
+    /// How.
+    pub route: Route,
+}
+
+/// Something to recheck.
+#[derive(Clone, Debug)]
+pub struct Recheck {
+    /// What.
+    pub item: Item,
+    /// What was seen of it.
+    pub expected: Expected,
+    /// When it was seen, if this process saw it.
+    pub checked: Option<Instant>,
+    /// When it is due, unless others want it sooner.
+    pub due: Instant,
+}
+
+/// A call to make.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// To tell its outcome by.
+    pub id: CallId,
+    /// The scope.
+    pub scope: ScopeId,
+    /// For several; else for the one source.
+    pub lot: Option<Lot>,
+    /// What to read.
+    pub sources: Vec<Arc<Source>>,
+}
+
+/// What came of a call.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Of a call for one.
+    One(Result<Reading, ReadError>),
+    /// Of a call for several.
+    Lot(LotAnswer),
+    /// It took too long.
+    TimedOut,
+    /// It met a defect of the controller.
+    Panicked,
+}
+
+/// What to do now, and when to ask again if nothing happens before.
+#[derive(Debug, Default)]
+pub struct Todo {
+    /// Calls to make.
+    pub calls: Vec<Call>,
+    /// Who has an answer or news.
+    pub wake: Vec<(Arc<Key>, Lane)>,
+    /// When to ask again.
+    pub next: Option<Instant>,
+}
+
+/// What came of telling an outcome.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Who has an answer or news.
+    pub wake: Vec<(Arc<Key>, Lane)>,
+    /// A scope that must read one by one from now on, told once.
+    pub denied: Option<(ScopeId, Lot, ReadError)>,
+    /// How many answers needed no call of their own.
+    pub shared: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum LineId {
+    Single(&'static str, Family),
+    Lot(&'static str, Lot),
+}
+
+impl LineId {
+    const fn family(self) -> Family {
+        match self {
+            Self::Single(_, family) => family,
+            Self::Lot(_, lot) => lot.family,
+        }
+    }
+
+    const fn service(self) -> &'static str {
+        match self {
+            Self::Single(service, _) | Self::Lot(service, _) => service,
+        }
+    }
+}
+
+/// Where an entry stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Nowhere: nobody waits for it.
+    Idle,
+    /// In its line.
+    Waiting(LineId, Lane, u64),
+    /// In a part of a call that was refused.
+    Part,
+    /// In a call.
+    Flying,
+}
+
+/// One who waits, and by which ask: a later ask of the same one is not served by an earlier call.
+#[derive(Clone, Debug)]
+struct Waiter {
+    key: Arc<Key>,
+    ask: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    scope: ScopeId,
+    source: Arc<Source>,
+    route: Route,
+    place: Place,
+    waiters: Vec<Waiter>,
+    lane: Lane,
+    asked: Instant,
+    subscribers: Vec<Arc<Key>>,
+    /// How many subscribers want which TTL.
+    ttls: BTreeMap<Duration, u32>,
+    due: Option<(LineId, Instant)>,
+    /// Reads alone until that works once: company refused it, or left it out.
+    alone: bool,
+}
+
+impl Entry {
+    /// The shortest TTL among those who watch it.
+    fn ttl(&self) -> Duration {
+        self.ttls.first_key_value().map_or(Duration::MAX, |(ttl, _)| *ttl)
+    }
+
+    fn is_unused(&self) -> bool {
+        self.waiters.is_empty() && self.subscribers.is_empty()
+    }
+}
+
+#[derive(Debug)]
+struct Asked {
+    id: u64,
+    lane: Lane,
+    answers: Vec<(EntryId, Option<Answer>)>,
+    missing: usize,
+}
+
+#[derive(Debug)]
+struct Watched {
+    ttl: Duration,
+    seen: Vec<(EntryId, Expected, Option<Instant>)>,
+}
+
+#[derive(Debug, Default)]
+struct Asker {
+    asked: Option<Asked>,
+    watched: Option<Watched>,
+    news: Option<News>,
+}
+
+/// A part of a refused call, which leaves as it is.
+#[derive(Clone, Debug)]
+struct Part {
+    entries: Vec<EntryId>,
+    /// The refused call that all of these were, alone: if each works singly, it was the call that is forbidden.
+    proof: Option<u64>,
+}
+
+/// Calls of one kind of one scope, in the order in which they will be made.
+#[derive(Debug)]
+struct Line {
+    waiting: BTreeSet<(Lane, u64, EntryId)>,
+    due: BTreeSet<(Instant, EntryId)>,
+    parts: VecDeque<Part>,
+    flying: usize,
+    last_ask: Instant,
+    last_throttle: Option<Instant>,
+    /// When it last had its turn, in the order of all turns.
+    turn: u64,
+}
+
+impl Line {
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.due.is_empty() && self.parts.is_empty()
+    }
+
+    fn new(now: Instant) -> Self {
+        Self { waiting: BTreeSet::new(), due: BTreeSet::new(), parts: VecDeque::new(), flying: 0, last_ask: now, last_throttle: None, turn: 0 }
+    }
+}
+
+impl Scope {
+    fn admits(&self, service: &str, now: Instant) -> Admission {
+        self.breakers.get(service).map_or(Admission::Yes, |breaker| breaker.admits(now))
+    }
+}
+
+/// The proof that the identity may not read in company: how many of the refused have yet to work singly.
+#[derive(Debug)]
+struct Proof {
+    lot: Lot,
+    left: usize,
+    error: ReadError,
+}
+
+#[derive(Debug)]
+struct Scope {
+    account: Arc<str>,
+    lines: BTreeMap<LineId, Line>,
+    /// By service: each hangs for itself.
+    breakers: BTreeMap<&'static str, Breaker>,
+    flying: usize,
+    /// What the calls under way are taken to bring.
+    expected: usize,
+    largest: usize,
+    held: Arc<AtomicUsize>,
+    denied: BTreeMap<Lot, Instant>,
+    told: BTreeSet<Lot>,
+    proofs: HashMap<u64, Proof>,
+    /// What company refused or left out, and when: it reads alone until that works once, also if nobody asked for it in between.
+    quarantine: HashMap<Arc<Source>, Instant>,
+}
+
+/// A call that is under way.
+#[derive(Debug)]
+struct Flight {
+    scope: ScopeId,
+    line: LineId,
+    family: Family,
+    passengers: Vec<Passenger>,
+    proof: Option<u64>,
+    expected: usize,
+    left: Instant,
+}
+
+#[derive(Debug)]
+struct Passenger {
+    entry: EntryId,
+    waiters: Vec<Waiter>,
+    /// When the recheck was due that the call is made for, too.
+    due: Option<Instant>,
+    asked: Instant,
+    lane: Lane,
+}
+
+/// The table.
+#[derive(Debug)]
+pub struct Table {
+    budgets: Budgets,
+    scopes: BTreeMap<ScopeId, Scope>,
+    entries: HashMap<EntryId, Entry>,
+    by_source: HashMap<(ScopeId, Arc<Source>), EntryId>,
+    askers: HashMap<Arc<Key>, Asker>,
+    flights: HashMap<CallId, Flight>,
+    held: Arc<AtomicUsize>,
+    /// How many who asked have all their answers and did not take them yet.
+    complete: usize,
+    /// Who was answered without a call.
+    answered: Vec<(Arc<Key>, Lane)>,
+    count: u64,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self {
+            budgets: Budgets::default(),
+            scopes: BTreeMap::new(),
+            entries: HashMap::new(),
+            by_source: HashMap::new(),
+            askers: HashMap::new(),
+            flights: HashMap::new(),
+            held: Arc::default(),
+            complete: 0,
+            answered: Vec::new(),
+            count: 0,
+        }
+    }
+}
+
+impl Table {
+    fn next(&mut self) -> u64 {
+        self.count += 1;
+        self.count
+    }
+
+    /// The budgets of all accounts.
+    pub fn budgets(&mut self) -> &mut Budgets {
+        &mut self.budgets
+    }
+
+    /// Opens a scope, whose calls count against the account's budgets.
+    pub fn open(&mut self, scope: ScopeId, account: Arc<str>) {
+        let scope_state = Scope {
+            account,
+            lines: BTreeMap::new(),
+            breakers: BTreeMap::new(),
+            flying: 0,
+            expected: 0,
+            largest: FIRST_GUESS,
+            held: Arc::default(),
+            denied: BTreeMap::new(),
+            told: BTreeSet::new(),
+            proofs: HashMap::new(),
+            quarantine: HashMap::new(),
+        };
+        self.scopes.insert(scope, scope_state);
+    }
+
+    /// Closes a scope. Returns who asked it or watched it: all of these ask and watch nothing more.
+    pub fn close(&mut self, scope: ScopeId, now: Instant) -> Vec<Arc<Key>> {
+        self.scopes.remove(&scope);
+        let gone: HashSet<EntryId> = self.entries.iter().filter(|(_, entry)| entry.scope == scope).map(|(id, _)| *id).collect();
+        self.flights.retain(|_, flight| flight.scope != scope);
+        let touched: Vec<Arc<Key>> = self
+            .askers
+            .iter()
+            .filter(|(_, asker)| {
+                asker.asked.iter().flat_map(|asked| &asked.answers).any(|(entry, _)| gone.contains(entry))
+                    || asker.watched.iter().flat_map(|watched| &watched.seen).any(|(entry, ..)| gone.contains(entry))
+            })
+            .map(|(key, _)| key.clone())
+            .collect();
+        for id in &gone {
+            if let Some(entry) = self.entries.remove(id) {
+                self.by_source.remove(&(scope, entry.source));
+            }
+        }
+        for key in &touched {
+            self.forget(key, now);
+        }
+        touched
+    }
+
+    fn entry(&mut self, item: &Item, now: Instant) -> EntryId {
+        let place = (item.scope, item.source.clone());
+        if let Some(id) = self.by_source.get(&place) {
+            return *id;
+        }
+        let id = EntryId(self.next());
+        let alone = self.scopes.get(&item.scope).is_some_and(|scope| scope.quarantine.contains_key(&item.source));
+        self.entries.insert(
+            id,
+            Entry {
+                scope: item.scope,
+                source: item.source.clone(),
+                route: item.route.clone(),
+                place: Place::Idle,
+                waiters: Vec::new(),
+                lane: Lane::Periodic,
+                asked: now,
+                subscribers: Vec::new(),
+                ttls: BTreeMap::new(),
+                due: None,
+                alone,
+            },
+        );
+        self.by_source.insert(place, id);
+        id
+    }
+
+    fn asker(&mut self, key: &Key) -> (Arc<Key>, &mut Asker) {
+        let shared = self.askers.get_key_value(key).map_or_else(|| Arc::new(key.clone()), |(shared, _)| shared.clone());
+        let asker = self.askers.entry(shared.clone()).or_default();
+        (shared, asker)
+    }
+
+    /// Asks for items, in place of what the same one asked for before. No call that has left already serves it.
+    pub fn ask(&mut self, key: &Key, lane: Lane, items: &[Item], now: Instant) {
+        self.unask(key);
+        let id = self.next();
+        let mut answers = Vec::with_capacity(items.len());
+        for item in items {
+            if self.scopes.contains_key(&item.scope) {
+                answers.push((self.entry(item, now), None));
+            } else {
+                let error = ReadError::new(Reason::ProviderUnavailable, "the provider changed while it was asked; trying again");
+                answers.push((EntryId(0), Some(Err(error.about(&item.source)))));
+            }
+        }
+        let distinct: BTreeSet<EntryId> = answers.iter().filter(|(_, answer)| answer.is_none()).map(|(entry, _)| *entry).collect();
+        let missing = answers.iter().filter(|(_, answer)| answer.is_none()).count();
+        let (key, asker) = self.asker(key);
+        asker.news = None;
+        asker.asked = Some(Asked { id, lane, missing, answers });
+        if missing == 0 {
+            self.complete += 1;
+            self.answered.push((key.clone(), lane));
+        }
+        for entry in distinct {
+            self.wait(entry, Waiter { key: key.clone(), ask: id }, lane, now);
+        }
+    }
+
+    fn wait(&mut self, id: EntryId, waiter: Waiter, lane: Lane, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        if entry.waiters.is_empty() {
+            entry.lane = lane;
+            entry.asked = now;
+        }
+        entry.waiters.push(waiter);
+        let rises = lane < entry.lane;
+        entry.lane = entry.lane.min(lane);
+        match entry.place {
+            Place::Idle => self.queue(id, now),
+            Place::Waiting(..) if rises => {
+                self.leave_line(id);
+                self.queue(id, now);
+            }
+            Place::Waiting(line, ..) => {
+                let scope = entry.scope;
+                if let Some(line) = self.line(scope, line, now) {
+                    line.last_ask = now;
+                }
+            }
+            Place::Part | Place::Flying => {}
+        }
+    }
+
+    fn line(&mut self, scope: ScopeId, line: LineId, now: Instant) -> Option<&mut Line> {
+        Some(self.scopes.get_mut(&scope)?.lines.entry(line).or_insert_with(|| Line::new(now)))
+    }
+
+    fn line_of(&self, entry: &Entry) -> LineId {
+        let denied = |lot: &Lot| self.scopes.get(&entry.scope).is_some_and(|scope| scope.denied.contains_key(lot));
+        match entry.route.lot {
+            Some(lot) if !entry.alone && !denied(&lot) => LineId::Lot(entry.route.service, lot),
+            _ => LineId::Single(entry.route.service, entry.route.single),
+        }
+    }
+
+    /// Puts an entry that somebody waits for into its line.
+    fn queue(&mut self, id: EntryId, now: Instant) {
+        let turn = self.next();
+        let Some(entry) = self.entries.get(&id) else { return };
+        let (scope, lane, line_id) = (entry.scope, entry.lane, self.line_of(entry));
+        let Some(line) = self.line(scope, line_id, now) else { return };
+        line.waiting.insert((lane, turn, id));
+        line.last_ask = now;
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.place = Place::Waiting(line_id, lane, turn);
+        }
+    }
+
+    fn leave_line(&mut self, id: EntryId) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        if let Place::Waiting(line, lane, turn) = entry.place {
+            entry.place = Place::Idle;
+            if let Some(line) = self.scopes.get_mut(&entry.scope).and_then(|scope| scope.lines.get_mut(&line)) {
+                line.waiting.remove(&(lane, turn, id));
+            }
+        }
+    }
+
+    /// Sets when an entry is due, or that it is not.
+    fn set_due(&mut self, id: EntryId, due: Option<Instant>, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let scope = entry.scope;
+        if let Some((line, was)) = entry.due.take()
+            && let Some(line) = self.scopes.get_mut(&scope).and_then(|scope| scope.lines.get_mut(&line))
+        {
+            line.due.remove(&(was, id));
+        }
+        let Some(due) = due else { return };
+        let Some(entry) = self.entries.get(&id) else { return };
+        let line_id = self.line_of(entry);
+        if let Some(line) = self.line(scope, line_id, now) {
+            line.due.insert((due, id));
+        }
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.due = Some((line_id, due));
+        }
+    }
+
+    /// Takes back what was asked.
+    pub fn unask(&mut self, key: &Key) {
+        let Some(asked) = self.askers.get_mut(key).and_then(|asker| asker.asked.take()) else { return };
+        if asked.missing == 0 {
+            self.complete -= 1;
+        }
+        for (id, _) in &asked.answers {
+            if let Some(entry) = self.entries.get_mut(id) {
+                entry.waiters.retain(|waiter| waiter.ask != asked.id);
+                if entry.waiters.is_empty() {
+                    self.leave_line(*id);
+                }
+                self.drop_unused(*id);
+            }
+        }
+        self.drop_idle(key);
+    }
+
+    fn drop_unused(&mut self, id: EntryId) {
+        let unused = self.entries.get(&id).is_some_and(|entry| entry.place == Place::Idle && entry.is_unused());
+        if unused && let Some(entry) = self.entries.remove(&id) {
+            self.by_source.remove(&(entry.scope, entry.source));
+        }
+    }
+
+    fn drop_idle(&mut self, key: &Key) {
+        if self.askers.get(key).is_some_and(|asker| asker.asked.is_none() && asker.watched.is_none() && asker.news.is_none()) {
+            self.askers.remove(key);
+        }
+    }
+
+    /// Whether the key asked and has not all answers yet.
+    #[must_use]
+    pub fn waits(&self, key: &Key) -> bool {
+        self.askers.get(key).and_then(|asker| asker.asked.as_ref()).is_some_and(|asked| asked.missing > 0)
+    }
+
+    /// The answers to what the key asked, in order, once all are there; then it asks no more.
+    pub fn take(&mut self, key: &Key) -> Option<Vec<Answer>> {
+        let asker = self.askers.get_mut(key)?;
+        let asked = asker.asked.take_if(|asked| asked.missing == 0)?;
+        self.complete -= 1;
+        self.drop_idle(key);
+        Some(asked.answers.into_iter().filter_map(|(_, answer)| answer).collect())
+    }
+
+    /// Has items rechecked every TTL, in place of what the same key watched before.
+    pub fn watch(&mut self, key: &Key, ttl: Duration, rechecks: Vec<Recheck>, now: Instant) {
+        let rechecks: Vec<Recheck> = rechecks.into_iter().filter(|recheck| self.scopes.contains_key(&recheck.item.scope)).collect();
+        let mut entries = Vec::with_capacity(rechecks.len());
+        for recheck in &rechecks {
+            entries.push(self.entry(&recheck.item, now));
+        }
+        let (shared, asker) = self.asker(key);
+        asker.news = None;
+        let seen = entries.iter().zip(&rechecks).map(|(entry, recheck)| (*entry, recheck.expected.clone(), recheck.checked)).collect();
+        let before = asker.watched.replace(Watched { ttl, seen });
+        let ttl_before = before.as_ref().map(|watched| watched.ttl);
+        let before: BTreeSet<EntryId> = before.iter().flat_map(|watched| &watched.seen).map(|(entry, ..)| *entry).collect();
+        let distinct: BTreeSet<EntryId> = entries.iter().copied().collect();
+        for id in before.difference(&distinct) {
+            self.unsubscribe(*id, &shared, ttl_before.unwrap_or(ttl), now);
+        }
+        for id in &distinct {
+            let Some(entry) = self.entries.get_mut(id) else { continue };
+            if before.contains(id) {
+                release(&mut entry.ttls, ttl_before.unwrap_or(ttl));
+            } else {
+                entry.subscribers.push(shared.clone());
+            }
+            *entry.ttls.entry(ttl).or_default() += 1;
+        }
+        for (id, recheck) in entries.iter().zip(&rechecks) {
+            let Some(entry) = self.entries.get(id) else { continue };
+            let due = entry.due.map_or(recheck.due, |(_, due)| due.min(recheck.due));
+            if matches!(entry.place, Place::Idle | Place::Waiting(..)) {
+                self.set_due(*id, Some(due), now);
+            }
+        }
+    }
+
+    /// Watches nothing any more.
+    pub fn unwatch(&mut self, key: &Key, now: Instant) {
+        let Some((shared, _)) = self.askers.get_key_value(key) else { return };
+        let shared = shared.clone();
+        let Some(asker) = self.askers.get_mut(key) else { return };
+        asker.news = None;
+        if let Some(watched) = asker.watched.take() {
+            let distinct: BTreeSet<EntryId> = watched.seen.iter().map(|(entry, ..)| *entry).collect();
+            for id in distinct {
+                self.unsubscribe(id, &shared, watched.ttl, now);
+            }
+        }
+        self.drop_idle(key);
+    }
+
+    /// Asks for nothing and watches nothing any more.
+    pub fn forget(&mut self, key: &Key, now: Instant) {
+        self.unask(key);
+        self.unwatch(key, now);
+    }
+
+    fn unsubscribe(&mut self, id: EntryId, key: &Arc<Key>, ttl: Duration, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        entry.subscribers.retain(|subscriber| !Arc::ptr_eq(subscriber, key));
+        release(&mut entry.ttls, ttl);
+        if entry.subscribers.is_empty() {
+            self.set_due(id, None, now);
+            self.drop_unused(id);
+        }
+    }
+
+    /// Whether the key has anything rechecked.
+    #[must_use]
+    pub fn watches(&self, key: &Key) -> bool {
+        self.askers.get(key).is_some_and(|asker| asker.watched.is_some())
+    }
+
+    /// What a recheck found, until the key asks or watches anew.
+    #[must_use]
+    pub fn news(&self, key: &Key) -> Option<News> {
+        self.askers.get(key)?.news.clone()
+    }
+
+    /// When all that the key watches was seen as expected: the oldest of these moments. `None`: not all of it by this process.
+    #[must_use]
+    pub fn checked(&self, key: &Key) -> Option<Instant> {
+        let watched = self.askers.get(key)?.watched.as_ref()?;
+        watched.seen.iter().map(|(_, _, checked)| *checked).min().flatten()
+    }
+}
+
+/// The store did not answer in time, or is known not to.
+fn silent() -> ReadError {
+    ReadError::new(Reason::ProviderUnavailable, "the store did not answer within 5 s")
+}
+
+/// Takes one subscriber's TTL away.
+fn release(ttls: &mut BTreeMap<Duration, u32>, ttl: Duration) {
+    if let Some(count) = ttls.get_mut(&ttl) {
+        *count -= 1;
+        if *count == 0 {
+            ttls.remove(&ttl);
+        }
+    }
+}

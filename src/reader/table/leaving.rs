@@ -1,0 +1,279 @@
+//! Which call leaves next, and who shares it; and who is told that none will in time.
+//!
+//! What the table knows and the time enter, calls leave. Whoever somebody waits for goes before what merely comes round; scopes of
+//! one account take turns; a call waits for company only as long as nobody notices. No two names of one thing share a call.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use super::{Call, CallId, EntryId, Flight, Line, LineId, Part, Passenger, Place, Scope, ScopeId, Table, Todo, Told, silent};
+use crate::{
+    api::{Reason, reference::Source},
+    provider::{Family, ReadError},
+    reader::{Lane, breaker::Admission},
+};
+
+/// How long a waiter waits for company at most while a call of its kind is under way.
+const COMPANY: Duration = Duration::from_millis(100);
+/// How long nobody must have asked before a call leaves that is not full: those that ask in one breath share it.
+const BREATH: Duration = Duration::from_millis(5);
+/// How many calls of a scope may be under way.
+const CALLS: usize = 32;
+/// How many bytes of one scope may be read and not yet used.
+pub(super) const SCOPE_BYTES: usize = 4 << 20;
+/// How many bytes of all scopes may be.
+const ALL_BYTES: usize = 32 << 20;
+/// A recheck may come this part of its TTL early, to fill a call.
+const EARLY: u32 = 10;
+/// How many entries that are due later are looked at to fill a call, for each that fits into it.
+const LOOKED_AT: usize = 4;
+/// How long a waiter waits while the store throttles, before it is told.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a recheck may be late while the store throttles, before its subscribers are told.
+const LATENESS: Duration = Duration::from_mins(1);
+/// For how long after a throttle the store counts as throttling.
+const THROTTLING: Duration = Duration::from_secs(10);
+
+/// When a line has a call to make.
+enum Readiness {
+    Now(Lane),
+    At(Instant),
+    No,
+}
+
+impl Table {
+    /// What to do now.
+    pub fn poll(&mut self, now: Instant) -> Todo {
+        let mut todo = Todo { wake: std::mem::take(&mut self.answered), ..Todo::default() };
+        self.permit_again(now);
+        // Lines that have nothing to call, or no budget for it.
+        let mut idle: HashSet<(ScopeId, LineId)> = HashSet::new();
+        loop {
+            let mut best: Option<(Lane, u64, ScopeId, LineId)> = None;
+            let mut at = |when: Instant| todo.next = Some(todo.next.map_or(when, |next: Instant| next.min(when)));
+            for (id, scope) in &self.scopes {
+                if scope.flying >= CALLS {
+                    continue;
+                }
+                for (line_id, line) in &scope.lines {
+                    if idle.contains(&(*id, *line_id)) {
+                        continue;
+                    }
+                    let readiness = match scope.admits(line_id.service(), now) {
+                        Admission::Yes | Admission::Probe => self.readiness(scope, *line_id, line, now),
+                        Admission::NotBefore(_) if line.is_empty() => Readiness::No,
+                        Admission::NotBefore(when) => Readiness::At(when),
+                    };
+                    match readiness {
+                        Readiness::Now(lane) => {
+                            let candidate = (lane, line.turn, *id, *line_id);
+                            if best.is_none_or(|best| candidate < best) {
+                                best = Some(candidate);
+                            }
+                        }
+                        Readiness::At(when) => at(when),
+                        Readiness::No => {}
+                    }
+                }
+            }
+            let Some((_, _, scope, line)) = best else { break };
+            let Some(account) = self.scopes.get(&scope).map(|scope| scope.account.clone()) else { break };
+            let next = self.next_of(scope, line, now);
+            let family = self.family(line, &next.entries);
+            match self.budgets.bucket(&(account, family)).map_or(Ok(()), |bucket| bucket.take(now)) {
+                Ok(()) => match self.form(scope, line, family, next, now) {
+                    Some(call) => todo.calls.push(call),
+                    None => drop(idle.insert((scope, line))),
+                },
+                Err(when) => {
+                    at(when);
+                    idle.insert((scope, line));
+                }
+            }
+        }
+        self.give_up(now, &mut todo);
+        todo
+    }
+
+    /// When the line has a call to make.
+    fn readiness(&self, scope: &Scope, id: LineId, line: &Line, now: Instant) -> Readiness {
+        let of_part = line.parts.front().map(|part| part.entries.iter().filter_map(|id| self.entries.get(id)).map(|entry| entry.lane).min());
+        let waiting = line.waiting.first();
+        let due = line.due.first().map(|(due, _)| *due);
+        let lane = match (of_part, waiting) {
+            (Some(lane), _) => lane.unwrap_or(Lane::Periodic),
+            (None, Some((lane, ..))) => *lane,
+            (None, None) if due.is_some() => Lane::Periodic,
+            (None, None) => return Readiness::No,
+        };
+        if (of_part.is_some() || waiting.is_some()) && self.is_full(scope) {
+            // What was read is used first; whoever uses it has us polled again.
+            return Readiness::No;
+        }
+        if of_part.is_some() {
+            return Readiness::Now(lane);
+        }
+        let LineId::Lot(_, lot) = id else {
+            return match due {
+                _ if waiting.is_some() => Readiness::Now(lane),
+                Some(due) if due > now => Readiness::At(due),
+                _ => Readiness::Now(lane),
+            };
+        };
+        let ready = line.waiting.len() + line.due.iter().take(lot.size).take_while(|(due, _)| *due <= now).count();
+        if ready >= lot.size {
+            return Readiness::Now(lane);
+        }
+        let oldest =
+            line.waiting.iter().filter(|(lane, ..)| *lane < Lane::Periodic).filter_map(|(_, _, id)| self.entries.get(id)).map(|entry| entry.asked).min();
+        let company = oldest.map(|oldest| oldest + COMPANY);
+        let leaves = if line.flying > 0 {
+            company
+        } else if waiting.is_some() {
+            let breath = line.last_ask + BREATH;
+            Some(company.map_or(breath, |company| company.min(breath)))
+        } else {
+            due
+        };
+        match leaves {
+            Some(when) if when > now => Readiness::At(when),
+            Some(_) => Readiness::Now(lane),
+            None => Readiness::No,
+        }
+    }
+
+    /// Whether so much was read and not used yet that nothing more is read. One call always leaves while nobody has anything to use.
+    fn is_full(&self, scope: &Scope) -> bool {
+        let of_scope = scope.held.load(Ordering::Relaxed) + scope.expected;
+        let of_all = self.held.load(Ordering::Relaxed) + self.scopes.values().map(|scope| scope.expected).sum::<usize>();
+        (of_scope + scope.largest > SCOPE_BYTES || of_all + scope.largest > ALL_BYTES) && (scope.flying > 0 || self.complete > 0)
+    }
+
+    /// Forms the next call of a line, whose turn it is.
+    fn form(&mut self, scope_id: ScopeId, line_id: LineId, family: Family, next: Part, now: Instant) -> Option<Call> {
+        let turn = self.next();
+        let scope = self.scopes.get_mut(&scope_id)?;
+        let line = scope.lines.get_mut(&line_id)?;
+        line.turn = turn;
+        line.parts.pop_front();
+        let mut passengers = Vec::with_capacity(next.entries.len());
+        for id in next.entries {
+            self.leave_line(id);
+            let due = self.entries.get(&id).and_then(|entry| entry.due).map(|(_, due)| due);
+            self.set_due(id, None, now);
+            let Some(entry) = self.entries.get_mut(&id) else { continue };
+            if entry.is_unused() {
+                // Everybody who wanted it left while it waited in a part.
+                entry.place = Place::Idle;
+                self.drop_unused(id);
+                continue;
+            }
+            entry.place = Place::Flying;
+            passengers.push(Passenger { entry: id, waiters: std::mem::take(&mut entry.waiters), due, asked: entry.asked, lane: entry.lane });
+            entry.lane = Lane::Periodic;
+        }
+        let sources: Vec<Arc<Source>> = passengers.iter().filter_map(|passenger| Some(self.entries.get(&passenger.entry)?.source.clone())).collect();
+        if sources.is_empty() {
+            return None;
+        }
+        let scope = self.scopes.get_mut(&scope_id)?;
+        let expected = passengers.iter().filter(|passenger| !passenger.waiters.is_empty()).count() * scope.largest;
+        scope.expected += expected;
+        scope.flying += 1;
+        scope.breakers.entry(line_id.service()).or_default().left(now);
+        scope.lines.get_mut(&line_id)?.flying += 1;
+        let id = CallId(turn);
+        self.flights.insert(id, Flight { scope: scope_id, line: line_id, family, passengers, proof: next.proof, expected, left: now });
+        let lot = if let LineId::Lot(_, lot) = line_id { Some(lot).filter(|_| sources.len() > 1) } else { None };
+        Some(Call { id, scope: scope_id, lot, sources })
+    }
+
+    /// The next call of a line: the part of a refused one, or whoever shares the next.
+    fn next_of(&self, scope: ScopeId, line_id: LineId, now: Instant) -> Part {
+        let part = self.scopes.get(&scope).and_then(|scope| scope.lines.get(&line_id)).and_then(|line| line.parts.front());
+        part.cloned().unwrap_or_else(|| Part { entries: self.choose(scope, line_id, now), proof: None })
+    }
+
+    /// What a call counts against. One that nobody shares is made as a single read: it needs no further permission.
+    fn family(&self, line: LineId, entries: &[EntryId]) -> Family {
+        match entries {
+            [only] => self.entries.get(only).map_or(line.family(), |entry| entry.route.single),
+            _ => line.family(),
+        }
+    }
+
+    /// Who shares the next call: those who wait, by lane; then what is due; then, to fill it, what is due soon.
+    fn choose(&self, scope: ScopeId, line_id: LineId, now: Instant) -> Vec<EntryId> {
+        let Some(line) = self.scopes.get(&scope).and_then(|scope| scope.lines.get(&line_id)) else { return Vec::new() };
+        let size = if let LineId::Lot(_, lot) = line_id { lot.size } else { 1 };
+        let soon = |(due, id): &(Instant, EntryId)| {
+            let early = self.entries.get(id).map_or(Duration::ZERO, |entry| entry.ttl() / EARLY);
+            *due <= now || (size > 1 && due.saturating_duration_since(now) <= early)
+        };
+        let waiting = line.waiting.iter().map(|(_, _, id)| *id);
+        let due = line.due.iter().take(size * LOOKED_AT).filter(|entry| soon(entry)).map(|(_, id)| *id);
+        let mut aliases: HashSet<&str> = HashSet::new();
+        let mut chosen: Vec<EntryId> = Vec::with_capacity(size);
+        for id in waiting.chain(due) {
+            if chosen.len() == size {
+                break;
+            }
+            let Some(entry) = self.entries.get(&id) else { continue };
+            if entry.place == Place::Flying || chosen.contains(&id) || entry.route.aliases.iter().any(|alias| aliases.contains(alias.as_str())) {
+                continue;
+            }
+            aliases.extend(entry.route.aliases.iter().map(String::as_str));
+            chosen.push(id);
+        }
+        chosen
+    }
+
+    /// Tells those who would wait in vain: behind a store that does not answer, or for too long behind one that throttles.
+    fn give_up(&mut self, now: Instant, todo: &mut Todo) {
+        let mut hopeless: Vec<(EntryId, ReadError)> = Vec::new();
+        for scope in self.scopes.values() {
+            for (id, line) in &scope.lines {
+                // Before a probe leaves, it may still wait for company.
+                let open = matches!(scope.admits(id.service(), now), Admission::NotBefore(_));
+                let due = line.due.iter().map(|(due, id)| (*due, *id));
+                if open {
+                    let parts = line.parts.iter().flat_map(|part| part.entries.iter().copied());
+                    let waiting = line.waiting.iter().map(|(_, _, id)| *id);
+                    let late = due.take_while(|(due, _)| *due <= now).map(|(_, id)| id);
+                    hopeless.extend(waiting.chain(late).chain(parts).map(|id| (id, silent())));
+                } else if line.last_throttle.is_some_and(|last| now.duration_since(last) < THROTTLING) {
+                    let patient = |id: &EntryId| self.entries.get(id).is_some_and(|entry| now.duration_since(entry.asked) < PATIENCE);
+                    let waiting = line.waiting.iter().map(|(_, _, id)| *id).filter(|id| !patient(id));
+                    let late = due.take_while(|(due, _)| now.saturating_duration_since(*due) > LATENESS).map(|(_, id)| id);
+                    hopeless.extend(waiting.chain(late).map(|id| (id, ReadError::new(Reason::Throttled, "the store asks to slow down; retrying more slowly"))));
+                }
+            }
+        }
+        let mut told = Told::default();
+        for (id, error) in hopeless {
+            self.abandon(id, &error, now, &mut told);
+        }
+        todo.wake.append(&mut told.wake);
+    }
+
+    fn abandon(&mut self, id: EntryId, error: &ReadError, now: Instant, told: &mut Told) {
+        self.leave_line(id);
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        if entry.place == Place::Part {
+            let lines = self.scopes.get_mut(&entry.scope).map(|scope| scope.lines.values_mut());
+            for line in lines.into_iter().flatten() {
+                line.parts.iter_mut().for_each(|part| part.entries.retain(|entry| *entry != id));
+                line.parts.retain(|part| !part.entries.is_empty());
+            }
+        }
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        entry.place = Place::Idle;
+        let about = error.about(&entry.source);
+        let passenger = Passenger { entry: id, waiters: std::mem::take(&mut entry.waiters), due: None, asked: entry.asked, lane: entry.lane };
+        entry.lane = Lane::Periodic;
+        self.deliver(passenger, Err(about), now, told);
+    }
+}

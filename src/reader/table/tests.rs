@@ -1,0 +1,764 @@
+//! The table against a store that lives in the test: time is a number here, and a call is answered when the test says so.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::atomic::Ordering,
+};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    provider::{Reading, ServedVersion, Value},
+    sensitive::Sensitive,
+};
+
+const SINGLE: Family = Family("single");
+const BATCH: Family = Family("batch");
+const LOT: Lot = Lot { name: "lot", size: 20, family: BATCH };
+const TTL: Duration = Duration::from_secs(60);
+
+fn key(name: &str) -> Key {
+    ("shop".to_owned(), name.to_owned())
+}
+
+fn source(name: &str) -> Arc<Source> {
+    let reference: crate::api::reference::Reference = format!("aws.sm://{name}").parse().expect("a reference");
+    Arc::new(reference.source)
+}
+
+fn item(scope: u64, name: &str) -> Item {
+    // Names that differ in their last letter's case alone denote the same thing here.
+    let aliases = vec![name.to_lowercase()];
+    Item { scope: ScopeId(scope), source: source(name), route: Route { service: "aws.sm", single: SINGLE, lot: Some(LOT), aliases } }
+}
+
+fn version(id: &str) -> ServedVersion {
+    ServedVersion { arn: "arn".to_owned(), id: id.to_owned(), created: None }
+}
+
+/// A value that tells where it comes from.
+fn reading(scope: ScopeId, source: &Source, id: &str) -> Reading {
+    let text = format!("{}/{source}/{id}", scope.0);
+    Reading { value: Value::Text(Sensitive::from(text)), version: version(id), denotes: Vec::new() }
+}
+
+fn text(answer: &Answer) -> String {
+    match answer {
+        Ok(held) => match &held.reading().value {
+            Value::Text(value) | Value::Binary(value) => String::from_utf8_lossy(value.expose()).into_owned(),
+        },
+        Err(error) => error.reason.to_string(),
+    }
+}
+
+fn error(reason: Reason) -> ReadError {
+    ReadError::new(reason, "because")
+}
+
+/// A table with scopes 1 and 2 of one account, and its time.
+struct World {
+    table: Table,
+    now: Instant,
+    woken: Vec<(String, Lane)>,
+    denied: usize,
+    /// All calls so far, by their sources.
+    calls: Vec<Vec<String>>,
+}
+
+impl World {
+    fn new() -> Self {
+        let (mut table, now) = (Table::default(), Instant::now());
+        for scope in [1, 2] {
+            let account = Arc::from("account");
+            table.open(ScopeId(scope), Arc::clone(&account));
+            for (family, ceiling) in [(SINGLE, 500.0), (BATCH, 50.0)] {
+                table.budgets().enlist(&scope.to_string(), &account, family, ceiling, now);
+            }
+        }
+        Self { table, now, woken: Vec::new(), denied: 0, calls: Vec::new() }
+    }
+
+    fn after(&mut self, millis: u64) -> &mut Self {
+        self.now += Duration::from_millis(millis);
+        self
+    }
+
+    fn ask(&mut self, asker: &str, lane: Lane, names: &[&str]) {
+        let items: Vec<Item> = names.iter().map(|name| item(1, name)).collect();
+        self.table.ask(&key(asker), lane, &items, self.now);
+    }
+
+    /// Watches a name in scope 1 at version `seen`, due after so many seconds.
+    fn watch(&mut self, watcher: &str, name: &str, seen: &str, due: u64) {
+        let due = self.now + Duration::from_secs(due);
+        let recheck = Recheck { item: item(1, name), expected: Expected::Version(version(seen)), checked: None, due };
+        self.table.watch(&key(watcher), TTL, vec![recheck], self.now);
+    }
+
+    fn poll(&mut self) -> Vec<Call> {
+        let todo = self.table.poll(self.now);
+        self.wake(todo.wake);
+        self.calls.extend(todo.calls.iter().map(names));
+        todo.calls
+    }
+
+    fn wake(&mut self, wake: Vec<(Arc<Key>, Lane)>) {
+        self.woken.extend(wake.into_iter().map(|(key, lane)| (key.1.clone(), lane)));
+    }
+
+    fn finish(&mut self, call: &Call, outcome: Outcome) {
+        let told = self.table.finish(call.id, outcome, self.now);
+        self.denied += usize::from(told.denied.is_some());
+        self.wake(told.wake);
+    }
+
+    /// Answers a call, each source with the version `id`.
+    fn answer(&mut self, call: &Call, id: &str) {
+        let outcome = answered(call, |source| Some(Ok(reading(call.scope, source, id))));
+        self.finish(call, outcome);
+    }
+
+    /// Lets the time run for so many seconds; each call is answered after 15 ms by `outcome`.
+    fn run(&mut self, seconds: u64, mut outcome: impl FnMut(&Call) -> Outcome) {
+        let end = self.now + Duration::from_secs(seconds);
+        let mut flying: VecDeque<(Instant, Call)> = VecDeque::new();
+        while self.now < end {
+            let todo = self.table.poll(self.now);
+            self.wake(todo.wake);
+            self.calls.extend(todo.calls.iter().map(names));
+            flying.extend(todo.calls.into_iter().map(|call| (self.now + Duration::from_millis(15), call)));
+            let lands = flying.front().map(|(lands, _)| *lands);
+            self.now = lands.into_iter().chain(todo.next).chain([end]).min().unwrap_or(end).max(self.now);
+            while flying.front().is_some_and(|(lands, _)| *lands <= self.now) {
+                let Some((_, call)) = flying.pop_front() else { break };
+                let outcome = outcome(&call);
+                self.finish(&call, outcome);
+            }
+        }
+        for (_, call) in flying {
+            let outcome = outcome(&call);
+            self.finish(&call, outcome);
+        }
+    }
+
+    fn took(&mut self, asker: &str) -> Option<Vec<String>> {
+        Some(self.table.take(&key(asker))?.iter().map(text).collect())
+    }
+}
+
+fn names(call: &Call) -> Vec<String> {
+    call.sources.iter().map(|source| source.to_string().trim_start_matches("aws.sm://").to_owned()).collect()
+}
+
+fn answered(call: &Call, mut answer: impl FnMut(&Source) -> Option<Result<Reading, ReadError>>) -> Outcome {
+    let mut answers: Vec<_> = call.sources.iter().map(|source| answer(source)).collect();
+    match call.lot {
+        Some(_) => Outcome::Lot(LotAnswer::Each { answers, pages: 1 }),
+        None => Outcome::One(answers.remove(0).unwrap_or_else(|| Err(error(Reason::ProviderUnavailable)))),
+    }
+}
+
+fn all(count: usize) -> Vec<String> {
+    (0..count).map(|i| format!("s{i:04}")).collect()
+}
+
+#[test]
+fn those_who_ask_in_one_breath_share_a_call() {
+    let mut world = World::new();
+    for name in ["a", "b", "c"] {
+        world.ask(name, Lane::New, &[name]);
+        assert!(world.after(2).poll().is_empty());
+    }
+    let calls = world.after(5).poll();
+    assert_eq!(calls.iter().map(names).collect::<Vec<_>>(), [["a", "b", "c"]]);
+    world.answer(&calls[0], "v1");
+    assert_eq!(world.woken, [("a".into(), Lane::New), ("b".into(), Lane::New), ("c".into(), Lane::New)]);
+    assert_eq!(world.took("b"), Some(vec!["1/aws.sm://b/v1".into()]));
+    assert_eq!(world.took("b"), None);
+}
+
+#[test]
+fn while_a_call_is_under_way_another_leaves_only_full_or_after_a_tenth_of_a_second() {
+    let mut world = World::new();
+    world.ask("a", Lane::New, &["a"]);
+    assert_eq!(world.after(5).poll().len(), 1);
+    world.ask("b", Lane::New, &["b"]);
+    assert!(world.after(99).poll().is_empty());
+    assert_eq!(world.after(1).poll().len(), 1);
+    let many = all(20);
+    world.ask("many", Lane::New, &many.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(world.poll().iter().map(|call| call.sources.len()).collect::<Vec<_>>(), [20]);
+}
+
+#[test]
+fn what_merely_comes_round_waits_while_a_call_is_under_way() {
+    let mut world = World::new();
+    world.watch("a", "a", "v1", 0);
+    world.watch("b", "b", "v1", 7);
+    let first = world.poll();
+    assert_eq!(names(&first[0]), ["a"]);
+    assert!(world.after(10_000).poll().is_empty());
+    world.answer(&first[0], "v1");
+    assert_eq!(world.poll().len(), 1);
+}
+
+#[test]
+fn a_new_resource_does_not_wait_behind_a_wave() {
+    let mut world = World::new();
+    for name in all(1000) {
+        world.watch(&name, &name, "v1", 0);
+    }
+    let wave = world.poll();
+    assert!(wave.iter().all(|call| call.sources.len() == 20));
+    world.ask("new", Lane::New, &["new"]);
+    let next = world.after(100).poll();
+    assert_eq!(names(&next[0])[0], "new");
+    assert_eq!(next[0].sources.len(), 20, "it is filled with what is due");
+}
+
+#[test]
+fn an_ask_never_joins_a_call_that_has_left() {
+    let mut world = World::new();
+    world.ask("a", Lane::New, &["x"]);
+    let before = world.after(5).poll();
+    world.ask("a", Lane::Event, &["x"]);
+    world.ask("b", Lane::Event, &["x"]);
+    world.answer(&before[0], "old");
+    assert_eq!((world.took("a"), world.took("b")), (None, None));
+    let after = world.after(5).poll();
+    world.answer(&after[0], "new");
+    assert_eq!(world.took("a"), Some(vec!["1/aws.sm://x/new".into()]));
+    assert_eq!(world.took("b"), Some(vec!["1/aws.sm://x/new".into()]));
+}
+
+#[test]
+fn who_leaves_is_not_read_for_and_who_stays_is() {
+    let mut world = World::new();
+    world.ask("a", Lane::New, &["x"]);
+    world.ask("b", Lane::New, &["y"]);
+    world.table.unask(&key("a"));
+    let calls = world.after(5).poll();
+    assert_eq!(names(&calls[0]), ["y"]);
+    world.ask("c", Lane::New, &["z"]);
+    world.table.unask(&key("b"));
+    world.answer(&calls[0], "v1");
+    assert!(world.woken.is_empty());
+    assert_eq!(names(&world.after(5).poll()[0]), ["z"]);
+    world.table.unask(&key("c"));
+    assert!(world.table.askers.is_empty());
+}
+
+#[test]
+fn a_value_is_counted_until_the_last_lets_go() {
+    let mut world = World::new();
+    world.ask("a", Lane::New, &["x"]);
+    world.ask("b", Lane::New, &["x"]);
+    let calls = world.after(5).poll();
+    world.answer(&calls[0], "v1");
+    let held = || world.table.held.load(Ordering::Relaxed);
+    let bytes = "1/aws.sm://x/v1".len();
+    assert_eq!(held(), bytes);
+    let taken = world.table.take(&key("a"));
+    world.table.unask(&key("b"));
+    assert_eq!(world.table.held.load(Ordering::Relaxed), bytes);
+    drop(taken);
+    assert_eq!(world.table.held.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn two_names_of_one_thing_never_share_a_call() {
+    let mut world = World::new();
+    world.ask("a", Lane::New, &["x", "X", "y"]);
+    let calls = world.after(5).poll();
+    assert_eq!(calls.iter().map(names).collect::<Vec<_>>(), [["x", "y"]]);
+    world.answer(&calls[0], "v1");
+    assert_eq!(world.took("a"), None);
+    let calls = world.after(5).poll();
+    assert_eq!(names(&calls[0]), ["X"]);
+    world.answer(&calls[0], "v1");
+    assert_eq!(world.took("a").map(|answers| answers.len()), Some(3));
+}
+
+#[test]
+fn a_recheck_wakes_nobody_unless_something_changed() {
+    let mut world = World::new();
+    world.watch("a", "x", "v1", 1);
+    world.watch("b", "x", "v0", 1);
+    let calls = world.after(1000).poll();
+    world.answer(&calls[0], "v1");
+    assert_eq!(world.woken, [("b".into(), Lane::Event)]);
+    assert!(matches!(world.table.news(&key("b")), Some(News::Changed)) && world.table.news(&key("a")).is_none());
+    assert_eq!(world.table.checked(&key("a")), Some(world.now));
+    assert_eq!(world.table.held.load(Ordering::Relaxed), 0, "the value is dropped");
+    assert!(world.after(59_999).poll().is_empty());
+    assert_eq!(world.after(1).poll().len(), 1);
+}
+
+#[test]
+fn a_fetch_tells_the_others_who_watch_the_same() {
+    let mut world = World::new();
+    world.watch("watcher", "x", "v1", 50);
+    world.ask("forced", Lane::Event, &["x"]);
+    let calls = world.after(5).poll();
+    world.answer(&calls[0], "v2");
+    assert_eq!(world.woken, [("forced".into(), Lane::Event), ("watcher".into(), Lane::Event)]);
+}
+
+#[test]
+fn a_failed_recheck_is_told_and_an_expected_absence_is_not() {
+    let mut world = World::new();
+    world.watch("a", "x", "v1", 0);
+    let recheck = Recheck { item: item(1, "y"), expected: Expected::Absent, checked: None, due: world.now };
+    world.table.watch(&key("b"), TTL, vec![recheck], world.now);
+    let calls = world.poll();
+    let outcome = answered(&calls[0], |_| Some(Err(error(Reason::SourceNotFound))));
+    world.finish(&calls[0], outcome);
+    assert_eq!(world.woken, [("a".into(), Lane::Drift)]);
+    assert!(matches!(world.table.news(&key("a")), Some(News::Failed(error)) if error.reason == Reason::SourceNotFound));
+}
+
+#[test]
+fn the_shortest_ttl_counts_until_its_owner_goes() {
+    let mut world = World::new();
+    world.watch("slow", "x", "v1", 0);
+    let recheck = Recheck { item: item(1, "x"), expected: Expected::Version(version("v1")), checked: None, due: world.now };
+    world.table.watch(&key("fast"), Duration::from_secs(10), vec![recheck], world.now);
+    world.run(60, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
+    assert_eq!(world.calls.len(), 6);
+    world.table.unwatch(&key("fast"), world.now);
+    world.calls.clear();
+    world.run(120, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
+    assert!((2..=3).contains(&world.calls.len()), "{}", world.calls.len());
+}
+
+#[test]
+fn a_thousand_references_cost_a_twentieth_of_it_an_interval() {
+    let mut world = World::new();
+    for (i, name) in all(1000).into_iter().enumerate() {
+        let due = world.now + TTL.mul_f64(f64::from(u32::try_from(i * 7919 % 1000).unwrap_or_default()) / 1000.0);
+        let recheck = Recheck { item: item(1, &name), expected: Expected::Version(version("v1")), checked: None, due };
+        world.table.watch(&key(&name), TTL, vec![recheck], world.now);
+    }
+    for interval in 0..10 {
+        world.calls.clear();
+        world.run(60, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
+        assert!((50..=55).contains(&world.calls.len()), "{} calls in interval {interval}", world.calls.len());
+    }
+    assert!(world.woken.is_empty());
+}
+
+/// Refuses every call in company that holds one of these; alone they fail.
+fn refuse<'a>(culprits: &'a [&str], reason: Reason) -> impl FnMut(&Call) -> Outcome + 'a {
+    move |call| {
+        let guilty = |source: &Source| culprits.iter().any(|culprit| source.to_string().ends_with(culprit));
+        if call.lot.is_some() && call.sources.iter().any(|source| guilty(source)) {
+            return Outcome::Lot(LotAnswer::Refused(error(reason)));
+        }
+        answered(call, |source| Some(if guilty(source) { Err(error(reason)) } else { Ok(reading(call.scope, source, "v1")) }))
+    }
+}
+
+#[test]
+fn a_refused_call_is_halved_until_the_culprit_is_alone_and_stays_so() {
+    for reason in [Reason::SourceNotFound, Reason::AccessDenied] {
+        let mut world = World::new();
+        let names = all(20);
+        for name in &names {
+            world.ask(name, Lane::New, &[name]);
+        }
+        world.run(2, refuse(&["s0013"], reason));
+        for name in &names {
+            let expected = if name == "s0013" { reason.to_string() } else { format!("1/aws.sm://{name}/v1") };
+            assert_eq!(world.took(name), Some(vec![expected]));
+        }
+        assert!(world.calls.len() <= 11, "{:?}", world.calls);
+        // From here on it costs the others nothing.
+        world.calls.clear();
+        for name in &names {
+            world.watch(name, name, "v1", 0);
+            world.ask(name, Lane::New, &[name]);
+        }
+        world.run(1, refuse(&["s0013"], reason));
+        let mut shown = world.calls.clone();
+        shown.sort();
+        assert_eq!(shown.iter().map(Vec::len).collect::<Vec<_>>(), [19, 1], "{shown:?}");
+        assert_eq!(world.denied, 0);
+        // Once it works alone, it travels in company again.
+        world.ask("s0013", Lane::New, &["s0013"]);
+        world.run(1, refuse(&[], reason));
+        world.calls.clear();
+        for name in ["s0012", "s0013"] {
+            world.ask(name, Lane::New, &[name]);
+        }
+        world.run(1, refuse(&[], reason));
+        assert_eq!(world.calls, [["s0012", "s0013"]]);
+    }
+}
+
+#[test]
+fn one_tenants_bad_references_do_not_turn_others_into_singles() {
+    let mut world = World::new();
+    let names = all(200);
+    for name in &names {
+        world.ask(name, Lane::New, &[name]);
+    }
+    let culprits = ["s0003", "s0047", "s0048", "s0122", "s0199"];
+    world.run(10, refuse(&culprits, Reason::AccessDenied));
+    assert_eq!(world.denied, 0);
+    world.calls.clear();
+    for name in &names {
+        world.ask(name, Lane::Event, &[name]);
+    }
+    world.run(5, refuse(&culprits, Reason::AccessDenied));
+    let (single, company): (Vec<_>, Vec<_>) = world.calls.iter().partition(|call| call.len() == 1);
+    assert_eq!((single.len(), company.len()), (5, 10), "{:?}", world.calls);
+}
+
+#[test]
+fn who_may_not_read_in_company_reads_alone_and_tries_again_after_an_hour() {
+    let denied = |call: &Call| match call.lot {
+        Some(_) => Outcome::Lot(LotAnswer::Denied(error(Reason::AccessDenied))),
+        None => answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))),
+    };
+    let mut world = World::new();
+    for name in ["a", "b", "c"] {
+        world.watch(name, name, "v1", 0);
+    }
+    world.run(3590, denied);
+    assert_eq!(world.calls.iter().filter(|call| call.len() > 1).count(), 1, "{:?}", world.calls);
+    assert!(world.woken.is_empty());
+    assert_eq!(world.denied, 1);
+    world.calls.clear();
+    world.run(120, denied);
+    assert_eq!(world.calls.iter().filter(|call| call.len() > 1).count(), 1);
+    assert_eq!(world.denied, 1, "said once");
+    world.run(3600, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
+    world.calls.clear();
+    world.run(60, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
+    assert_eq!(world.calls.iter().map(Vec::len).collect::<Vec<_>>(), [3]);
+}
+
+#[test]
+fn that_company_itself_is_forbidden_shows_when_all_work_alone() {
+    // As GetParameters does it: the refusal does not tell whether a name or the action is forbidden.
+    let forbidden = |call: &Call| match call.lot {
+        Some(_) => Outcome::Lot(LotAnswer::Refused(error(Reason::AccessDenied))),
+        None => answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))),
+    };
+    for count in [2, 3, 10] {
+        let mut world = World::new();
+        let names = all(count);
+        for name in &names {
+            world.ask(name, Lane::New, &[name]);
+        }
+        world.run(2, forbidden);
+        assert!(names.iter().all(|name| world.took(name).is_some()));
+        assert_eq!(world.denied, 1, "with {count}");
+        world.calls.clear();
+        for name in &names {
+            world.ask(name, Lane::Event, &[name]);
+        }
+        world.run(1, forbidden);
+        assert_eq!(world.calls.len(), count);
+    }
+}
+
+#[test]
+fn what_the_store_leaves_out_is_read_alone_once() {
+    let mut world = World::new();
+    for name in ["a", "b"] {
+        world.ask(name, Lane::New, &[name]);
+    }
+    world.run(1, |call| {
+        answered(call, |source| match call.lot {
+            Some(_) if source.to_string().ends_with('a') => None,
+            _ => Some(Ok(reading(call.scope, source, "v1"))),
+        })
+    });
+    assert_eq!(world.calls, [vec!["a", "b"], vec!["a"]]);
+    assert!(world.took("a").is_some() && world.took("b").is_some());
+}
+
+#[test]
+fn a_throttled_call_goes_back_to_its_lane_and_costs_budget() {
+    let mut world = World::new();
+    world.ask("a", Lane::New, &["x"]);
+    world.watch("b", "y", "v1", 0);
+    let mut throttles = 3;
+    world.run(20, |call| {
+        if throttles > 0 {
+            throttles -= 1;
+            return Outcome::Lot(LotAnswer::Failed(error(Reason::Throttled)));
+        }
+        answered(call, |source| Some(Ok(reading(call.scope, source, "v1"))))
+    });
+    assert_eq!(world.took("a"), Some(vec!["1/aws.sm://x/v1".into()]));
+    assert_eq!(world.woken, [("a".into(), Lane::New)]);
+}
+
+#[test]
+fn who_waits_for_long_behind_a_throttle_is_told() {
+    let mut world = World::new();
+    world.ask("a", Lane::New, &["x"]);
+    world.watch("b", "y", "v1", 0);
+    world.run(9, |_| Outcome::Lot(LotAnswer::Failed(error(Reason::Throttled))));
+    assert!(world.woken.is_empty());
+    world.run(4, |_| Outcome::Lot(LotAnswer::Failed(error(Reason::Throttled))));
+    assert_eq!(world.took("a"), Some(vec!["Throttled".into()]));
+    assert!(world.table.news(&key("b")).is_none());
+    world.run(60, |_| Outcome::Lot(LotAnswer::Failed(error(Reason::Throttled))));
+    assert!(matches!(world.table.news(&key("b")), Some(News::Failed(error)) if error.reason == Reason::Throttled));
+    assert!(world.calls.len() < 150, "{} calls in 73 s", world.calls.len());
+}
+
+#[test]
+fn a_scope_that_hangs_is_asked_by_one_call_at_a_time_and_delays_no_other() {
+    let mut world = World::new();
+    world.ask("a", Lane::New, &["a"]);
+    let first = world.after(5).poll();
+    world.ask("b", Lane::New, &["b"]);
+    let second = world.after(100).poll();
+    world.table.ask(&key("spans"), Lane::New, &[item(1, "c"), item(2, "c")], world.now);
+    let third = world.after(100).poll();
+    assert_eq!(third.iter().map(|call| call.scope.0).collect::<BTreeSet<_>>(), BTreeSet::from([1, 2]));
+    let healthy = third.iter().find(|call| call.scope == ScopeId(2)).expect("a call of the healthy scope");
+    world.answer(healthy, "v1");
+    world.after(4800);
+    world.finish(&first[0], Outcome::TimedOut);
+    world.finish(&second[0], Outcome::TimedOut);
+    world.ask("d", Lane::New, &["d"]);
+    assert!(world.poll().is_empty(), "the scope's breaker is open");
+    assert_eq!(world.took("d"), Some(vec!["ProviderUnavailable".into()]));
+    // The healthy half of a resource that spans both waits for the other half, which fails soon.
+    let hung = third.iter().find(|call| call.scope == ScopeId(1)).expect("a call of the hung scope");
+    world.finish(hung, Outcome::TimedOut);
+    assert_eq!(world.took("spans"), Some(vec!["ProviderUnavailable".into(), "2/aws.sm://c/v1".into()]));
+    world.ask("e", Lane::New, &["e"]);
+    let todo = world.table.poll(world.now);
+    assert!(todo.calls.is_empty());
+    // One probe, and when it is answered all go again.
+    world.after(2000);
+    world.ask("f", Lane::New, &["f"]);
+    let probe = world.after(5).poll();
+    assert_eq!(probe.len(), 1);
+    world.ask("g", Lane::New, &["g"]);
+    assert!(world.after(200).poll().is_empty());
+    assert_eq!(world.took("g"), Some(vec!["ProviderUnavailable".into()]));
+    world.answer(&probe[0], "v1");
+    world.ask("h", Lane::New, &["h"]);
+    assert_eq!(world.after(5).poll().len(), 1);
+}
+
+#[test]
+fn a_panic_fails_only_its_own_call() {
+    let mut world = World::new();
+    world.ask("a", Lane::New, &["a"]);
+    let first = world.after(5).poll();
+    world.ask("b", Lane::New, &["b"]);
+    let second = world.after(100).poll();
+    world.finish(&first[0], Outcome::Panicked);
+    world.answer(&second[0], "v1");
+    assert_eq!((world.took("a"), world.took("b")), (Some(vec!["InternalError".into()]), Some(vec!["1/aws.sm://b/v1".into()])));
+}
+
+#[test]
+fn so_much_is_read_ahead_and_no_more() {
+    let mut world = World::new();
+    let names = all(2000);
+    for name in &names {
+        world.ask(name, Lane::New, &[name]);
+    }
+    let large = |call: &Call| {
+        answered(call, |_| {
+            let value = Value::Binary(Sensitive::new(vec![0; 64 << 10]));
+            Some(Ok(Reading { value, version: version("v1"), denotes: Vec::new() }))
+        })
+    };
+    world.run(10, large);
+    let held = world.table.held.load(Ordering::Relaxed);
+    // Before the first answer nobody knows how large the values are.
+    assert!(held <= leaving::SCOPE_BYTES + 64 * 20 * (64 << 10) / 8, "{held} bytes");
+    let calls = world.calls.len();
+    assert!(calls < 20, "{calls}");
+    // As they are used, the rest follows.
+    for _ in 0..200 {
+        for (name, _) in std::mem::take(&mut world.woken) {
+            drop(world.table.take(&key(&name)));
+        }
+        world.run(1, large);
+    }
+    assert_eq!(world.calls.iter().map(Vec::len).sum::<usize>(), 2000);
+}
+
+#[test]
+fn scopes_of_one_account_take_turns() {
+    let mut world = World::new();
+    for i in 0..200 {
+        let name = format!("s{i:04}");
+        world.table.ask(&key(&format!("one-{name}")), Lane::Event, &[item(1, &name)], world.now);
+        world.table.ask(&key(&format!("two-{name}")), Lane::Event, &[item(2, &name)], world.now);
+    }
+    let mut scopes = Vec::new();
+    world.run(1, |call| {
+        scopes.push(call.scope.0);
+        answered(call, |source| Some(Ok(reading(call.scope, source, "v1"))))
+    });
+    assert_eq!(scopes.len(), 20);
+    assert!(scopes.chunks(2).all(|pair| pair[0] != pair[1]), "{scopes:?}");
+}
+
+#[test]
+fn a_closed_scope_lets_go_of_everybody() {
+    let mut world = World::new();
+    world.watch("a", "x", "v1", 0);
+    let calls = world.poll();
+    world.ask("b", Lane::New, &["y"]);
+    let mut gone: Vec<String> = world.table.close(ScopeId(1), world.now).iter().map(|key| key.1.clone()).collect();
+    gone.sort();
+    assert_eq!(gone, ["a", "b"]);
+    world.answer(&calls[0], "v2");
+    assert!(world.woken.is_empty() && world.table.entries.is_empty() && world.table.askers.is_empty());
+    world.ask("b", Lane::New, &["y"]);
+    assert!(world.poll().is_empty());
+    assert_eq!(world.took("b"), Some(vec!["ProviderUnavailable".into()]));
+}
+
+/// What happens next in a random history.
+#[derive(Clone, Debug)]
+enum Deed {
+    Ask { asker: u8, lane: u8, items: Vec<(u64, u8)> },
+    Unask(u8),
+    Watch { asker: u8, items: Vec<(u64, u8)>, ttl: u8 },
+    Unwatch(u8),
+    Take(u8),
+    Wait(u16),
+    Land { which: u8, how: u8 },
+    Reopen,
+}
+
+fn deeds() -> impl Strategy<Value = Vec<Deed>> {
+    let items = || proptest::collection::vec((1_u64..3, 0_u8..30), 1..4);
+    let deed = prop_oneof![
+        4 => (0_u8..12, 0_u8..4, items()).prop_map(|(asker, lane, items)| Deed::Ask { asker, lane, items }),
+        1 => (0_u8..12).prop_map(Deed::Unask),
+        2 => (0_u8..12, items(), 10_u8..100).prop_map(|(asker, items, ttl)| Deed::Watch { asker, items, ttl }),
+        1 => (0_u8..12).prop_map(Deed::Unwatch),
+        3 => (0_u8..12).prop_map(Deed::Take),
+        4 => (0_u16..3000).prop_map(Deed::Wait),
+        5 => (any::<u8>(), 0_u8..12).prop_map(|(which, how)| Deed::Land { which, how }),
+        1 => Just(Deed::Reopen),
+    ];
+    proptest::collection::vec(deed, 1..250)
+}
+
+/// Names of which several denote the same thing, in each scope.
+fn name(number: u8) -> String {
+    if number >= 20 { format!("N{}", number - 20) } else { format!("n{number}") }
+}
+
+fn outcome(call: &Call, how: u8) -> Outcome {
+    let good = |source: &Source| Some(Ok(reading(call.scope, source, "v1")));
+    match (how, call.lot) {
+        (0, _) => Outcome::TimedOut,
+        (1, _) => Outcome::Panicked,
+        (2, Some(_)) => Outcome::Lot(LotAnswer::Refused(error(Reason::AccessDenied))),
+        (3, Some(_)) => Outcome::Lot(LotAnswer::Refused(error(Reason::SourceNotFound))),
+        (4, Some(_)) => Outcome::Lot(LotAnswer::Denied(error(Reason::AccessDenied))),
+        (5, Some(_)) => Outcome::Lot(LotAnswer::Failed(error(Reason::Throttled))),
+        (5, None) => Outcome::One(Err(error(Reason::Throttled))),
+        (6, Some(_)) => Outcome::Lot(LotAnswer::Failed(error(Reason::ProviderUnavailable))),
+        (7, _) => answered(call, |source| if source.to_string().ends_with('3') { None } else { good(source) }),
+        (8, _) => answered(call, |source| if source.to_string().ends_with('4') { Some(Err(error(Reason::AccessDenied))) } else { good(source) }),
+        (9, _) => answered(call, |source| Some(Ok(reading(call.scope, source, "v2")))),
+        _ => answered(call, good),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+
+    /// Whatever mix of resources, aliases and scopes: a value read under one scope is never delivered to somebody who asked another, nor
+    /// one of another reference; no call holds two names of one thing; and once the store is well, everybody gets all answers.
+    #[test]
+    fn values_stay_in_their_scope_and_every_ask_is_answered(deeds in deeds()) {
+        let mut world = World::new();
+        let lanes = [Lane::New, Lane::Event, Lane::Drift, Lane::Periodic];
+        let mut asked: HashMap<u8, Vec<(u64, u8)>> = HashMap::new();
+        let mut flying: Vec<Call> = Vec::new();
+        let check = |wanted: &[(u64, u8)], answers: &[Answer]| {
+            prop_assert_eq!(wanted.len(), answers.len());
+            for ((scope, number), answer) in wanted.iter().zip(answers) {
+                if answer.is_ok() {
+                    let text = text(answer);
+                    prop_assert!(text.starts_with(&format!("{scope}/aws.sm://{}/", name(*number))), "{} was given for {} in {}", text, name(*number), scope);
+                }
+            }
+            Ok(())
+        };
+        for deed in deeds {
+            let items = |items: &[(u64, u8)]| -> Vec<Item> { items.iter().map(|(scope, number)| item(*scope, &name(*number))).collect() };
+            match deed {
+                Deed::Ask { asker, lane, items: wanted } => {
+                    world.table.ask(&key(&asker.to_string()), lanes[usize::from(lane)], &items(&wanted), world.now);
+                    asked.insert(asker, wanted);
+                }
+                Deed::Unask(asker) => {
+                    world.table.unask(&key(&asker.to_string()));
+                    asked.remove(&asker);
+                }
+                Deed::Watch { asker, items: wanted, ttl } => {
+                    let rechecks = items(&wanted).into_iter().map(|item| Recheck { item, expected: Expected::Version(version("v1")), checked: None, due: world.now + Duration::from_secs(u64::from(ttl) / 2) });
+                    world.table.watch(&key(&asker.to_string()), Duration::from_secs(ttl.into()), rechecks.collect(), world.now);
+                }
+                Deed::Unwatch(asker) => world.table.unwatch(&key(&asker.to_string()), world.now),
+                Deed::Take(asker) => {
+                    if let Some(answers) = world.table.take(&key(&asker.to_string())) {
+                        let wanted = asked.remove(&asker);
+                        prop_assert!(wanted.is_some(), "an answer that nobody asked for");
+                        check(&wanted.unwrap_or_default(), &answers)?;
+                    }
+                }
+                Deed::Wait(millis) => drop(world.after(millis.into())),
+                Deed::Land { which, how } => {
+                    if !flying.is_empty() {
+                        let call = flying.remove(usize::from(which) % flying.len());
+                        let outcome = outcome(&call, how);
+                        world.finish(&call, outcome);
+                    }
+                }
+                Deed::Reopen => {
+                    for key in world.table.close(ScopeId(2), world.now) {
+                        asked.retain(|asker, _| asker.to_string() != key.1);
+                    }
+                    world.table.open(ScopeId(2), Arc::from("account"));
+                    flying.retain(|call| call.scope != ScopeId(2));
+                }
+            }
+            let calls = world.poll();
+            for call in &calls {
+                let distinct: BTreeSet<String> = names(call).iter().map(|name| name.to_lowercase()).collect();
+                prop_assert_eq!(distinct.len(), call.sources.len(), "two names of one thing: {:?}", names(call));
+                prop_assert!(call.sources.len() <= LOT.size);
+            }
+            flying.extend(calls);
+        }
+        // The store is well from here on.
+        for call in flying {
+            world.answer(&call, "v1");
+        }
+        world.run(40, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
+        for (asker, wanted) in asked {
+            let answers = world.table.take(&key(&asker.to_string()));
+            prop_assert!(answers.is_some(), "asker {} waits for ever for {:?}: {:?}", asker, wanted, world.table);
+            check(&wanted, &answers.unwrap_or_default())?;
+        }
+        // Nothing is left of those who are gone.
+        for asker in 0..12_u8 {
+            world.table.forget(&key(&asker.to_string()), world.now);
+        }
+        world.run(1, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
+        prop_assert!(world.table.entries.is_empty() && world.table.askers.is_empty() && world.table.by_source.is_empty(), "{:?}", world.table);
+        prop_assert_eq!((world.table.complete, world.table.held.load(Ordering::Relaxed)), (0, 0));
+    }
+}
