@@ -56,7 +56,7 @@ impl AwsProvider {
     /// Reads one source with one call. Its error names the source.
     async fn read_alone(&self, source: &Source) -> Result<Reading, ReadError> {
         let read = async {
-            self.check_arns(&[source]).await.pop().unwrap_or(Ok(()))?;
+            self.check_arns(&[source]).await.into_iter().collect::<Result<(), _>>()?;
             if source.through_secrets_manager().is_empty() { self.call(source).await } else { Err(misrouted()) }
         };
         read.await.map_err(|error| error.about(source))
