@@ -53,7 +53,8 @@ pub enum Answer {
         empty_between: bool,
     },
     /// Reads of what was written a moment ago answer what was there before: the version before, or nothing if it is new. For as
-    /// long as either limit says. Only an emulator can; a front before moto answers 502.
+    /// long as either limit says. A deletion is seen at once, and so is what is asked for by version. Only an emulator can; a front
+    /// before moto answers 502.
     Stale {
         /// How many reads of a secret or parameter after each write.
         reads: u32,

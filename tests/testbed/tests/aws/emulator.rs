@@ -297,3 +297,45 @@ async fn credentials_are_given_as_an_ecs_container_gets_them() {
     emulator.fail(500);
     assert_eq!((ask().await.0, emulator.credentials_asked()), (500, 3));
 }
+
+/// Not a check: the container of `a_client_signs_with_the_credentials_that_it_is_given`, whose environment can't be this process's.
+#[tokio::test]
+#[ignore = "run by a_client_signs_with_the_credentials_that_it_is_given"]
+async fn container() {
+    let http = aws_smithy_http_client::Builder::new().build_http();
+    let settings = aws_config::provider_config::ProviderConfig::default().with_http_client(http.clone());
+    let credentials = aws_config::ecs::EcsCredentialsProvider::builder().configure(&settings).build();
+    let config = aws_sdk_secretsmanager::Config::builder()
+        .behavior_version(aws_config::BehaviorVersion::latest())
+        .region(aws_config::Region::from_static(testbed::aws::REGION))
+        .credentials_provider(credentials)
+        .http_client(http)
+        .endpoint_url(std::env::var("EMULATOR").unwrap())
+        .build();
+    let client = aws_sdk_secretsmanager::Client::from_conf(config);
+    for _ in 0..2 {
+        assert_eq!(client.get_secret_value().secret_id("db").send().await.unwrap().secret_string(), Some("one"));
+    }
+}
+
+#[tokio::test]
+async fn a_client_signs_with_the_credentials_that_it_is_given() {
+    let emulator = Emulator::start().unwrap();
+    emulator.put_secret("db", "one");
+    // Within the 10 s before the end in which the SDK renews: new ones for each call.
+    for (life, asked, keys) in [(3600, 1, [1, 1]), (5, 2, [2, 3])] {
+        emulator.forget_calls();
+        emulator.credentials_live(Duration::from_secs(life));
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "emulator::container"])
+            .env("EMULATOR", emulator.url())
+            .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/credentials", emulator.url()))
+            .env_remove("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        let signed: Vec<_> = emulator.calls().into_iter().filter(|call| call.service == "secretsmanager").map(|call| call.access_key_id).collect();
+        assert_eq!(signed, keys.map(|number| format!("ASIATESTBED{number:09}")));
+        assert_eq!(emulator.credentials_asked(), asked);
+    }
+}
