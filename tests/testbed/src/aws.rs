@@ -6,6 +6,9 @@ use aws_sdk_secretsmanager::config::{BehaviorVersion, Credentials, Region, retry
 /// The region of all that the testbed puts into the emulated AWS.
 pub const REGION: &str = "eu-west-1";
 
+/// The account of all that, moto's own.
+pub const ACCOUNT: &str = "123456789012";
+
 /// The access key id that the emulated AWS is used with; it accepts any.
 pub const ACCESS_KEY_ID: &str = "testbed";
 
@@ -38,4 +41,18 @@ pub fn ssm(url: &str) -> aws_sdk_ssm::Client {
         .endpoint_url(url)
         .build();
     aws_sdk_ssm::Client::from_conf(config)
+}
+
+/// An STS client for `url`; otherwise as [`secrets_manager`].
+#[must_use]
+pub fn sts(url: &str) -> aws_sdk_sts::Client {
+    let config = aws_sdk_sts::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::from_static(REGION))
+        .credentials_provider(Credentials::new(ACCESS_KEY_ID, SECRET_ACCESS_KEY, None, None, "testbed"))
+        .retry_config(RetryConfig::disabled())
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .endpoint_url(url)
+        .build();
+    aws_sdk_sts::Client::from_conf(config)
 }

@@ -12,6 +12,7 @@ pub mod cache;
 pub mod canary;
 pub mod chart;
 pub mod control_plane;
+pub mod emulator;
 pub mod folder;
 pub mod front;
 pub mod http;
@@ -21,6 +22,7 @@ pub mod process;
 
 pub use canary::Canary;
 pub use control_plane::ControlPlane;
+pub use emulator::Emulator;
 pub use folder::TempFolder;
 pub use front::Front;
 pub use moto::Moto;
