@@ -26,8 +26,9 @@ const CALLS: usize = 32;
 pub(super) const SCOPE_BYTES: usize = 4 << 20;
 /// How many bytes of all scopes may be.
 const ALL_BYTES: usize = 32 << 20;
-/// A recheck may come this part of its TTL early, to fill a call.
-const EARLY: u32 = 10;
+/// A recheck may come this part of its TTL early, to fill a call. Of two groups within a TTL, one always follows the other within a half of
+/// it: so what fits into one call comes to share one, wherever it began.
+const EARLY: u32 = 2;
 /// How many entries that are due later are looked at to fill a call, for each that fits into it.
 const LOOKED_AT: usize = 4;
 /// How long a waiter waits while the store throttles, before it is told.

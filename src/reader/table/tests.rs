@@ -195,12 +195,28 @@ fn while_a_call_is_under_way_another_leaves_only_full_or_after_a_tenth_of_a_seco
 fn what_merely_comes_round_waits_while_a_call_is_under_way() {
     let mut world = World::new();
     world.watch("a", "a", "v1", 0);
-    world.watch("b", "b", "v1", 7);
+    world.watch("b", "b", "v1", 31);
     let first = world.poll();
     assert_eq!(names(&first[0]), ["a"]);
-    assert!(world.after(10_000).poll().is_empty());
+    assert!(world.after(40_000).poll().is_empty());
     world.answer(&first[0], "v1");
     assert_eq!(world.poll().len(), 1);
+}
+
+#[test]
+fn rechecks_that_fit_into_a_call_come_to_share_it_wherever_they_began() {
+    for (count, calls_a_ttl) in [(2, 1), (10, 1), (20, 1), (21, 2), (60, 3), (200, 10)] {
+        let mut world = World::new();
+        for (i, name) in all(count).iter().enumerate() {
+            world.watch(name, name, "v1", u64::try_from(i * 60 / count).expect("seconds"));
+        }
+        let answer = |call: &Call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1"))));
+        world.run(120, answer);
+        let before = world.calls.len();
+        world.run(600, answer);
+        let made = world.calls.len() - before;
+        assert!(made <= calls_a_ttl * 10 + 2, "{made} calls in ten TTLs for {count} references");
+    }
 }
 
 #[test]
