@@ -12,5 +12,6 @@ mod lifecycle;
 mod mirroring;
 mod operating;
 mod provider;
+mod reading;
 mod refusal;
 mod support;

@@ -4,7 +4,9 @@
 //! [`scene`] ends with a search for the scene's canary in all that the controller wrote anywhere: a leak fails every test.
 
 use std::{
+    collections::BTreeMap,
     io::Write,
+    ops::Deref,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
@@ -14,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::future::join_all;
 use k8s_openapi::{
     api::{
         core::v1::{Namespace, Secret},
@@ -28,7 +31,7 @@ use kube::{
 };
 use robotosecret::api::{ClusterRobotoProvider, RobotoSecret, RobotoSecretStatus};
 use serde_json::{Value, json};
-use testbed::{Canary, ControlPlane, Front, Moto, Process, process::Spec};
+use testbed::{Canary, ControlPlane, Emulator, Front, Moto, Process, process::Spec};
 
 /// How long anything that should happen "within seconds" may take on a machine that is busy with other tests.
 pub const SECONDS: Duration = Duration::from_secs(30);
@@ -145,11 +148,30 @@ impl Controller {
     }
 }
 
+/// The emulated AWS of a scene, with all that it counts and does wrong when it is told to.
+pub enum Aws {
+    /// Before the world's moto.
+    Moto(Front),
+    /// The scene's own.
+    Emulator(Emulator),
+}
+
+impl Deref for Aws {
+    type Target = Front;
+
+    fn deref(&self) -> &Front {
+        match self {
+            Self::Moto(front) => front,
+            Self::Emulator(emulator) => emulator,
+        }
+    }
+}
+
 /// One test's place.
 pub struct Scene {
     pub namespace: String,
     pub client: Client,
-    pub front: Front,
+    pub front: Aws,
     pub canary: Canary,
     pub controller: Option<Controller>,
     /// What controllers of this scene that are gone had written.
@@ -169,20 +191,36 @@ pub async fn scene(name: &str, test: impl AsyncFnOnce(&mut Scene)) {
 
 /// Runs a test in a scene without provider and controller.
 pub async fn scene_before_controller(name: &str, test: impl AsyncFnOnce(&mut Scene)) {
-    let mut scene = Scene::new(name).await;
+    let mut scene = Scene::new(name, Aws::Moto(Front::start(world().moto.url()).unwrap())).await;
+    test(&mut scene).await;
+    scene.finish().await;
+}
+
+/// As [`scene`], on an emulator of its own.
+pub async fn emulated(name: &str, test: impl AsyncFnOnce(&mut Scene)) {
+    emulated_before_controller(name, async |scene| {
+        scene.provide(&["*"]).await;
+        scene.start_controller(&[]).await;
+        test(scene).await;
+    })
+    .await;
+}
+
+/// As [`scene_before_controller`], on an emulator of its own.
+pub async fn emulated_before_controller(name: &str, test: impl AsyncFnOnce(&mut Scene)) {
+    let mut scene = Scene::new(name, Aws::Emulator(Emulator::start().unwrap())).await;
     test(&mut scene).await;
     scene.finish().await;
 }
 
 impl Scene {
-    async fn new(name: &str) -> Self {
+    async fn new(name: &str, front: Aws) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let world = world();
         let namespace = format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let client = world.plane.client().await.unwrap();
         let namespaces: Api<Namespace> = Api::all(client.clone());
         namespaces.create(&PostParams::default(), &serde_json::from_value(json!({"metadata": {"name": namespace}})).unwrap()).await.unwrap();
-        let front = Front::start(world.moto.url()).unwrap();
         let canary = Canary::new(&namespace).unwrap();
         let dir = world.dir.join(&namespace);
         Self { namespace, client, front, canary, controller: None, written: Vec::new(), dir }
@@ -200,8 +238,20 @@ impl Scene {
         format!("{}/{name}", self.namespace)
     }
 
+    /// The scene's own emulator.
+    pub fn emulator(&self) -> &Emulator {
+        match &self.front {
+            Aws::Emulator(emulator) => emulator,
+            Aws::Moto(_) => panic!("the scene stands on moto"),
+        }
+    }
+
     /// Makes a secret or gives it a new value.
     pub async fn put_secret(&self, name: &str, value: &str) {
+        if let Aws::Emulator(emulator) = &self.front {
+            emulator.put_secret(&self.path(name), value);
+            return;
+        }
         let client = world().moto.secrets_manager();
         let id = self.path(name);
         if client.describe_secret().secret_id(&id).send().await.is_ok() {
@@ -213,6 +263,10 @@ impl Scene {
 
     /// Makes a `SecureString` parameter `/<namespace>/<name>` or gives it a new value.
     pub async fn put_parameter(&self, name: &str, value: &str) {
+        if let Aws::Emulator(emulator) = &self.front {
+            emulator.put_parameter(&format!("/{}", self.path(name)), value);
+            return;
+        }
         let put = world().moto.ssm().put_parameter().name(format!("/{}", self.path(name))).value(value).overwrite(true);
         put.r#type(aws_sdk_ssm::types::ParameterType::SecureString).send().await.unwrap();
     }
@@ -231,15 +285,31 @@ impl Scene {
 
     /// Makes or changes the scene's ClusterRobotoProvider (named like the namespace), allowing these references.
     pub async fn provide(&self, references: &[&str]) {
-        let url = self.front.url();
+        self.provider(&self.namespace, &self.front.url(), references).await;
+    }
+
+    /// Makes or changes a further ClusterRobotoProvider of the scene, for what is at this address. Returns its name.
+    pub async fn provide_also(&self, suffix: &str, url: &str, references: &[&str]) -> String {
+        let name = format!("{}.{suffix}", self.namespace);
+        self.provider(&name, url, references).await;
+        name
+    }
+
+    async fn provider(&self, name: &str, url: &str, references: &[&str]) {
         let provider = json!({
-            "apiVersion": "robotosecret.dev/v1alpha1", "kind": "ClusterRobotoProvider", "metadata": {"name": self.namespace},
+            "apiVersion": "robotosecret.dev/v1alpha1", "kind": "ClusterRobotoProvider", "metadata": {"name": name},
             "spec": {
                 "aws": {"region": testbed::aws::REGION, "endpoints": {"secretsManager": url, "ssm": url, "sts": url}, "identity": {"ambient": {}}},
                 "allow": [{"namespaces": {"names": [self.namespace]}, "references": references}],
             },
         });
         apply_object(&self.client, &provider).await.unwrap();
+    }
+
+    /// Sets how many calls a second the scene's provider makes at most.
+    pub async fn limit(&self, limits: Value) {
+        let patch = json!({"spec": {"aws": {"limits": limits}}});
+        self.providers().patch(&self.namespace, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
     }
 
     pub fn providers(&self) -> Api<ClusterRobotoProvider> {
@@ -266,6 +336,12 @@ impl Scene {
     /// Applies a RobotoSecret (see [`Scene::resource`]).
     pub async fn apply(&self, name: &str, spec: &str) {
         apply_object(&self.client, &self.resource(name, spec)).await.unwrap();
+    }
+
+    /// Applies a RobotoSecret for each name, all at once, each with a spec of its own.
+    pub async fn apply_all(&self, names: &[String], spec: impl Fn(&str) -> Value) {
+        let apply = async |name: &String| self.apply(name, &spec(name).to_string()).await;
+        join_all(names.iter().map(apply)).await;
     }
 
     /// Merges a patch into a RobotoSecret, as `kubectl patch` does.
@@ -310,6 +386,37 @@ impl Scene {
     /// Waits until the resource is mirrored.
     pub async fn ready(&self, name: &str) -> String {
         self.condition(name, "Ready", "True Mirrored", SECONDS).await
+    }
+
+    /// Waits until all resources of the scene (not none) have a condition that reads `<status> <reason>`, for their current generation.
+    pub async fn all(&self, type_: &str, expected: &str, limit: Duration) {
+        let started = Instant::now();
+        loop {
+            let all = self.resources().list(&ListParams::default()).await.unwrap().items;
+            let condition = |resource: &RobotoSecret| {
+                let status = resource.status.as_ref().filter(|status| status.observed_generation == resource.metadata.generation)?;
+                status.condition(type_).map(|c| format!("{} {}", c.status, c.reason))
+            };
+            let others: Vec<_> = all.iter().filter(|resource| condition(resource).as_deref() != Some(expected)).collect();
+            if others.is_empty() && !all.is_empty() {
+                return;
+            }
+            let shown: Vec<String> = others.iter().take(3).map(|resource| format!("{}: {}", resource.name_any(), json!(resource.status))).collect();
+            assert!(
+                started.elapsed() < limit,
+                "{} of {} are not {type_}={expected} within {limit:?}, such as {shown:#?}\n{}",
+                others.len(),
+                all.len(),
+                self.log_tail()
+            );
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// The resourceVersion of each Secret of ours: what does not change while nothing writes to them.
+    pub async fn versions(&self) -> BTreeMap<String, String> {
+        let all = self.secrets().list_metadata(&ListParams::default().labels("robotosecret.dev/managed=true")).await.unwrap().items;
+        all.into_iter().map(|secret| (secret.name_any(), secret.resource_version().unwrap_or_default())).collect()
     }
 
     /// The data of a Secret, as text where it is text; `None` if there is no such Secret.
@@ -448,7 +555,11 @@ impl Scene {
         note("metadata of Secrets", &secrets.into_iter().map(|secret| secret.metadata).collect::<Vec<_>>());
         let leaks: Vec<_> = written.iter().flat_map(|(what, text)| self.canary.scan(what, text)).map(|leak| leak.to_string()).collect();
         assert!(leaks.is_empty(), "values leaked:\n{}", leaks.join("\n"));
-        let _ = self.providers().delete(&self.namespace, &DeleteParams::default()).await;
+        for name in self.providers().list(&ListParams::default()).await.unwrap().items.iter().map(ResourceExt::name_any) {
+            if name == self.namespace || name.starts_with(&format!("{}.", self.namespace)) {
+                let _ = self.providers().delete(&name, &DeleteParams::default()).await;
+            }
+        }
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         namespaces.delete(&self.namespace, &DeleteParams::background()).await.unwrap();
     }
