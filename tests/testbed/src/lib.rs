@@ -12,15 +12,18 @@ pub mod cache;
 pub mod canary;
 pub mod chart;
 pub mod control_plane;
+pub mod controller;
 pub mod folder;
 pub mod front;
 pub mod http;
+pub mod install;
 pub mod moto;
 pub mod port;
 pub mod process;
 
 pub use canary::Canary;
 pub use control_plane::ControlPlane;
+pub use controller::Controller;
 pub use folder::TempFolder;
 pub use front::Front;
 pub use moto::Moto;
