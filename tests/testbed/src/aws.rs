@@ -6,6 +6,9 @@ use aws_sdk_secretsmanager::config::{BehaviorVersion, Credentials, Region, retry
 /// The region of all that the testbed puts into the emulated AWS.
 pub const REGION: &str = "eu-west-1";
 
+/// The account of all that, moto's own.
+pub const ACCOUNT: &str = "123456789012";
+
 /// The access key id that the emulated AWS is used with; it accepts any.
 pub const ACCESS_KEY_ID: &str = "testbed";
 

@@ -1,22 +1,14 @@
 //! The front's misbehaviour as a real AWS SDK client sees it, in front of a real moto.
-#![allow(clippy::unwrap_used, clippy::too_many_lines)]
 
-use std::time::Duration;
-
-use aws_sdk_secretsmanager::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_secretsmanager::error::SdkError;
 use aws_sdk_ssm::types::ParameterType;
 use testbed::front::{Answer, Fault};
 use testbed::{Front, Moto, TempFolder};
 
-/// Code, message and the whole chain of a failed call.
-fn error<T: std::fmt::Debug, E: ProvideErrorMetadata + std::error::Error + 'static, R: std::fmt::Debug>(
-    outcome: Result<T, SdkError<E, R>>,
-) -> (String, String, String) {
-    let error = outcome.unwrap_err();
-    (error.code().unwrap_or("none").to_owned(), error.message().unwrap_or_default().to_owned(), DisplayErrorContext(&error).to_string())
-}
+use crate::{error, wait_until};
 
 #[tokio::test]
+#[allow(clippy::too_many_lines)]
 async fn calls_are_forwarded_recorded_and_spoilt() {
     let dir = TempFolder::new("test").unwrap();
     let moto = Moto::start(dir.path()).unwrap();
@@ -107,12 +99,7 @@ async fn calls_are_forwarded_recorded_and_spoilt() {
         let sm = front.secrets_manager();
         async move { sm.get_secret_value().secret_id("prod/db").send().await }
     });
-    let arrived = async {
-        while front.calls().last().is_none_or(|call| call.status.is_some()) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), arrived).await.unwrap();
+    wait_until("the call arrives", || front.calls().last().is_some_and(|call| call.status.is_none())).await;
     front.clear_faults();
     assert!(!hanging.is_finished());
     front.down().unwrap();
