@@ -42,3 +42,17 @@ pub fn ssm(url: &str) -> aws_sdk_ssm::Client {
         .build();
     aws_sdk_ssm::Client::from_conf(config)
 }
+
+/// An STS client for `url`; otherwise as [`secrets_manager`].
+#[must_use]
+pub fn sts(url: &str) -> aws_sdk_sts::Client {
+    let config = aws_sdk_sts::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::from_static(REGION))
+        .credentials_provider(Credentials::new(ACCESS_KEY_ID, SECRET_ACCESS_KEY, None, None, "testbed"))
+        .retry_config(RetryConfig::disabled())
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .endpoint_url(url)
+        .build();
+    aws_sdk_sts::Client::from_conf(config)
+}

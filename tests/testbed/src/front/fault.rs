@@ -53,7 +53,8 @@ pub enum Answer {
         empty_between: bool,
     },
     /// Reads of what was written a moment ago answer what was there before: the version before, or nothing if it is new. For as
-    /// long as either limit says. Only an emulator can; a front before moto answers 502.
+    /// long as either limit says. A deletion is seen at once, and so is what is asked for by version. Only an emulator can; a front
+    /// before moto answers 502.
     Stale {
         /// How many reads of a secret or parameter after each write.
         reads: u32,
@@ -254,5 +255,84 @@ impl Faults {
             }
         }
         verdict
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(action: &str, ids: &[&str], at: Instant) -> Call {
+        Call {
+            service: "secretsmanager",
+            action: action.to_owned(),
+            ids: ids.iter().map(|id| (*id).to_owned()).collect(),
+            access_key_id: String::new(),
+            status: None,
+            at,
+        }
+    }
+
+    fn error(code: &str) -> Answer {
+        Answer::Error { status: 400, code: code.to_owned(), message: String::new() }
+    }
+
+    #[test]
+    fn a_quota_lets_through_its_burst_and_then_its_rate() {
+        let mut faults = Faults::default();
+        faults.add(Fault::new(|_| true, Answer::Quota { per_second: 40, burst: 10 }));
+        let start = Instant::now();
+        let call = call("GetParameters", &[], start);
+        let passed = |faults: &mut Faults, after: Duration| faults.judge(&call, start + after).whole.is_none();
+        let hour = Duration::from_secs(3600);
+        assert_eq!((0..100).filter(|_| passed(&mut faults, hour)).count(), 10);
+        // Over two seconds, tried every millisecond: the rate, within one call.
+        let through = (0..2000).filter(|milliseconds| passed(&mut faults, hour + Duration::from_millis(*milliseconds))).count();
+        assert!((79..=80).contains(&through), "{through}");
+    }
+
+    #[test]
+    fn the_newest_decides_and_only_what_decides_is_used_up() {
+        let (mut faults, now) = (Faults::default(), Instant::now());
+        let call = call("GetSecretValue", &["a"], now);
+        faults.add(Fault::new(|_| true, error("Old")));
+        faults.add(Fault::new(|_| true, Answer::Quota { per_second: 0, burst: 1 }));
+        let newest = faults.add(Fault::new(|_| true, error("New")).times(2));
+        let code = |faults: &mut Faults| match faults.judge(&call, now).whole {
+            Some(Answer::Error { code, .. }) => code,
+            other => format!("{other:?}"),
+        };
+        // The quota's only token is still there when the newest is used up; then the quota decides.
+        assert_eq!([code(&mut faults), code(&mut faults), code(&mut faults), code(&mut faults)], ["New", "New", "Old", "ThrottlingException"]);
+        faults.remove(newest);
+        faults.clear();
+        assert_eq!(code(&mut faults), "None");
+    }
+
+    #[test]
+    fn parts_give_way_to_a_whole_answer_and_wait_for_their_turn() {
+        let (mut faults, now) = (Faults::default(), Instant::now());
+        let batch = call("BatchGetSecretValue", &["a", "b"], now);
+        faults.add(Fault::new(|_| true, error("Whole")).times(1));
+        faults.add(Fault::new(|_| true, Answer::Denied { id: "a".to_owned() }).times(1));
+        faults.add(Fault::new(|_| true, Answer::LeftOut { id: "b".to_owned() }));
+        let verdict = faults.judge(&batch, now);
+        assert!(verdict.whole == Some(error("Whole")) && verdict.parts.is_empty(), "{verdict:?}");
+        let verdict = faults.judge(&batch, now);
+        assert!(verdict.whole.is_none() && verdict.parts.len() == 2, "{verdict:?}");
+        assert_eq!(faults.judge(&batch, now).parts, [Answer::LeftOut { id: "b".to_owned() }]);
+        // A single read is never left out.
+        assert_eq!(faults.judge(&call("GetSecretValue", &["b"], now), now).parts, []);
+    }
+
+    #[test]
+    fn jitter_stays_in_its_bounds_and_uses_them() {
+        let (mut faults, now) = (Faults::default(), Instant::now());
+        let (latency, jitter) = (Duration::from_millis(10), Duration::from_millis(20));
+        faults.add(Fault::new(|_| true, Answer::Delay { latency, jitter }));
+        let delays: Vec<_> = (0..1000).map(|_| faults.judge(&call("GetSecretValue", &[], now), now).delay).collect();
+        assert!(delays.iter().all(|delay| (latency..=latency + jitter).contains(delay)));
+        let early = delays.iter().filter(|delay| **delay < latency + jitter / 2).count();
+        assert!((400..600).contains(&early), "{early}");
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod emulator;
+mod faults;
 mod front;
 
 use std::time::{Duration, Instant};
