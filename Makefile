@@ -33,7 +33,7 @@ test: ## run all tests, from nothing, against a real API server
 	$(CARGO) test --locked --workspace
 
 # The bench is built for release too: it and its emulated AWS share the cores with what they measure.
-bench: ## measure the release binary's time, calls, writes and memory beside the goals (about 8 minutes; ARGS="--sizes 1000 --only cold,floor" measures less)
+bench: ## measure the release binary's time, calls, writes and memory beside the goals (about 9 minutes; ARGS="--sizes 1000 --only cold,floor" measures less)
 	$(CARGO) build --locked --release --package robotosecret --bin robotosecret
 	$(CARGO) run --locked --release --package testbed -- bench --controller $(TARGET_DIR)/release/robotosecret --json $(TARGET_DIR)/bench.json $(ARGS)
 

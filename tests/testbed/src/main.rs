@@ -26,7 +26,7 @@ enum Command {
     Up,
     /// Shows robotosecret at work: secrets mirrored, rotated, and one that fails.
     Demo(DemoArguments),
-    /// Measures the controller's time, calls, writes and memory, beside the numbers to reach. Takes about eight minutes.
+    /// Measures the controller's time, calls, writes and memory, beside the numbers to reach. Takes about nine minutes.
     Bench(bench::BenchArguments),
 }
 

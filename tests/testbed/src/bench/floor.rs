@@ -22,7 +22,7 @@ const NAMESPACE: &str = "floor";
 pub async fn measure(world: &World, count: usize) -> Result<Duration> {
     install::namespace(&world.client, NAMESPACE).await?;
     let items = (0..count).map(|number| Item { namespace: NAMESPACE.to_owned(), ..Item::new(number, format!("aws.sm://floor/{number}"), String::new()) });
-    world.create(items.map(|item| item.resource("60s"))).await?;
+    world.create(items.map(|item| item.resource())).await?;
     let secrets: Api<PartialObjectMeta<Secret>> = Api::namespaced(world.client.clone(), NAMESPACE);
     let resources: Api<RobotoSecret> = Api::namespaced(world.client.clone(), NAMESPACE);
     let made: Api<PartialObjectMeta<RobotoSecret>> = Api::namespaced(world.client.clone(), NAMESPACE);

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use report::{Phase, Report};
+use report::{Machine, Phase, Report};
 use testbed::TempFolder;
 
 #[derive(clap::Args)]
@@ -99,48 +99,54 @@ impl Plan {
     }
 }
 
-/// Measures, prints the table and writes the JSON file. An error says what didn't work; the logs are then kept.
+/// Measures, prints the table and writes the JSON file. An error says what didn't work; what was measured before is shown all the same, and
+/// the logs are kept.
 pub fn run(arguments: &BenchArguments) -> Result<()> {
     let binary = std::path::absolute(&arguments.controller)?;
     if !binary.is_file() {
         bail!("there is no controller at {}; `make bench` builds it first", binary.display());
     }
+    // Now, not after minutes of measuring.
+    if let Some(folder) = arguments.json.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    }
+    let machine = Machine { cores: std::thread::available_parallelism().map_or(1, NonZero::get), load_before: load()? };
     let started = Instant::now();
     let logs = TempFolder::new("bench-logs")?;
+    let mut phases = Vec::new();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let measured = runtime.block_on(measure(&Plan::new(arguments), &binary, logs.path()));
-    let phases = match measured {
-        Ok(phases) => phases,
-        Err(error) => {
-            eprintln!("The logs of everything that ran are in {}", logs.keep().display());
-            return Err(error);
-        }
-    };
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let latency = u64::try_from(world::LATENCY.as_millis())?;
-    let report = Report::new(started.elapsed().as_secs_f64(), cores, latency, phases);
+    let outcome = runtime.block_on(measure(&Plan::new(arguments), &binary, logs.path(), &mut phases));
+    let report = Report::new(started.elapsed().as_secs_f64(), machine, u64::try_from(world::LATENCY.as_millis())?, phases);
     print!("\n{}", report.table());
-    let json = serde_json::to_string_pretty(&report)?;
-    std::fs::write(&arguments.json, json + "\n").with_context(|| format!("writing {}", arguments.json.display()))?;
+    if outcome.is_err() {
+        eprintln!("The logs of everything that ran are in {}", logs.keep().display());
+        return outcome;
+    }
+    std::fs::write(&arguments.json, serde_json::to_string_pretty(&report)? + "\n").with_context(|| format!("writing {}", arguments.json.display()))?;
     println!("The same as JSON: {}", arguments.json.display());
     Ok(())
 }
 
-async fn measure(plan: &Plan, binary: &Path, logs: &Path) -> Result<Vec<Phase>> {
+async fn measure(plan: &Plan, binary: &Path, logs: &Path, phases: &mut Vec<Phase>) -> Result<()> {
     let alone = [Scenario::Ssm, Scenario::Shared];
-    let mut phases = Vec::new();
     // Everything but what has a world of its own happens to mirrored resources.
     if plan.only.is_empty() || plan.only.iter().any(|scenario| !alone.contains(scenario)) {
         for size in &plan.sizes {
-            phases.extend(scenarios::mirrored(plan, binary, &logs.join(size.to_string()), *size).await?);
+            scenarios::mirrored(plan, binary, &logs.join(size.to_string()), *size, phases).await?;
         }
     }
     let Some(smallest) = plan.sizes.first() else { bail!("--sizes is empty") };
     if plan.wants(Scenario::Ssm) {
-        phases.extend(scenarios::ssm(binary, &logs.join("ssm"), *smallest).await?);
+        scenarios::ssm(binary, &logs.join("ssm"), *smallest, phases).await?;
     }
     if plan.wants(Scenario::Shared) {
-        phases.extend(scenarios::shared(binary, &logs.join("shared"), *smallest).await?);
+        scenarios::shared(binary, &logs.join("shared"), *smallest, phases).await?;
     }
-    Ok(phases)
+    Ok(())
+}
+
+/// How many processes wanted a core in the last minute, on average.
+fn load() -> Result<f64> {
+    let text = std::fs::read_to_string("/proc/loadavg").context("reading /proc/loadavg")?;
+    text.split(' ').next().and_then(|number| number.parse().ok()).context("/proc/loadavg has no number")
 }

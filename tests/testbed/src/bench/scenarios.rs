@@ -1,5 +1,6 @@
-//! The scenarios: what is done and between which two moments the clock runs. A world enters, phases leave. An error means that something did
-//! not work (not all mirrored, a value wrong); a slow or costly run is none, it is a number.
+//! The scenarios: what is done and between which two moments the clock runs. A world enters, phases leave, also
+//! those before an error. An error means that something did not work (not all mirrored, a value wrong); a slow or costly run is none, it is a
+//! number.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,12 +17,8 @@ use super::floor;
 use super::meter::Reading;
 use super::report::{Phase, Step, count, thousands, worst};
 use super::watch::{Patience, Watch};
-use super::world::{CONCURRENCY, Item, KEY, RobotoSecret, World, ready};
+use super::world::{CONCURRENCY, INTERVAL, Item, KEY, RobotoSecret, World, ready};
 use super::{Plan, Scenario};
-
-/// The interval in which everything is rechecked once; [`INTERVAL`] as resources have it.
-const TTL: &str = "60s";
-const INTERVAL: Duration = Duration::from_secs(60);
 
 /// How many secrets get a new value at once.
 const ROTATED: usize = 50;
@@ -34,27 +31,23 @@ const WAVE_TRIES: usize = 10;
 /// `ssm:GetParameter*` on a new account.
 const SSM_QUOTA: u32 = 40;
 
-/// How many secrets the resources of the scenario `shared` refer to, and how often they are rechecked.
+/// How many secrets the resources of the scenario `shared` refer to.
 const SHARED: usize = 10;
-const SHARED_TTL: &str = "20s";
-const SHARED_INTERVAL: Duration = Duration::from_secs(20);
 
 /// One world with `count` resources, each on a secret of its own, through all that can happen to it.
-pub async fn mirrored(plan: &Plan, binary: &Path, logs: &Path, count: usize) -> Result<Vec<Phase>> {
+pub async fn mirrored(plan: &Plan, binary: &Path, logs: &Path, count: usize, phases: &mut Vec<Phase>) -> Result<()> {
     let world = World::start(binary, logs).await?;
-    let mut phases = Vec::new();
     if plan.starts_empty(count) {
         say(count, "start without resources");
         phases.push(empty(&world).await?);
     }
     let mut items: Vec<Item> = (0..count).map(|number| secret(number, 1)).collect();
     world.emulator.put_secrets((0..count).map(|number| stored(number, 1)));
-    let (controller, cold) = cold(&world, &items, TTL, Step::Cold).await?;
-    phases.extend(cold);
+    let controller = cold(&world, &items, Step::Cold, phases).await?;
     if plan.wants(Scenario::Steady) {
         for number in 1..=plan.intervals(count) {
             say(count, &format!("interval {number} of {}", plan.intervals(count)));
-            phases.push(interval(&world, &controller, count, Step::Interval, INTERVAL).await?);
+            phases.push(interval(&world, &controller, count, Step::Interval).await?);
         }
         world.check(&items).await?;
     }
@@ -73,32 +66,29 @@ pub async fn mirrored(plan: &Plan, binary: &Path, logs: &Path, count: usize) -> 
         say(count, "the floor");
         phases.push(alone(Step::Floor, count, floor::measure(&world, count).await?));
     }
-    Ok(phases)
+    Ok(())
 }
 
 /// Parameters under the store's quota.
-pub async fn ssm(binary: &Path, logs: &Path, count: usize) -> Result<Vec<Phase>> {
+pub async fn ssm(binary: &Path, logs: &Path, count: usize, phases: &mut Vec<Phase>) -> Result<()> {
     let world = World::start(binary, logs).await?;
     world.emulator.quota(SSM_READS, SSM_QUOTA);
     let items: Vec<Item> = (0..count).map(|number| Item::new(number, format!("aws.ps:///bench/{number}"), value(number, 1))).collect();
     world.emulator.put_parameters(items.iter().enumerate().map(|(number, item)| (format!("/bench/{number}"), item.value.clone())));
-    let (controller, phases) = cold(&world, &items, TTL, Step::SsmCold).await?;
-    end(controller)?;
-    Ok(phases)
+    end(cold(&world, &items, Step::SsmCold, phases).await?)
 }
 
 /// Many resources on few secrets.
-pub async fn shared(binary: &Path, logs: &Path, count: usize) -> Result<Vec<Phase>> {
+pub async fn shared(binary: &Path, logs: &Path, count: usize, phases: &mut Vec<Phase>) -> Result<()> {
     let world = World::start(binary, logs).await?;
     world.emulator.put_secrets((0..SHARED).map(|number| stored(number, 1)));
     let item = |number: usize| Item { uri: uri(number % SHARED), value: value(number % SHARED, 1), ..secret(number, 1) };
     let items: Vec<Item> = (0..count).map(item).collect();
-    let (controller, mut phases) = cold(&world, &items, SHARED_TTL, Step::SharedCold).await?;
-    say(count, "shared, a TTL");
-    phases.push(interval(&world, &controller, count, Step::SharedInterval, SHARED_INTERVAL).await?);
+    let controller = cold(&world, &items, Step::SharedCold, phases).await?;
+    say(count, "a TTL");
+    phases.push(interval(&world, &controller, count, Step::SharedInterval).await?);
     world.check(&items).await?;
-    end(controller)?;
-    Ok(phases)
+    end(controller)
 }
 
 async fn empty(world: &World) -> Result<Phase> {
@@ -110,9 +100,9 @@ async fn empty(world: &World) -> Result<Phase> {
 }
 
 /// Makes the resources, starts the controller, and waits until all are mirrored. Of the scenario `cold` the start alone is a phase too.
-async fn cold(world: &World, items: &[Item], ttl: &str, step: Step) -> Result<(Controller, Vec<Phase>)> {
+async fn cold(world: &World, items: &[Item], step: Step, phases: &mut Vec<Phase>) -> Result<Controller> {
     say(items.len(), "making the resources");
-    world.create(items.iter().map(|item| item.resource(ttl))).await?;
+    world.create(items.iter().map(|item| item.resource())).await?;
     let mut resources = Watch::resources(&world.client).await?;
     say(items.len(), "cold");
     let before = Reading::of_store(&world.emulator);
@@ -123,19 +113,19 @@ async fn cold(world: &World, items: &[Item], ttl: &str, step: Step) -> Result<(C
     let (ready, mirrored) = both.await.with_context(|| controller.process.log_tail())?;
     let cost = Reading::take(&world.emulator, &controller)?.since(&before);
     world.check(items).await?;
-    let seconds = (mirrored - started).as_secs_f64();
-    let mut phases = vec![Phase { step, resources: items.len(), seconds, tries: Vec::new(), cost: Some(cost) }];
     if step == Step::Cold {
-        phases.insert(0, alone(Step::Ready, items.len(), ready - started));
+        phases.push(alone(Step::Ready, items.len(), ready - started));
     }
-    Ok((controller, phases))
+    let seconds = (mirrored - started).as_secs_f64();
+    phases.push(Phase { step, resources: items.len(), seconds, tries: Vec::new(), cost: Some(cost) });
+    Ok(controller)
 }
 
 /// Waits a refresh interval in which nothing is done.
-async fn interval(world: &World, controller: &Controller, resources: usize, step: Step, length: Duration) -> Result<Phase> {
+async fn interval(world: &World, controller: &Controller, resources: usize, step: Step) -> Result<Phase> {
     let before = Reading::take(&world.emulator, controller)?;
     let started = Instant::now();
-    tokio::time::sleep(length).await;
+    tokio::time::sleep(INTERVAL).await;
     let cost = Reading::take(&world.emulator, controller)?.since(&before);
     Ok(Phase { step, resources, seconds: started.elapsed().as_secs_f64(), tries: Vec::new(), cost: Some(cost) })
 }
@@ -192,7 +182,7 @@ async fn wave(world: &World, controller: &Controller, items: &mut Vec<Item>) -> 
         let item = secret(number, 1);
         let mut watch = Watch::secret(&world.client, &item.namespace, &item.name).await?;
         let started = Instant::now();
-        world.create([item.resource(TTL)]).await?;
+        world.create([item.resource()]).await?;
         let what = "a new resource's Secret";
         watch.next_name(what, patience).await.with_context(|| controller.process.log_tail())?;
         tries.push(started.elapsed().as_secs_f64());

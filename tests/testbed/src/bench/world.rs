@@ -21,6 +21,12 @@ pub const CONCURRENCY: usize = 32;
 /// What a call to the store takes.
 pub const LATENCY: Duration = Duration::from_millis(15);
 
+/// In which everything is rechecked once.
+pub const INTERVAL: Duration = Duration::from_secs(60);
+
+/// [`INTERVAL`] as resources have it.
+const TTL: &str = "60s";
+
 /// The one key of every Secret.
 pub const KEY: &str = "password";
 
@@ -77,13 +83,13 @@ impl Item {
         Self { namespace: namespace(number), name: format!("item-{number}"), uri, value }
     }
 
-    /// The resource, rechecked every `ttl`.
-    pub fn resource(&self, ttl: &str) -> Value {
+    /// The resource, rechecked once an [`INTERVAL`].
+    pub fn resource(&self) -> Value {
         json!({
             "apiVersion": "robotosecret.dev/v1alpha1",
             "kind": "RobotoSecret",
             "metadata": {"name": self.name, "namespace": self.namespace},
-            "spec": {"provider": {"kind": "ClusterRobotoProvider", "name": PROVIDER}, "ttl": ttl, "data": [{"key": KEY, "uri": self.uri}]},
+            "spec": {"provider": {"kind": "ClusterRobotoProvider", "name": PROVIDER}, "ttl": TTL, "data": [{"key": KEY, "uri": self.uri}]},
         })
     }
 }
