@@ -102,7 +102,7 @@ async fn empty(world: &World) -> Result<Phase> {
 /// Makes the resources, starts the controller, and waits until all are mirrored. Of the scenario `cold` the start alone is a phase too.
 async fn cold(world: &World, items: &[Item], step: Step, phases: &mut Vec<Phase>) -> Result<Controller> {
     say(items.len(), "making the resources");
-    world.create(items.iter().map(|item| item.resource())).await?;
+    world.create(items.iter().map(Item::resource)).await?;
     let mut resources = Watch::resources(&world.client).await?;
     say(items.len(), "cold");
     let before = Reading::of_store(&world.emulator);
