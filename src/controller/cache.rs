@@ -428,12 +428,12 @@ impl Standings {
         }
     }
 
-    /// The totals at this moment.
+    /// The totals at this moment. `rechecked` tells when the reader last saw all of a resource unchanged, which no look tells here.
     #[must_use]
-    pub fn totals(&self, now: Timestamp) -> Totals {
+    pub fn totals(&self, now: Timestamp, rechecked: impl Fn(&Key) -> Option<Timestamp>) -> Totals {
         let all = locked(&self.0);
         let count = |of: fn(&Summary) -> bool| all.values().filter(|entry| of(&entry.summary)).count();
-        let oldest = all.values().filter_map(|entry| entry.summary.last_check).min();
+        let oldest = all.iter().filter_map(|(key, entry)| entry.summary.last_check.max(entry.summary.last_check.and(rechecked(key)))).min();
         let age = oldest.and_then(|oldest| Duration::try_from(now.duration_since(oldest)).ok()).unwrap_or_default();
         Totals { resources: all.len(), ready: count(|summary| summary.ready), fresh: count(|summary| summary.fresh), oldest: age }
     }

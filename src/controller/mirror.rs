@@ -190,9 +190,15 @@ impl Work<'_> {
             }
         };
         if standing.reading.as_ref().is_some_and(|reading| self.is_for_this(reading, &admitted)) {
-            let Some(answers) = self.context.reader.take(&self.key) else { return self.next_look(standing) };
-            let Some(reading) = standing.reading.take() else { return Next::In(SOON) };
-            return self.mirror(standing, &plan, &admitted, &known, reading, answers).await;
+            match (self.context.reader.take(&self.key), standing.reading.take()) {
+                (Some(answers), Some(reading)) => return self.mirror(standing, &plan, &admitted, &known, reading, answers).await,
+                (None, reading) if self.context.reader.waits(&self.key) => {
+                    standing.reading = reading;
+                    return self.next_look(standing);
+                }
+                // The reader knows nothing of it any more: it is asked anew.
+                _ => {}
+            }
         }
         let news = self.context.reader.news(&self.key);
         standing.changed |= matches!(news, Some(News::Changed));
@@ -374,7 +380,7 @@ impl Work<'_> {
         answers: &[Answer],
     ) -> Result<(Mirrored, bool), Trouble> {
         let readings = self.readings(plan, admitted, answers)?;
-        let values: Vec<_> = readings.iter().map(|(held, keypath)| (&held.reading().value, keypath.as_slice())).collect();
+        let values: Vec<_> = readings.iter().map(|(held, keypath)| (&held.reading().value, *keypath)).collect();
         let data = plan.render(&values).map_err(|failure| ReadError::new(failure.reason(), failure.to_string()))?;
         let sources: Vec<_> =
             plan.sources.iter().zip(&readings).map(|(planned, (held, _))| (planned.source.to_string(), held.reading().version.clone())).collect();
@@ -419,7 +425,7 @@ impl Work<'_> {
 
     /// What was read for each source, in order, with the keypath that its name ends in. Any failure fails the whole; a lasting one is
     /// told before a passing one.
-    fn readings<'a>(&self, plan: &Plan, admitted: &'a [Admitted], answers: &[Answer]) -> Result<Vec<(Arc<Held>, &'a Vec<String>)>, ReadError> {
+    fn readings<'a>(&self, plan: &Plan, admitted: &'a [Admitted], answers: &[Answer]) -> Result<Vec<Found<'a>>, ReadError> {
         let namespace = self.key.0.as_str();
         let mut rest = answers;
         let mut readings = Vec::with_capacity(admitted.len());
@@ -432,7 +438,7 @@ impl Work<'_> {
             match found.or_else(|| mine.iter().zip(&admitted.candidates).next()) {
                 Some((Ok(held), (_, keypath))) => {
                     if held.reading().denotes.iter().all(|reference| admitted.through.may_read(namespace, reference)) {
-                        readings.push((held.clone(), keypath));
+                        readings.push((held.clone(), keypath.as_slice()));
                     } else {
                         // That name is not told: what the provider doesn't allow is not the reader's to know.
                         errors.push(answered_otherwise(&planned.provider.name, namespace, &planned.source.to_string()));
@@ -517,6 +523,9 @@ impl Work<'_> {
         self.watch(plan, admitted, expected.collect(), Since::Restart { last_check: standing.last_check });
     }
 }
+
+/// What was read for a source, and the keypath that its name ends in.
+type Found<'a> = (Arc<Held>, &'a [String]);
 
 /// All that is asked for the sources of a plan, in order; `None` for what can't be asked any more.
 fn items<'a>(reader: &'a Reader, admitted: &'a [Admitted]) -> impl Iterator<Item = Option<Item>> + 'a {

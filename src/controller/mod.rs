@@ -87,7 +87,7 @@ impl Insight {
     #[must_use]
     pub fn metrics(&self, metrics: &Metrics) -> String {
         if let Some(context) = self.0.get() {
-            metrics.totals(context.standings.totals(Timestamp::now()));
+            metrics.totals(context.standings.totals(Timestamp::now(), |key| context.reader.last_check(key)));
         }
         metrics.render()
     }
@@ -247,16 +247,13 @@ fn key_of<K: ResourceExt>(object: &K) -> Key {
 
 fn take_in(context: &Context, resource: Guarded) -> Key {
     let key = key_of(&resource);
-    match resource.0 {
-        Ok(resource) => {
-            let lane = lane(&resource);
-            context.resources.put(&key, resource);
-            context.queue.push(&key, lane);
-        }
-        Err(_) => {
-            tracing::warn!(namespace = key.0, name = key.1, "the resource cannot be read; it is older than the CRD's rules");
-            forget(context, &key);
-        }
+    if let Ok(resource) = resource.0 {
+        let lane = lane(&resource);
+        context.resources.put(&key, resource);
+        context.queue.push(&key, lane);
+    } else {
+        tracing::warn!(namespace = key.0, name = key.1, "the resource cannot be read; it is older than the CRD's rules");
+        forget(context, &key);
     }
     key
 }

@@ -28,6 +28,8 @@ use crate::{
     provider::ReadError,
 };
 
+/// How long until somebody who waits for the reader looks whether it still knows.
+const LOST_ANSWERS: Duration = Duration::from_mins(1);
 /// The field manager of every status.
 const STATUS_MANAGER: &str = "robotosecret";
 
@@ -161,7 +163,9 @@ impl Work<'_> {
         // Whose turn to tell has come waits for it in another queue.
         let telling = self.until_telling(standing).filter(|wait| failing.is_none() && !wait.is_zero()).map(|wait| now + wait);
         let doubt = standing.doubt.filter(|_| standing.reading.is_none());
-        match retry.into_iter().chain(stale).chain(telling).chain(doubt).chain(standing.repairs.settles(now)).min() {
+        // The reader tells when it has the answers; should that ever get lost, this finds it.
+        let answers = standing.reading.as_ref().map(|_| now + LOST_ANSWERS);
+        match retry.into_iter().chain(stale).chain(telling).chain(doubt).chain(answers).chain(standing.repairs.settles(now)).min() {
             // A moment later, so that what is due then is due when it is looked at.
             Some(next) => Next::In(next.saturating_duration_since(now) + Duration::from_millis(20)),
             None => Next::OnChange,

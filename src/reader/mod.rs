@@ -157,6 +157,12 @@ impl Reader {
         self.table().take(key)
     }
 
+    /// Whether the key asked and has not all answers yet.
+    #[must_use]
+    pub fn waits(&self, key: &Key) -> bool {
+        self.table().waits(key)
+    }
+
     /// Has items rechecked every TTL, in place of what the same one watched before.
     pub fn watch(&self, key: &Key, ttl: Duration, items: Vec<(Item, Expected)>, since: Since) {
         let (now, clock) = (Instant::now(), Timestamp::now());
@@ -237,7 +243,7 @@ impl Reader {
             self.metrics.coalesced(told.shared);
             told.wake.iter().for_each(|(key, lane)| wake(key, *lane));
             if let Some((scope, lot, error)) = told.denied {
-                self.metrics.batch_denied(lot.family.0);
+                self.metrics.batch_denied();
                 denied(Denied { scope, lot, error });
             }
         }

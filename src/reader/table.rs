@@ -138,19 +138,21 @@ pub struct Told {
 enum LineId {
     Single(&'static str, Family),
     Lot(&'static str, Lot),
+    /// Of those that must not take others along.
+    Quarantine(&'static str, Family),
 }
 
 impl LineId {
     const fn family(self) -> Family {
         match self {
-            Self::Single(_, family) => family,
+            Self::Single(_, family) | Self::Quarantine(_, family) => family,
             Self::Lot(_, lot) => lot.family,
         }
     }
 
     const fn service(self) -> &'static str {
         match self {
-            Self::Single(service, _) | Self::Lot(service, _) => service,
+            Self::Single(service, _) | Self::Lot(service, _) | Self::Quarantine(service, _) => service,
         }
     }
 }
@@ -188,7 +190,7 @@ struct Entry {
     /// How many subscribers want which TTL.
     ttls: BTreeMap<Duration, u32>,
     due: Option<(LineId, Instant)>,
-    /// Reads alone until that works once: company refused it, or left it out.
+    /// Reads alone until that works once: company refused it, left it out, or got no answer with it.
     alone: bool,
 }
 
@@ -256,8 +258,12 @@ impl Line {
 }
 
 impl Scope {
-    fn admits(&self, service: &str, now: Instant) -> Admission {
-        self.breakers.get(service).map_or(Admission::Yes, |breaker| breaker.admits(now))
+    fn admits(&self, line: LineId, now: Instant) -> Admission {
+        match line {
+            // What is in quarantine would be a probe that fails for reasons of its own.
+            LineId::Quarantine(..) => Admission::Yes,
+            LineId::Single(service, _) | LineId::Lot(service, _) => self.breakers.get(service).map_or(Admission::Yes, |breaker| breaker.admits(now)),
+        }
     }
 }
 
@@ -310,7 +316,7 @@ struct Passenger {
 }
 
 /// The table.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Table {
     budgets: Budgets,
     scopes: BTreeMap<ScopeId, Scope>,
@@ -324,23 +330,6 @@ pub struct Table {
     /// Who was answered without a call.
     answered: Vec<(Arc<Key>, Lane)>,
     count: u64,
-}
-
-impl Default for Table {
-    fn default() -> Self {
-        Self {
-            budgets: Budgets::default(),
-            scopes: BTreeMap::new(),
-            entries: HashMap::new(),
-            by_source: HashMap::new(),
-            askers: HashMap::new(),
-            flights: HashMap::new(),
-            held: Arc::default(),
-            complete: 0,
-            answered: Vec::new(),
-            count: 0,
-        }
-    }
 }
 
 impl Table {
@@ -447,7 +436,7 @@ impl Table {
         let missing = answers.iter().filter(|(_, answer)| answer.is_none()).count();
         let (key, asker) = self.asker(key);
         asker.news = None;
-        asker.asked = Some(Asked { id, lane, missing, answers });
+        asker.asked = Some(Asked { id, lane, answers, missing });
         if missing == 0 {
             self.complete += 1;
             self.answered.push((key.clone(), lane));
@@ -489,7 +478,8 @@ impl Table {
     fn line_of(&self, entry: &Entry) -> LineId {
         let denied = |lot: &Lot| self.scopes.get(&entry.scope).is_some_and(|scope| scope.denied.contains_key(lot));
         match entry.route.lot {
-            Some(lot) if !entry.alone && !denied(&lot) => LineId::Lot(entry.route.service, lot),
+            _ if entry.alone => LineId::Quarantine(entry.route.service, entry.route.single),
+            Some(lot) if !denied(&lot) => LineId::Lot(entry.route.service, lot),
             _ => LineId::Single(entry.route.service, entry.route.single),
         }
     }

@@ -35,11 +35,6 @@ struct KubeWrite {
     outcome: &'static str,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Denied {
-    api: &'static str,
-}
-
 #[derive(Clone)]
 struct Seconds;
 
@@ -76,7 +71,7 @@ pub struct Metrics {
     oldest_check: Gauge<f64, AtomicU64>,
     panics: Counter,
     coalesced: Counter,
-    batch_denied: Family<Denied, Counter>,
+    batch_denied: Counter,
 }
 
 impl Default for Metrics {
@@ -105,7 +100,7 @@ impl Default for Metrics {
         registry.register("reconcile_panics", "Defects that were caught while working on a resource", panics.clone());
         let coalesced = Counter::default();
         registry.register("references_coalesced", "References that were read by a call made for another one, too", coalesced.clone());
-        let batch_denied = Family::<Denied, Counter>::default();
+        let batch_denied = Counter::default();
         registry.register("batch_denied", "How often a provider was found to be denied an API that reads several at once", batch_denied.clone());
         Self {
             registry: Arc::new(registry),
@@ -137,8 +132,8 @@ impl Metrics {
     }
 
     /// Counts a provider that was found to be denied an API that reads several at once.
-    pub fn batch_denied(&self, api: &'static str) {
-        self.batch_denied.get_or_create(&Denied { api }).inc();
+    pub fn batch_denied(&self) {
+        self.batch_denied.inc();
     }
 
     /// Counts one write to the API server. `kind` is `Secret`, `Status` or `Event`.

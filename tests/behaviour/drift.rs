@@ -12,14 +12,15 @@ use serde_json::{Value, json};
 
 use crate::support::{SECONDS, Scene, WITHIN_TTL, says, scene, until};
 
-/// Mirrors a JSON secret of the members a and b, with a label and an annotation of the user's. Not rechecked while a test runs.
+/// Mirrors a JSON secret of the members a and b, with a label and an annotation of the user's. Never rechecked, not even in the company
+/// of another read, so that every read has its cause in the test.
 async fn mirror(s: &Scene, name: &str) {
     s.put_secret(name, &json!({"a": s.value(&format!("{name} a")), "b": s.value(&format!("{name} b"))}).to_string()).await;
-    apply(s, name, "1h").await;
+    apply(s, name, "refreshPolicy: OnChange").await;
 }
 
-async fn apply(s: &Scene, name: &str, ttl: &str) {
-    s.apply(name, &format!("{{uri: 'aws.sm://{}', ttl: {ttl}, target: {{labels: {{team: shop}}, annotations: {{note: mine}}}}}}", s.path(name))).await;
+async fn apply(s: &Scene, name: &str, recheck: &str) {
+    s.apply(name, &format!("{{uri: 'aws.sm://{}', {recheck}, target: {{labels: {{team: shop}}, annotations: {{note: mine}}}}}}", s.path(name))).await;
 }
 
 /// How often the store was asked for the secret of a resource.
@@ -339,7 +340,7 @@ async fn a_secret_of_somebody_else_is_left_untouched_until_it_is_deleted() {
     scene("not-ours", async |s| {
         let theirs = make(s, json!({"metadata": {"name": "db"}, "stringData": {"mine": "theirs"}})).await;
         s.put_secret("db", &json!({"a": s.value("db a"), "b": s.value("db b")}).to_string()).await;
-        apply(s, "db", "10s").await;
+        apply(s, "db", "ttl: 10s").await;
         let message = s.condition("db", "Ready", "False TargetNotOwned", SECONDS).await;
         says(&message, "delete it, choose another target.name, or hand it over: kubectl annotate secret db robotosecret.dev/adopt=db");
         // Another user's resource can't be taken over by its name either.
@@ -367,7 +368,7 @@ async fn a_secret_that_is_handed_over_holds_what_is_mirrored_and_nothing_else() 
             "stringData": {"old": s.value("old"), "a": s.value("old")}});
         let old = make(s, old).await;
         s.put_secret("db", &json!({"a": s.value("db a"), "b": s.value("db b")}).to_string()).await;
-        apply(s, "db", "10s").await;
+        apply(s, "db", "ttl: 10s").await;
         s.condition("db", "Ready", "False TargetNotOwned", SECONDS).await;
         s.tamper("db", "kubectl-annotate", json!({"metadata": {"annotations": {"robotosecret.dev/adopt": "db"}}})).await;
         is_right(s, "db", "when it was handed over").await;

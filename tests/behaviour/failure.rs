@@ -174,11 +174,11 @@ async fn a_throttled_store_is_asked_ever_more_slowly_and_told_of_once() {
         mirrored(s, "db", &s.value("")).await;
         let id = s.path("db");
         s.front.throttle();
+        // It is told when the recheck is late by a TTL; until then and from then on the budget shrinks to one call in two seconds.
         fails(s, "db", "True Mirrored", "Throttled").await;
         let (started, first) = (Instant::now(), s.reads(&id));
         until("three retries", WITHIN_TTL, async || (s.reads(&id) >= first + 3).then_some(())).await;
-        // One, two and four seconds, each less a fifth at most; the first may have begun before it was seen.
-        assert!(started.elapsed() > Duration::from_millis(4800), "three retries in {:?}", started.elapsed());
+        assert!(started.elapsed() > Duration::from_secs(3), "three retries in {:?}", started.elapsed());
         let before = s.resources().get("db").await.unwrap().metadata.resource_version;
         asked(s, &id, 1).await;
         assert_eq!(s.resources().get("db").await.unwrap().metadata.resource_version, before, "a retry that says nothing new writes no status");
@@ -369,6 +369,7 @@ async fn one_failing_reference_of_several_writes_nothing() {
 async fn resources_that_fail_never_stop_another() {
     scene("neighbours", async |s| {
         mirrored(s, "db", &s.value("1")).await;
+        // Each hangs for itself, as a key does that is kept outside of AWS.
         let hanging: Vec<String> = (0..12).map(|i| format!("hanging-{i}")).collect();
         let ids: Vec<String> = hanging.iter().map(|name| s.path(name)).collect();
         s.front.add_fault(Fault::new(move |call| call.ids.iter().any(|id| ids.contains(id)), Answer::Hang));

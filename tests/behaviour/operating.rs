@@ -155,7 +155,8 @@ async fn the_pages_tell_health_and_the_documented_metrics() {
         s.put_secret("db", &s.value("a")).await;
         s.put_parameter("p", &s.value("b")).await;
         s.apply("db", &format!("data: [{{key: a, uri: 'aws.sm://{}'}}, {{key: b, uri: 'aws.ps:///{}'}}]", s.path("db"), s.path("p"))).await;
-        s.apply("wrong", &format!("{{uri: 'aws.sm://{}', ttl: 15m}}", s.path("nobody"))).await;
+        // With a stage, it is never read in company.
+        s.apply("wrong", &format!("{{uri: 'aws.sm://{}?version-stage=AWSPREVIOUS', ttl: 15m}}", s.path("nobody"))).await;
         s.ready("db").await;
         s.condition("wrong", "Ready", "False SourceNotFound", SECONDS).await;
         s.event("wrong", "CheckFailed").await;

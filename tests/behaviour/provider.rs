@@ -9,7 +9,7 @@ use testbed::{
     front::{Answer, Fault},
 };
 
-use crate::support::{SECONDS, Scene, apply_object, says, scene, scene_before_controller, until, world};
+use crate::support::{SECONDS, Scene, WITHIN_TTL, apply_object, says, scene, scene_before_controller, until, world};
 
 /// A provider of any name with these addresses and rules.
 async fn provide(s: &Scene, name: &str, region: &str, front: &Front, allow: Value) {
@@ -271,9 +271,13 @@ async fn a_secret_through_parameter_store_is_checked_as_the_secret_that_it_is() 
         assert_eq!(calls(&s.front), Vec::<String>::new());
         allow(s, rule(s, &[&format!("aws.sm://{ns}/db"), &format!("aws.sm://{ns}/db/user")])).await;
         s.holds("db", &[("value", &value)], SECONDS).await;
-        // The longest allowed name first, and what is not allowed never.
-        assert_eq!(calls(&s.front)[..2], [format!("GetSecretValue {ns}/db/user"), format!("GetSecretValue {ns}/db")]);
+        // What is not allowed is never asked for.
+        assert_eq!(calls(&s.front)[..1], [format!("BatchGetSecretValue {ns}/db/user {ns}/db")]);
         assert!(calls(&s.front).iter().all(|call| call.ends_with("/db") || call.ends_with("/db/user")), "{:?}", calls(&s.front));
+        // The longest name counts as soon as it exists.
+        let longer = s.value("b");
+        s.put_secret("db/user", &json!({"name": longer}).to_string()).await;
+        s.holds("db", &[("value", &longer)], WITHIN_TTL).await;
     })
     .await;
 }

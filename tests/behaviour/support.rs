@@ -17,21 +17,19 @@ use std::{
 };
 
 use futures::future::join_all;
-use k8s_openapi::{
-    api::{
-        core::v1::{Namespace, Secret},
-        events::v1::Event,
-    },
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+use k8s_openapi::api::{
+    core::v1::{Namespace, Secret},
+    events::v1::Event,
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     core::PartialObjectMeta,
 };
 use robotosecret::api::{ClusterRobotoProvider, RobotoSecret, RobotoSecretStatus};
 use serde_json::{Value, json};
-use testbed::{Canary, ControlPlane, Emulator, Front, Moto, Process, process::Spec};
+use testbed::{Canary, ControlPlane, Emulator, Front, Moto, install};
+pub use testbed::{Controller, install::apply as apply_object};
 
 /// How long anything that should happen "within seconds" may take on a machine that is busy with other tests.
 pub const SECONDS: Duration = Duration::from_secs(30);
@@ -39,8 +37,6 @@ pub const SECONDS: Duration = Duration::from_secs(30);
 pub const TTL: &str = "10s";
 /// How long a recheck may take to be noticed: a TTL, and time for a busy machine.
 pub const WITHIN_TTL: Duration = Duration::from_secs(40);
-
-const SYSTEM: &str = "robotosecret-system";
 
 /// What a run of the suite starts once. Everything in it ends with the process.
 pub struct World {
@@ -70,50 +66,14 @@ async fn start() -> World {
     moto.secrets_manager().list_secrets().send().await.unwrap();
     moto.ssm().describe_parameters().send().await.unwrap();
     let client = plane.client().await.unwrap();
-    install_crds(&client).await;
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    namespaces.create(&PostParams::default(), &serde_json::from_value(json!({"metadata": {"name": SYSTEM}})).unwrap()).await.unwrap();
-    let rbac = testbed::chart::rbac(&root().join("charts/robotosecret"), SYSTEM, &[]).unwrap();
-    for object in &rbac.objects {
-        apply_object(&client, object).await.unwrap();
-    }
-    let kubeconfig = plane.kubeconfig_for(SYSTEM, &rbac.service_account).unwrap();
+    install::crds(&client, &root().join("crds")).await.unwrap();
+    let kubeconfig = install::account(&plane, &client, &root().join("charts/robotosecret")).await.unwrap();
     World { plane, moto, dir, kubeconfig }
 }
 
 /// The project's folder.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Applies crds/ as it is in the repository and waits until the API server serves them.
-pub async fn install_crds(client: &Client) {
-    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-    for file in std::fs::read_dir(root().join("crds")).unwrap() {
-        let crd: Value = serde_yaml::from_str(&std::fs::read_to_string(file.unwrap().path()).unwrap()).unwrap();
-        let name = crd["metadata"]["name"].as_str().unwrap();
-        crds.patch(name, &PatchParams::apply("suite").force(), &Patch::Apply(&crd)).await.unwrap();
-        let established = async || {
-            let crd = crds.get_opt(name).await.unwrap()?;
-            crd.status?.conditions?.into_iter().find(|c| c.type_ == "Established" && c.status == "True")
-        };
-        until("the CRD is established", SECONDS, established).await;
-    }
-}
-
-/// Applies any object as kubectl's server-side apply does.
-pub async fn apply_object(client: &Client, object: &Value) -> kube::Result<DynamicObject> {
-    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let (group, version) = match text("/apiVersion").split_once('/') {
-        Some((group, version)) => (group.to_owned(), version.to_owned()),
-        None => (String::new(), text("/apiVersion")),
-    };
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(&group, &version, &text("/kind")));
-    let api: Api<DynamicObject> = match text("/metadata/namespace").as_str() {
-        "" => Api::all_with(client.clone(), &resource),
-        namespace => Api::namespaced_with(client.clone(), namespace, &resource),
-    };
-    api.patch(&text("/metadata/name"), &PatchParams::apply("user").force(), &Patch::Apply(object)).await
 }
 
 /// Asks again until there is an answer. Panics after `limit` with what was waited for.
@@ -125,26 +85,6 @@ pub async fn until<T>(what: &str, limit: Duration, mut ask: impl AsyncFnMut() ->
         }
         assert!(started.elapsed() < limit, "not within {limit:?}: {what}");
         tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
-/// A running controller.
-pub struct Controller {
-    pub process: Process,
-    pub port: u16,
-}
-
-impl Controller {
-    /// A page of the health server: status and text.
-    pub fn page(&self, path: &str) -> (u16, String) {
-        testbed::http::get(self.port, path).unwrap_or((0, String::new()))
-    }
-
-    /// The sum of a metric over all label sets that contain `labels`.
-    pub fn metric(&self, name: &str, labels: &str) -> f64 {
-        let (_, text) = self.page("/metrics");
-        let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(labels));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 }
 
@@ -502,15 +442,10 @@ impl Scene {
 
     /// Starts the controller with another identity and this environment alone, and does not wait.
     pub fn start_controller_with(&mut self, kubeconfig: &Path, arguments: &[&str], environment: &[(&str, &str)]) {
-        let [port] = testbed::port::free().unwrap();
-        let spec = Spec::new(env!("CARGO_BIN_EXE_robotosecret"))
-            .name("controller")
-            .args(["controller", "--listen", &format!("127.0.0.1:{port}"), "--namespaces", &self.namespace, "--log-level", "debug", "--log-format", "text"])
-            .args(arguments.iter().copied())
-            .env_clear()
-            .env("KUBECONFIG", kubeconfig);
-        let process = environment.iter().fold(spec, |spec, (name, value)| spec.env(name, value)).start(&self.dir).unwrap();
-        self.controller = Some(Controller { process, port });
+        let usual = ["--namespaces", &self.namespace, "--log-level", "debug", "--log-format", "text"];
+        let arguments: Vec<&str> = usual.into_iter().chain(arguments.iter().copied()).collect();
+        let binary = Path::new(env!("CARGO_BIN_EXE_robotosecret"));
+        self.controller = Some(Controller::start_with(binary, kubeconfig, &arguments, environment, &self.dir).unwrap());
     }
 
     pub fn controller(&self) -> &Controller {

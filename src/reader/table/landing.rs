@@ -34,6 +34,8 @@ impl Table {
         scope.expected -= flight.expected;
         let breaker = scope.breakers.entry(flight.line.service()).or_default();
         match &outcome {
+            // What hung before and hangs alone says nothing of the others.
+            Outcome::TimedOut if matches!(flight.line, LineId::Quarantine(..)) => {}
             Outcome::TimedOut => breaker.timed_out(flight.left, now),
             Outcome::One(_) | Outcome::Lot(_) => breaker.answered(),
             Outcome::Panicked => {}
@@ -57,7 +59,13 @@ impl Table {
                 self.again(flight, now);
             }
             Outcome::Lot(LotAnswer::Failed(error)) => self.failed(flight, &error, now, &mut told),
-            Outcome::TimedOut => self.failed(flight, &silent(), now, &mut told),
+            Outcome::TimedOut => {
+                // One of them may be why (a key that is kept elsewhere, say): they don't take others along until they work alone.
+                for passenger in &flight.passengers {
+                    self.set_alone(passenger.entry, true, now);
+                }
+                self.failed(flight, &silent(), now, &mut told);
+            }
             Outcome::Panicked => {
                 let error = ReadError::new(Reason::InternalError, "a defect of the controller met the read; please report it with the controller's log");
                 self.failed(flight, &error, now, &mut told);
@@ -245,7 +253,7 @@ impl Table {
                 [id] => {
                     self.set_alone(*id, true, now);
                     let Some(entry) = self.entries.get(id) else { continue };
-                    let line = LineId::Single(service, entry.route.single);
+                    let line = LineId::Quarantine(service, entry.route.single);
                     self.put_part(flight.scope, line, Part { entries: vec![*id], proof }, now);
                 }
                 several => self.put_part(flight.scope, flight.line, Part { entries: several.to_vec(), proof: None }, now),

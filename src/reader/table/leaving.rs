@@ -33,8 +33,12 @@ const EARLY: u32 = 2;
 const LOOKED_AT: usize = 4;
 /// How long a waiter waits while the store throttles, before it is told.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a recheck may be late while the store throttles, before its subscribers are told.
-const LATENESS: Duration = Duration::from_mins(1);
+/// How late a recheck may be at most while the store throttles, before its subscribers are told: a TTL, within these bounds.
+const LATENESS: [Duration; 2] = [Duration::from_secs(10), Duration::from_mins(1)];
+/// How late a recheck may be behind a store that does not answer, before its subscribers are told: a probe had its chance by then.
+const PROBED: Duration = Duration::from_secs(5);
+/// How many calls of those in quarantine may be under way.
+const QUARANTINED_CALLS: usize = 4;
 /// For how long after a throttle the store counts as throttling.
 const THROTTLING: Duration = Duration::from_secs(10);
 
@@ -63,7 +67,7 @@ impl Table {
                     if idle.contains(&(*id, *line_id)) {
                         continue;
                     }
-                    let readiness = match scope.admits(line_id.service(), now) {
+                    let readiness = match scope.admits(*line_id, now) {
                         Admission::Yes | Admission::Probe => self.readiness(scope, *line_id, line, now),
                         Admission::NotBefore(_) if line.is_empty() => Readiness::No,
                         Admission::NotBefore(when) => Readiness::At(when),
@@ -101,20 +105,23 @@ impl Table {
 
     /// When the line has a call to make.
     fn readiness(&self, scope: &Scope, id: LineId, line: &Line, now: Instant) -> Readiness {
-        let of_part = line.parts.front().map(|part| part.entries.iter().filter_map(|id| self.entries.get(id)).map(|entry| entry.lane).min());
+        let split = line.parts.front().map(|part| part.entries.iter().filter_map(|id| self.entries.get(id)).map(|entry| entry.lane).min());
         let waiting = line.waiting.first();
         let due = line.due.first().map(|(due, _)| *due);
-        let lane = match (of_part, waiting) {
+        let lane = match (split, waiting) {
             (Some(lane), _) => lane.unwrap_or(Lane::Periodic),
             (None, Some((lane, ..))) => *lane,
             (None, None) if due.is_some() => Lane::Periodic,
             (None, None) => return Readiness::No,
         };
-        if (of_part.is_some() || waiting.is_some()) && self.is_full(scope) {
+        if (split.is_some() || waiting.is_some()) && self.is_full(scope) {
             // What was read is used first; whoever uses it has us polled again.
             return Readiness::No;
         }
-        if of_part.is_some() {
+        if matches!(id, LineId::Quarantine(..)) && line.flying >= QUARANTINED_CALLS {
+            return Readiness::No;
+        }
+        if split.is_some() {
             return Readiness::Now(lane);
         }
         let LineId::Lot(_, lot) = id else {
@@ -184,7 +191,9 @@ impl Table {
         let expected = passengers.iter().filter(|passenger| !passenger.waiters.is_empty()).count() * scope.largest;
         scope.expected += expected;
         scope.flying += 1;
-        scope.breakers.entry(line_id.service()).or_default().left(now);
+        if !matches!(line_id, LineId::Quarantine(..)) {
+            scope.breakers.entry(line_id.service()).or_default().left(now);
+        }
         scope.lines.get_mut(&line_id)?.flying += 1;
         let id = CallId(turn);
         self.flights.insert(id, Flight { scope: scope_id, line: line_id, family, passengers, proof: next.proof, expected, left: now });
@@ -238,17 +247,19 @@ impl Table {
         for scope in self.scopes.values() {
             for (id, line) in &scope.lines {
                 // Before a probe leaves, it may still wait for company.
-                let open = matches!(scope.admits(id.service(), now), Admission::NotBefore(_));
+                let open = matches!(scope.admits(*id, now), Admission::NotBefore(_));
                 let due = line.due.iter().map(|(due, id)| (*due, *id));
                 if open {
                     let parts = line.parts.iter().flat_map(|part| part.entries.iter().copied());
                     let waiting = line.waiting.iter().map(|(_, _, id)| *id);
-                    let late = due.take_while(|(due, _)| *due <= now).map(|(_, id)| id);
+                    let late = due.take_while(|(due, _)| *due + PROBED <= now).map(|(_, id)| id);
                     hopeless.extend(waiting.chain(late).chain(parts).map(|id| (id, silent())));
                 } else if line.last_throttle.is_some_and(|last| now.duration_since(last) < THROTTLING) {
                     let patient = |id: &EntryId| self.entries.get(id).is_some_and(|entry| now.duration_since(entry.asked) < PATIENCE);
                     let waiting = line.waiting.iter().map(|(_, _, id)| *id).filter(|id| !patient(id));
-                    let late = due.take_while(|(due, _)| now.saturating_duration_since(*due) > LATENESS).map(|(_, id)| id);
+                    let [least, most] = LATENESS;
+                    let allowed = |id: &EntryId| self.entries.get(id).map_or(most, |entry| entry.ttl().clamp(least, most));
+                    let late = due.take_while(|(due, _)| *due < now).filter(|(due, id)| now.duration_since(*due) > allowed(id)).map(|(_, id)| id);
                     hopeless.extend(waiting.chain(late).map(|id| (id, ReadError::new(Reason::Throttled, "the store asks to slow down; retrying more slowly"))));
                 }
             }

@@ -567,6 +567,32 @@ fn a_scope_that_hangs_is_asked_by_one_call_at_a_time_and_delays_no_other() {
 }
 
 #[test]
+fn what_hangs_takes_nobody_along_twice() {
+    let hangs = |call: &Call| {
+        if call.sources.iter().any(|source| source.to_string().ends_with("bad")) {
+            return Outcome::TimedOut;
+        }
+        answered(call, |source| Some(Ok(reading(call.scope, source, "v1"))))
+    };
+    let mut world = World::new();
+    for name in ["a", "b", "bad"] {
+        world.ask(name, Lane::New, &[name]);
+    }
+    world.run(1, hangs);
+    assert_eq!(world.took("a"), Some(vec!["ProviderUnavailable".into()]));
+    for _ in 0..3 {
+        for name in ["a", "b", "bad"] {
+            world.ask(name, Lane::New, &[name]);
+        }
+        world.run(1, hangs);
+        assert!(world.took("a").is_some_and(|answers| answers[0].ends_with("v1")));
+        assert_eq!(world.took("bad"), Some(vec!["ProviderUnavailable".into()]));
+    }
+    // From the second time on the others travel in company again.
+    assert_eq!(world.calls.iter().filter(|call| call.len() == 2).count(), 2, "{:?}", world.calls);
+}
+
+#[test]
 fn a_panic_fails_only_its_own_call() {
     let mut world = World::new();
     world.ask("a", Lane::New, &["a"]);

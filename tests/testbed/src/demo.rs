@@ -16,14 +16,11 @@ use testbed::binaries::{self, Tool};
 use testbed::chart::{self, documents};
 use testbed::control_plane::service_account_kubeconfig;
 use testbed::folder::random_hex;
-use testbed::process::Spec;
-use testbed::{ControlPlane, Moto, Process, TempFolder, aws, http, port};
+use testbed::install::{self, SYSTEM};
+use testbed::{ControlPlane, Controller, Moto, TempFolder, aws, http};
 
 use crate::interrupt::Interrupt;
 use crate::{DemoArguments, Where};
-
-/// Where the chart's objects go and the controller's account lives.
-const SYSTEM: &str = "robotosecret-system";
 
 /// The namespace of the examples.
 const SHOP: &str = "shop";
@@ -56,7 +53,7 @@ struct Demo<'a> {
     cluster: &'a Cluster,
     moto: &'a Moto,
     interrupt: &'a Interrupt,
-    controller: Option<Process>,
+    controller: Option<Controller>,
     made: Vec<Made>,
 }
 
@@ -66,7 +63,7 @@ pub fn run(arguments: &DemoArguments) -> Result<()> {
     if !binary.is_file() {
         bail!("there is no controller at {}; `make demo` builds it first", binary.display());
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
+    let root = install::root()?;
     println!("RobotoSecret: secrets that live in AWS, mirrored into native Kubernetes Secrets.");
     println!("The AWS of this demo is an emulation on this machine (moto); no account is needed and none is touched.");
     let logs = TempFolder::new("demo-logs")?;
@@ -95,7 +92,7 @@ fn bring_up_and_show(arguments: &DemoArguments, binary: &Path, root: PathBuf, lo
         demo.keep();
     }
     if let (Err(error), Some(controller), false) = (&outcome, &demo.controller, interrupt.wait(Duration::ZERO)) {
-        outcome = Err(anyhow::anyhow!("{error:#}\nThe controller: {}", controller.log_tail()));
+        outcome = Err(anyhow::anyhow!("{error:#}\nThe controller: {}", controller.process.log_tail()));
     }
     let cleaned = demo.clean_up();
     outcome.and(cleaned)
@@ -283,19 +280,10 @@ impl Demo<'_> {
     fn start_controller(&mut self, binary: &Path, service_account: &str) -> Result<()> {
         let kubeconfig = self.cluster.folder.path().join("controller.kubeconfig");
         service_account_kubeconfig(&self.cluster.kubeconfig, SYSTEM, service_account, &kubeconfig)?;
-        let [health] = port::free()?;
         let started = Instant::now();
-        // A clean environment: nothing of the user's own AWS setup comes into play.
-        let controller = Spec::new(binary)
-            .name("controller")
-            .args(["controller", "--log-format", "text", "--listen", &format!("127.0.0.1:{health}")])
-            .env_clear()
-            .env("KUBECONFIG", &kubeconfig)
-            .env("AWS_ACCESS_KEY_ID", aws::ACCESS_KEY_ID)
-            .env("AWS_SECRET_ACCESS_KEY", aws::SECRET_ACCESS_KEY)
-            .env("AWS_EC2_METADATA_DISABLED", "true")
-            .start(self.logs)?;
-        println!("$ robotosecret controller --log-format text --listen 127.0.0.1:{health}");
+        let controller = Controller::start(binary, &kubeconfig, &["--log-format", "text"], self.logs)?;
+        println!("$ robotosecret controller --listen 127.0.0.1:{} --log-format text", controller.port);
+        let health = controller.port;
         self.controller = Some(controller);
         let mut said = String::from("nothing");
         let ready = self.wait("the controller's /readyz", SOON, |_| {
@@ -353,7 +341,7 @@ impl Demo<'_> {
             if let Some(answer) = ask(self)? {
                 return Ok(answer);
             }
-            if self.controller.as_ref().is_some_and(|controller| !controller.is_running()) {
+            if self.controller.as_ref().is_some_and(|controller| !controller.process.is_running()) {
                 bail!("waiting for {what}: the controller has ended");
             }
             if Instant::now() > end {
@@ -375,7 +363,7 @@ impl Demo<'_> {
         println!("export AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={}", aws::ACCESS_KEY_ID, aws::SECRET_ACCESS_KEY);
         println!("kubectl get rsec -n {SHOP} -w");
         if let Some(controller) = &self.controller {
-            println!("tail -f {}", controller.log_path().display());
+            println!("tail -f {}", controller.process.log_path().display());
         }
         let entered = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&entered);
@@ -398,9 +386,9 @@ impl Demo<'_> {
         heading("Clean up");
         let mut problems = Vec::new();
         if let Some(controller) = self.controller.take()
-            && controller.is_running()
+            && controller.process.is_running()
         {
-            let code = controller.stop()?;
+            let code = controller.process.stop()?;
             if code != 0 {
                 problems.push(format!("the controller ended with code {code} instead of 0 when it was asked to"));
             }
