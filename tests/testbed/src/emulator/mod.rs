@@ -208,13 +208,13 @@ pub(crate) struct Store {
     parameters: Parameters,
     credentials_life: Duration,
     credentials_given: u64,
-    last_time: f64,
+    last_microsecond: u64,
 }
 
 impl Default for Store {
     fn default() -> Self {
         let (secrets, parameters) = (Secrets::default(), Parameters::default());
-        Self { secrets, parameters, credentials_life: Duration::from_secs(6 * 3600), credentials_given: 0, last_time: 0.0 }
+        Self { secrets, parameters, credentials_life: Duration::from_secs(6 * 3600), credentials_given: 0, last_microsecond: 0 }
     }
 }
 
@@ -246,12 +246,11 @@ impl Store {
     }
 
     /// Seconds since 1970. Never the same twice, so that what is deleted and made again at once has another date; AWS's dates have
-    /// milliseconds, but nobody is that fast there.
+    /// milliseconds, but nobody is that fast there. Whole microseconds: JSON keeps these as they are however often it is read and written.
     fn now(&mut self) -> f64 {
-        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64();
-        // A microsecond is more than the distance between two such numbers.
-        self.last_time = now.max(self.last_time + 1e-6);
-        self.last_time
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        self.last_microsecond = u64::try_from(now.as_micros()).unwrap_or(u64::MAX).max(self.last_microsecond + 1);
+        Duration::from_micros(self.last_microsecond).as_secs_f64()
     }
 
     fn credentials(&mut self, now: f64) -> Vec<u8> {

@@ -76,6 +76,20 @@ async fn items_of_a_batch_are_denied_failed_and_left_out() {
 }
 
 #[tokio::test]
+async fn a_changed_answer_says_of_the_others_exactly_what_it_would_have_said() {
+    let emulator = Emulator::start().unwrap();
+    let names: Vec<String> = (0..20).map(|i| format!("s{i}")).collect();
+    emulator.put_secrets(names.iter().map(|name| (name.clone(), format!("of {name}"))));
+    let client = emulator.secrets_manager();
+    let ids: Vec<&str> = names.iter().map(String::as_str).collect();
+    let before = batch(&client, &ids).await.unwrap();
+    emulator.leave_out("s0");
+    let after = batch(&client, &ids).await.unwrap();
+    // A date that is off by a fraction of a microsecond would be another version.
+    assert_eq!(after.secret_values(), &before.secret_values()[1..]);
+}
+
+#[tokio::test]
 async fn one_id_refuses_a_whole_batch() {
     let emulator = five();
     let (client, ssm) = (emulator.secrets_manager(), emulator.ssm());
