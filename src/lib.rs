@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod controller;
+pub mod limit;
 pub mod provider;
 pub mod reader;
 pub mod render;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::cache::Key;
-use crate::reader::limit::Bucket;
+use crate::limit::Bucket;
 
 /// Grants, at most so many a second, first come first served.
 #[derive(Debug)]

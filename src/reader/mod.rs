@@ -2,12 +2,11 @@
 //!
 //! Resources ask for values and have references rechecked; the reader decides when, in which company and how often the store is
 //! called, and tells who has an answer. The decisions are pure and in rooms of their own: [`table`] (who waits, what is due, who
-//! shares a call), [`limit`] (how often), [`breaker`] (whether at all), [`phase`] (when first). Here are the calls. A value never
+//! shares a call), [`limit`](crate::limit) (how often), [`breaker`] (whether at all), [`phase`] (when first). Here are the calls. A value never
 //! crosses from one scope to another, is never logged, and is wiped with the last who holds it.
 
 pub mod breaker;
 mod held;
-pub mod limit;
 pub mod phase;
 pub mod table;
 
@@ -42,6 +41,9 @@ pub type Key = (String, String);
 const CALL_LIMIT: Duration = Duration::from_secs(5);
 /// How soon after a change a reference is looked at again: the store may still answer with either version for a while.
 const SECOND_LOOK: Duration = Duration::from_secs(30);
+
+/// The part of a TTL that passes at least between a read and the first recheck.
+const SOONEST: u32 = 6;
 
 /// Whose turn it is: a lane goes before all those after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -267,7 +269,8 @@ fn first_recheck(source: &Source, ttl: Duration, since: Since, now: Timestamp) -
     let id = source.to_string();
     match since {
         Since::Now { changed } => {
-            let wait = phase::until_recheck(&id, ttl, since_epoch(now));
+            // Not right after it was read: a cold start is over before its rechecks begin.
+            let wait = phase::until_recheck(&id, ttl, since_epoch(now)).max(ttl / SOONEST);
             (if changed { wait.min(SECOND_LOOK) } else { wait }, true)
         }
         Since::Restart { last_check } => (phase::until_first_recheck(&id, ttl, since_epoch(now), last_check.map(since_epoch), now.as_nanosecond()), false),

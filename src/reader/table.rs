@@ -20,10 +20,10 @@ use super::{
     Key, Lane,
     breaker::{Admission, Breaker},
     held::Answer,
-    limit::Budgets,
 };
 use crate::{
     api::{Reason, reference::Source},
+    limit::Budgets,
     provider::{Family, Lot, LotAnswer, ReadError, Reading, Route, ServedVersion},
 };
 

@@ -4,7 +4,10 @@
 //! them ask one cache for credentials. Credentials are never logged and never leave the SDK.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -18,9 +21,16 @@ use aws_smithy_http_client::{
 };
 use tokio::sync::OnceCell;
 
-use super::{errors, observed};
+use super::{
+    account, errors, observed,
+    routes::{STS, ceiling},
+};
 use crate::{
-    api::provider::AwsSpec,
+    api::{
+        Reason,
+        provider::{AwsSpec, Limits},
+    },
+    limit::{Budget, Budgets},
     provider::{ReadError, aws::errors::Failure},
     telemetry::Metrics,
 };
@@ -39,8 +49,11 @@ const IDENTITIES: usize = 1024;
 /// Where a role is assumed if neither the environment (EKS sets `AWS_REGION`) nor a profile says so.
 const FALLBACK_REGION: Region = Region::from_static("us-east-1");
 
-/// The controller's own identity and the HTTP client that all providers share.
-pub struct Ambient(SdkConfig);
+/// The controller's own identity, the HTTP client that all providers share, and how often the Security Token Service may be asked.
+pub struct Ambient {
+    config: SdkConfig,
+    sts: Arc<Mutex<Budgets>>,
+}
 
 impl Ambient {
     /// Looks at the environment, once; credentials are fetched when they are first needed, and renewed by themselves.
@@ -63,7 +76,7 @@ impl Ambient {
             .identity_cache(IdentityCache::lazy().buffer_time(RENEWAL).max_partitions(IDENTITIES).build())
             // A failed call goes back to the queue, where its resource backs off; a second layer of retries would hide throttling.
             .retry_config(RetryConfig::disabled());
-        Self(config.load().await)
+        Self { config: config.load().await, sts: Arc::default() }
     }
 }
 
@@ -72,7 +85,7 @@ pub(super) struct Clients {
     pub(super) region: String,
     pub(super) secrets_manager: aws_sdk_secretsmanager::Client,
     pub(super) parameter_store: aws_sdk_ssm::Client,
-    sts: aws_sdk_sts::Client,
+    sts: Sts,
     account: OnceCell<String>,
     /// When the account was last asked in vain, and why.
     in_vain: Mutex<Option<(Instant, ReadError)>>,
@@ -80,7 +93,7 @@ pub(super) struct Clients {
 
 impl Clients {
     pub(super) fn new(spec: &AwsSpec, ambient: &Ambient) -> Self {
-        let base = ambient.0.to_builder().region(Region::new(spec.region.clone())).build();
+        let base = ambient.config.to_builder().region(Region::new(spec.region.clone())).build();
         // What is left out stays as the environment says (AWS_ENDPOINT_URL and the like), or AWS's own.
         let endpoints = spec.endpoints.clone().unwrap_or_default();
         let mut secrets_manager = aws_sdk_secretsmanager::config::Builder::from(&base);
@@ -99,10 +112,15 @@ impl Clients {
             region: spec.region.clone(),
             secrets_manager: aws_sdk_secretsmanager::Client::from_conf(secrets_manager.build()),
             parameter_store: aws_sdk_ssm::Client::from_conf(parameter_store.build()),
-            sts: aws_sdk_sts::Client::from_conf(sts.build()),
+            sts: Sts::new(aws_sdk_sts::Client::from_conf(sts.build()), ambient, spec),
             account: OnceCell::new(),
             in_vain: Mutex::default(),
         }
+    }
+
+    /// Takes other limits.
+    pub(super) fn limit(&self, limits: Limits) {
+        self.sts.limit(limits);
     }
 
     /// The account that the identity belongs to, asked once. Those who ask at the same time share the answer, also a failure.
@@ -124,10 +142,65 @@ impl Clients {
     }
 
     async fn ask_account(&self) -> Result<String, Failure> {
-        let Ok(answer) = tokio::time::timeout(ACCOUNT_TIMEOUT, self.sts.get_caller_identity().send()).await else {
+        let ask = async {
+            self.sts.turn().await;
+            self.sts.client.get_caller_identity().send().await
+        };
+        let Ok(answer) = tokio::time::timeout(ACCOUNT_TIMEOUT, ask).await else {
             return Err(Failure::elsewhere(errors::unavailable("the store did not answer within 4 s")));
         };
-        let answer = answer.map_err(|error| errors::classify("sts:GetCallerIdentity", &error))?;
+        let answer = answer.map_err(|error| errors::classify("sts:GetCallerIdentity", &error));
+        if answer.as_ref().is_err_and(|failure| failure.error.reason == Reason::Throttled) {
+            self.sts.throttled();
+        }
+        let answer = answer?;
         answer.account.ok_or_else(|| Failure::elsewhere(errors::incomplete()))
+    }
+}
+
+/// The Security Token Service, within its limit.
+struct Sts {
+    client: aws_sdk_sts::Client,
+    budgets: Arc<Mutex<Budgets>>,
+    budget: Budget,
+    id: String,
+}
+
+impl Sts {
+    fn new(client: aws_sdk_sts::Client, ambient: &Ambient, spec: &AwsSpec) -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let id = COUNT.fetch_add(1, Ordering::Relaxed).to_string();
+        let sts = Self { client, budgets: ambient.sts.clone(), budget: (account(spec).into(), STS), id };
+        sts.limit(spec.limits.unwrap_or_default());
+        sts
+    }
+
+    fn budgets(&self) -> MutexGuard<'_, Budgets> {
+        self.budgets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn limit(&self, limits: Limits) {
+        self.budgets().enlist(&self.id, &self.budget.0, STS, ceiling(limits, STS), Instant::now());
+    }
+
+    /// Waits until a call may be made.
+    async fn turn(&self) {
+        loop {
+            let turn = self.budgets().bucket(&self.budget).map_or(Ok(()), |bucket| bucket.take(Instant::now()));
+            let Err(next) = turn else { return };
+            tokio::time::sleep_until(next.into()).await;
+        }
+    }
+
+    fn throttled(&self) {
+        if let Some(bucket) = self.budgets().bucket(&self.budget) {
+            bucket.throttled(Instant::now());
+        }
+    }
+}
+
+impl Drop for Sts {
+    fn drop(&mut self) {
+        self.budgets().dismiss(&self.id, Instant::now());
     }
 }

@@ -50,7 +50,9 @@ impl AwsProvider {
 
     /// Takes other limits; the clients stay.
     pub fn limit(&self, limits: Option<Limits>) {
-        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits.unwrap_or_default();
+        let limits = limits.unwrap_or_default();
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+        self.clients.limit(limits);
     }
 
     /// Reads one source with one call. Its error names the source.

@@ -163,6 +163,6 @@ fn the_table_in_the_documents_is_what_happens() {
         }
         table.push('\n');
     }
-    let document = include_str!("../../../docs/operating.md");
+    let document = include_str!("../../docs/operating.md");
     assert!(document.contains(&table), "docs/operating.md should have this table:\n{table}");
 }
