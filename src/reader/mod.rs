@@ -91,13 +91,22 @@ pub struct Reader {
     scopes: AtomicU64,
     changed: Notify,
     metrics: Metrics,
+    /// Tells this process's ramp of what is overdue from another's.
+    salt: i128,
 }
 
 impl Reader {
     /// A reader without scopes; nothing is called before [`Reader::run`].
     #[must_use]
     pub fn new(metrics: Metrics) -> Self {
-        Self { table: Mutex::default(), providers: Mutex::default(), scopes: AtomicU64::new(1), changed: Notify::new(), metrics }
+        Self {
+            table: Mutex::default(),
+            providers: Mutex::default(),
+            scopes: AtomicU64::new(1),
+            changed: Notify::new(),
+            metrics,
+            salt: Timestamp::now().as_nanosecond(),
+        }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -168,11 +177,14 @@ impl Reader {
     /// Has items rechecked every TTL, in place of what the same one watched before.
     pub fn watch(&self, key: &Key, ttl: Duration, items: Vec<(Item, Expected)>, since: Since) {
         let (now, clock) = (Instant::now(), Timestamp::now());
+        let mut table = self.table();
         let rechecks = items.into_iter().map(|(item, expected)| {
-            let (wait, checked) = first_recheck(&item.source, ttl, since, clock);
+            let (wait, checked) = first_recheck(&table.phase(&item, now), ttl, since, clock, self.salt);
             Recheck { item, expected, checked: checked.then_some(now), due: now + wait }
         });
-        self.table().watch(key, ttl, rechecks.collect(), now);
+        let rechecks = rechecks.collect();
+        table.watch(key, ttl, rechecks, now);
+        drop(table);
         self.changed.notify_one();
     }
 
@@ -264,15 +276,14 @@ async fn make(provider: Arc<dyn Provider>, call: Call) -> Outcome {
 }
 
 /// How long until a reference is rechecked for the first time, and whether it counts as checked until then.
-fn first_recheck(source: &Source, ttl: Duration, since: Since, now: Timestamp) -> (Duration, bool) {
+fn first_recheck(id: &str, ttl: Duration, since: Since, now: Timestamp, salt: i128) -> (Duration, bool) {
     let since_epoch = |time: Timestamp| Duration::try_from(time.duration_since(Timestamp::UNIX_EPOCH)).unwrap_or_default();
-    let id = source.to_string();
     match since {
         Since::Now { changed } => {
             // Not right after it was read: a cold start is over before its rechecks begin.
-            let wait = phase::until_recheck(&id, ttl, since_epoch(now)).max(ttl / SOONEST);
+            let wait = phase::until_recheck(id, ttl, since_epoch(now)).max(ttl / SOONEST);
             (if changed { wait.min(SECOND_LOOK) } else { wait }, true)
         }
-        Since::Restart { last_check } => (phase::until_first_recheck(&id, ttl, since_epoch(now), last_check.map(since_epoch), now.as_nanosecond()), false),
+        Since::Restart { last_check } => (phase::until_first_recheck(id, ttl, since_epoch(now), last_check.map(since_epoch), salt), false),
     }
 }

@@ -190,6 +190,8 @@ struct Entry {
     /// How many subscribers want which TTL.
     ttls: BTreeMap<Duration, u32>,
     due: Option<(LineId, Instant)>,
+    /// With whom it shares a phase.
+    group: Option<usize>,
     /// Reads alone until that works once: company refused it, left it out, or got no answer with it.
     alone: bool,
 }
@@ -289,6 +291,8 @@ struct Scope {
     denied: BTreeMap<Lot, Instant>,
     told: BTreeSet<Lot>,
     proofs: HashMap<u64, Proof>,
+    /// How many entries of each lot were ever watched.
+    watched: BTreeMap<Lot, usize>,
     /// What company refused or left out, and when: it reads alone until that works once, also if nobody asked for it in between.
     quarantine: HashMap<Arc<Source>, Instant>,
 }
@@ -356,6 +360,7 @@ impl Table {
             denied: BTreeMap::new(),
             told: BTreeSet::new(),
             proofs: HashMap::new(),
+            watched: BTreeMap::new(),
             quarantine: HashMap::new(),
         };
         self.scopes.insert(scope, scope_state);
@@ -406,6 +411,7 @@ impl Table {
                 subscribers: Vec::new(),
                 ttls: BTreeMap::new(),
                 due: None,
+                group: None,
                 alone,
             },
         );
@@ -571,6 +577,21 @@ impl Table {
         self.complete -= 1;
         self.drop_idle(key);
         Some(asked.answers.into_iter().filter_map(|(_, answer)| answer).collect())
+    }
+
+    /// By what an item's phase is told from others': as many as one call takes share one, so that they come due together.
+    pub fn phase(&mut self, item: &Item, now: Instant) -> String {
+        let Some(lot) = item.route.lot.filter(|_| self.scopes.contains_key(&item.scope)) else { return item.source.to_string() };
+        let id = self.entry(item, now);
+        let group = self.entries.get(&id).and_then(|entry| entry.group).or_else(|| {
+            let watched = self.scopes.get_mut(&item.scope)?.watched.entry(lot).or_default();
+            *watched += 1;
+            Some((*watched - 1) / lot.size)
+        });
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.group = group;
+        }
+        format!("{} {} {}", item.scope.0, lot.name, group.unwrap_or_default())
     }
 
     /// Has items rechecked every TTL, in place of what the same key watched before.

@@ -220,6 +220,20 @@ fn rechecks_that_fit_into_a_call_come_to_share_it_wherever_they_began() {
 }
 
 #[test]
+fn as_many_as_a_call_takes_share_a_phase() {
+    let mut world = World::new();
+    let mut phases: Vec<String> = Vec::new();
+    for name in all(45) {
+        phases.push(world.table.phase(&item(1, &name), world.now));
+        world.watch(&name, &name, "v1", 60);
+    }
+    assert_eq!(world.table.phase(&item(1, "s0003"), world.now), phases[3], "it keeps its phase");
+    let distinct: BTreeSet<&String> = phases.iter().collect();
+    assert_eq!(distinct.len(), 3, "{phases:?}");
+    assert_ne!(world.table.phase(&item(2, "s0003"), world.now), phases[3], "each scope has its own");
+}
+
+#[test]
 fn a_new_resource_does_not_wait_behind_a_wave() {
     let mut world = World::new();
     for name in all(1000) {
