@@ -6,7 +6,7 @@ use k8s_openapi::api::events::v1::Event;
 use kube::{Api, api::ListParams};
 use testbed::front::{Answer, Fault};
 
-use super::{LATENCY, LONG, all_calls, all_hold, all_mirrored, calls, ids, mirror_parameters, mirror_secrets, names, rechecked};
+use super::{LATENCY, LONG, all_calls, all_hold, all_mirrored, calls, ids, mirror_parameters, mirror_secrets, names, rechecked, timeline};
 use crate::support::{SECONDS, Scene, TTL, WITHIN_TTL, emulated, emulated_before_controller, says, until};
 
 /// Waits until a resource fails for this reason, and looks whether all others are well and its own Secret is as it was.
@@ -62,7 +62,7 @@ async fn a_secret_that_may_not_be_read_or_decrypted_fails_alone() {
         }
         // A call that names a denied one tells of the others all the same.
         let alone = read_alone(s);
-        assert!(alone.iter().all(|id| *id == s.path("s-03") || *id == s.path("s-04")), "{alone:?}");
+        assert!(alone.iter().all(|id| *id == s.path("s-03") || *id == s.path("s-04")), "{}", timeline(s));
         assert_eq!(s.versions().await, versions);
         s.front.clear_faults();
         for culprit in ["s-03", "s-04"] {
@@ -123,7 +123,7 @@ async fn a_secret_that_an_answer_passes_over_is_read_by_itself() {
         rechecked(s, &ids, 2).await;
         s.front.forget_calls();
         rechecked(s, &ids, 2).await;
-        assert_eq!(read_alone(s), [culprit]);
+        assert_eq!(read_alone(s), [culprit], "{}", timeline(s));
         assert_eq!(s.told("s-05", "CheckFailed").await, 0);
         s.put_secret("s-05", &s.value("2")).await;
         s.holds("s-05", &[("value", &s.value("2"))], WITHIN_TTL).await;
@@ -133,25 +133,27 @@ async fn a_secret_that_an_answer_passes_over_is_read_by_itself() {
 
 #[tokio::test]
 async fn a_secret_without_a_value_fails_alone_although_aws_refuses_the_whole_call_for_it() {
-    emulated("empty", async |s| {
+    emulated_before_controller("empty", async |s| {
+        s.provide(&["*"]).await;
         s.front.delay(LATENCY, Duration::ZERO);
         let all = names("s", 20);
         let culprit = s.path("s-07");
         mirror_secrets(s, &all, TTL).await;
         s.emulator().delete_secret(&culprit).unwrap();
         s.emulator().put_empty_secret(&culprit).unwrap();
+        s.start_controller(&[]).await;
         let mut others = all.clone();
         others.retain(|name| name != "s-07");
-        s.refresh("s-07", "empty").await;
         fails_alone(s, &others, "s-07", "SourceNotFound").await;
+        assert!(calls(s, "BatchGetSecretValue").iter().any(|call| call.status == Some(400)), "{}", timeline(s));
         let ids = paths(s, &others);
-        // Two calls for each halving of twenty, as often as it was met before it was known, and what else came meanwhile.
-        assert!(all_calls(s) <= 30, "{} calls: {:?}", all_calls(s), s.front.totals());
+        // Two calls for each of five halvings, and a recheck or two.
+        assert!(all_calls(s) <= 16, "{} calls:\n{}", all_calls(s), timeline(s));
         rechecked(s, &ids, 2).await;
         s.front.forget_calls();
         rechecked(s, &ids, 2).await;
         let alone = read_alone(s);
-        assert!(alone.iter().all(|id| *id == culprit), "{alone:?}");
+        assert!(alone.iter().all(|id| *id == culprit), "{}", timeline(s));
         assert!(calls(s, "BatchGetSecretValue").iter().all(|call| call.status == Some(200) || call.status.is_none()));
         s.put_secret("s-07", &s.value("s-07")).await;
         s.refresh("s-07", "filled").await;
@@ -183,11 +185,11 @@ async fn a_parameter_that_may_not_be_read_fails_alone_although_aws_refuses_the_w
         let mut others = ids.clone();
         others.remove(4);
         rechecked(s, &others, 2).await;
-        assert!(all_calls(s) <= 30, "{} calls: {:?}", all_calls(s), s.front.totals());
+        assert!(all_calls(s) <= 30, "{} calls:\n{}", all_calls(s), timeline(s));
         s.front.forget_calls();
         rechecked(s, &others, 2).await;
         let alone = read_alone(s);
-        assert!(alone.iter().all(|id| *id == ids[4]), "{alone:?}");
+        assert!(alone.iter().all(|id| *id == ids[4]), "{}", timeline(s));
         assert!(calls(s, "GetParameters").iter().all(|call| call.status == Some(200) || call.status.is_none()));
         assert_eq!(provider_events(s).await, [""; 0], "one parameter that may not be read says nothing about the call");
         assert_eq!(s.versions().await, versions);

@@ -10,7 +10,9 @@ use kube::{ResourceExt, api::ListParams};
 use robotosecret::api::RobotoSecret;
 use serde_json::json;
 
-use super::{LATENCY, LONG, all_calls, all_hold, all_mirrored, calls, ids, looks, mirror_parameters, mirror_secrets, names, reads, rechecked, settled, writes};
+use super::{
+    LATENCY, LONG, all_calls, all_hold, all_mirrored, calls, ids, looks, mirror_parameters, mirror_secrets, names, reads, rechecked, settled, timeline, writes,
+};
 use crate::support::{SECONDS, Scene, TTL, WITHIN_TTL, emulated_before_controller, until};
 
 /// How many calls all rechecks of `count` references may take in this time at the shortest TTL, `size` a call: besides full calls one a
@@ -59,7 +61,7 @@ async fn twenty_secrets_or_ten_parameters_share_a_call_cold_and_at_every_interva
         for (one, several, most) in [("GetSecretValue", "BatchGetSecretValue", at_most(60, 20, took)), ("GetParameter", "GetParameters", at_most(25, 10, took))]
         {
             let made = s.calls(one) + s.calls(several);
-            assert!(made <= most, "{made} calls of {several} in {took:?}, at most {most} expected");
+            assert!(made <= most, "{made} calls of {several} in {took:?}, at most {most} expected:\n{}", timeline(s));
         }
         assert_eq!(s.versions().await, versions, "a recheck that finds nothing new writes to no Secret");
         assert_eq!((writes(s, "Secret"), writes(s, "Status")), written);
@@ -84,11 +86,11 @@ async fn resources_that_read_the_same_secrets_share_the_calls_and_the_shortest_t
         s.start_controller(&[]).await;
         s.all("Ready", "True Mirrored", SECONDS).await;
         let ids: Vec<String> = secrets.iter().map(|name| s.path(name)).collect();
-        assert!(first_reads(s, &ids) <= 2, "{:?}", s.front.calls());
+        assert!(first_reads(s, &ids) <= 2, "{}", timeline(s));
         rechecked(s, &ids, 2).await;
         s.front.forget_calls();
         let took = rechecked(s, &ids, 3).await;
-        assert!(all_calls(s) <= at_most(4, 20, took), "{} calls in {took:?}", all_calls(s));
+        assert!(all_calls(s) <= at_most(4, 20, took), "{} calls in {took:?}:\n{}", all_calls(s), timeline(s));
         for name in &secrets {
             s.put_secret(name, &s.value(&format!("{name}-2"))).await;
         }
@@ -145,7 +147,7 @@ async fn a_restart_verifies_what_is_overdue_with_few_calls_and_writes_nothing() 
         s.front.forget_calls();
         s.start_controller(&[]).await;
         let took = rechecked(s, &ids, 1).await;
-        assert!(all_calls(s) <= at_most(60, 20, took) + 1, "{} calls in {took:?}", all_calls(s));
+        assert!(all_calls(s) <= at_most(60, 20, took) + 1, "{} calls in {took:?}:\n{}", all_calls(s), timeline(s));
         settled(s).await;
         assert_eq!(s.versions().await, versions);
         assert_eq!(resources(s).await, written, "nothing was written, not even a time");

@@ -66,6 +66,16 @@ fn calls(s: &Scene, action: &str) -> Vec<Call> {
     s.front.calls().into_iter().filter(|call| call.action == action).collect()
 }
 
+/// The calls so far, to be read by whoever looks for why there are so many.
+fn timeline(s: &Scene) -> String {
+    let calls = s.front.calls();
+    let line = |call: &Call| {
+        let ids: Vec<&str> = call.ids.iter().map(|id| id.rsplit('/').next().unwrap_or_default()).collect();
+        format!("{:7.3} {} {:?} {}\n", call.at.duration_since(calls[0].at).as_secs_f64(), call.action, call.status, ids.join(" "))
+    };
+    calls.iter().map(line).collect()
+}
+
 /// All that was asked for by these calls.
 fn ids(calls: &[Call]) -> BTreeSet<&str> {
     calls.iter().flat_map(|call| &call.ids).map(String::as_str).collect()

@@ -52,14 +52,13 @@ async fn below_the_quota_nothing_is_throttled() {
         s.limit(json!({"ssmReads": 4})).await;
         s.front.quota(SSM_READS, 5);
         let all = names("p", 50);
-        mirror_parameters(s, &all, TTL).await;
+        mirror_parameters(s, &all, LONG).await;
         s.start_controller(&[]).await;
         mirrored_with(s, &all, &[]).await;
         let throttled: u64 = s.front.totals().values().map(|total| total.throttled).sum();
         assert_eq!(throttled, 0, "{:?}", s.front.totals());
-        // One more name at a time than a call holds.
-        let cold = all_calls(s);
-        assert!(cold <= 5 + 4, "{:?}", s.front.totals());
+        // Five that are full, and two for those that the first ones could not wait for.
+        assert!(all_calls(s) <= 7, "{:?}", s.front.totals());
     })
     .await;
 }
@@ -81,9 +80,9 @@ async fn other_limits_hold_at_once_and_cost_no_read() {
         futures::future::join_all(all.iter().map(|name| s.refresh(name, "now"))).await;
         until("three more calls", WITHIN_TTL, async || (calls(s, "BatchGetSecretValue").len() >= 3).then_some(())).await;
         let made = calls(s, "BatchGetSecretValue");
-        // The bucket holds one call to begin with.
+        // The bucket holds one call to begin with, and a call may take its time to arrive.
         let took = made[2].at.duration_since(made[0].at);
-        assert!(took > Duration::from_millis(1900), "three calls in {took:?}");
+        assert!(took > Duration::from_millis(1500), "three calls in {took:?}");
     })
     .await;
 }
