@@ -648,6 +648,35 @@ fn so_much_is_read_ahead_and_no_more() {
 }
 
 #[test]
+fn who_was_failed_by_a_store_is_told_once_when_it_answers_again() {
+    let mut world = World::new();
+    for name in ["a", "b"] {
+        world.table.strand(&key(name), &[(ScopeId(1), "aws.sm")]);
+    }
+    world.table.strand(&key("elsewhere"), &[(ScopeId(1), "aws.ps"), (ScopeId(2), "aws.sm")]);
+    world.table.strand(&key("gone"), &[(ScopeId(1), "aws.sm")]);
+    world.table.forget(&key("gone"), world.now);
+    world.ask("asks", Lane::New, &["x"]);
+    world.run(1, |call| answered(call, |_| Some(Err(error(Reason::ProviderUnavailable)))));
+    assert_eq!(world.woken, [("asks".into(), Lane::New)], "an error is no recovery");
+    world.ask("asks", Lane::New, &["x"]);
+    world.run(1, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
+    assert_eq!(world.woken[1..], [("asks".into(), Lane::New), ("a".into(), Lane::Drift), ("b".into(), Lane::Drift)]);
+    assert!(matches!(world.table.news(&key("a")), Some(News::Recovered)));
+    // A store that answers now and then is not asked by all each time.
+    world.table.strand(&key("a"), &[(ScopeId(1), "aws.sm")]);
+    for (seconds, told) in [(5, 3), (5, 4)] {
+        world.after(seconds * 1000).ask("asks", Lane::New, &["x"]);
+        world.run(1, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
+        assert_eq!(world.woken.iter().filter(|(_, lane)| *lane == Lane::Drift).count(), told - 1);
+    }
+    for name in ["a", "b", "elsewhere", "asks"] {
+        world.table.forget(&key(name), world.now);
+    }
+    assert!(world.table.askers.is_empty());
+}
+
+#[test]
 fn scopes_of_one_account_take_turns() {
     let mut world = World::new();
     for i in 0..200 {
