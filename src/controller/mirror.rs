@@ -206,6 +206,9 @@ impl Work<'_> {
             }
         }
         standing.services = services(&admitted);
+        if self.resource.spec.refresh_policy != RefreshPolicy::Ttl && self.context.reader.watches(&self.key) {
+            self.context.reader.unwatch(&self.key);
+        }
         let news = self.context.reader.news(&self.key);
         standing.changed |= matches!(news, Some(News::Changed));
         match (decide(&self.situation(standing, &known, &admitted, news.as_ref())), news) {

@@ -337,6 +337,8 @@ pub struct Table {
     held: Arc<AtomicUsize>,
     /// How many who asked have all their answers and did not take them yet.
     complete: usize,
+    /// How many calls there were.
+    sent: u64,
     /// Who was answered without a call.
     answered: Vec<(Arc<Key>, Lane)>,
     count: u64,

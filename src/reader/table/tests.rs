@@ -248,6 +248,34 @@ fn a_new_resource_does_not_wait_behind_a_wave() {
 }
 
 #[test]
+fn urgent_reads_without_end_leave_rechecks_a_share() {
+    let mut world = World::new();
+    let account = Arc::from("account");
+    for scope in ["1", "2"] {
+        world.table.budgets().enlist(scope, &account, SINGLE, 3.0, world.now);
+        world.table.budgets().enlist(scope, &account, BATCH, 3.0, world.now);
+    }
+    let alone = |name: &str| Item { route: Route { lot: None, ..item(1, name).route }, ..item(1, name) };
+    for name in all(20) {
+        world.watch(&name, &name, "v1", 0);
+        let recheck = Recheck { item: alone(&format!("alone-{name}")), expected: Expected::Version(version("v1")), checked: None, due: world.now };
+        world.table.watch(&key(&format!("alone-{name}")), TTL, vec![recheck], world.now);
+    }
+    for second in 0..120 {
+        for i in 0..20 {
+            let name = format!("urgent-{i}");
+            if second == 0 || world.took(&name).is_some() {
+                world.table.ask(&key(&name), Lane::Event, &[alone(&name)], world.now);
+            }
+        }
+        world.run(1, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
+    }
+    let rechecks = world.calls.iter().filter(|call| call[0].starts_with("alone-")).count();
+    assert!(rechecks >= 20, "{rechecks} of {} calls", world.calls.len());
+    assert!(all(20).iter().all(|name| world.table.checked(&key(name)).is_some()));
+}
+
+#[test]
 fn an_ask_never_joins_a_call_that_has_left() {
     let mut world = World::new();
     world.ask("a", Lane::New, &["x"]);
