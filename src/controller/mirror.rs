@@ -16,7 +16,7 @@ use super::{
     decide::{Decision, Pause, Situation, Why, decide},
     drift::{Drift, Expected, Ownership, Seen, first_apply_changed_nothing, is_older, judge, ownership},
     events::Events,
-    plan::{InvalidSpec, Plan},
+    plan::{InvalidSpec, Plan, PlannedSource},
     providers::{Admitted, Providers},
     queue::{Next, Queue},
     status::{self, Failure, Mirrored, Notice, Outcome},
@@ -24,7 +24,11 @@ use super::{
     tellings::Tellings,
 };
 use crate::{
-    api::{MANAGED_LABEL, OWNER_ANNOTATION, REFRESH_ANNOTATION, Reason, RobotoSecret, robotosecret::RefreshPolicy},
+    api::{
+        MANAGED_LABEL, OWNER_ANNOTATION, REFRESH_ANNOTATION, Reason, RobotoSecret,
+        reference::{Source, Store},
+        robotosecret::RefreshPolicy,
+    },
     provider::{ReadError, ServedVersion},
     reader::{self, Answer, News, Reader, Since},
     telemetry::Metrics,
@@ -365,7 +369,10 @@ impl Work<'_> {
             let target = Seen { resource_version: was.resource_version.clone(), ..Seen::clone(seen) };
             return Ok((Mirrored { target, keys, sources, moved: false, respecified, repaired: None }, false));
         }
-        if standing.doubt.is_none() && sources.iter().any(|(uri, version)| was_just_replaced(standing, uri, version)) {
+        let in_doubt = |(planned, (uri, version)): (&PlannedSource, &(String, ServedVersion))| {
+            is_outdated(standing, &planned.source, uri, version) || (standing.doubt.is_none() && was_just_replaced(standing, uri, version))
+        };
+        if plan.sources.iter().zip(&sources).any(in_doubt) {
             return Err(Trouble::Doubt);
         }
         // A permission may have been taken back while the store was read.
@@ -433,6 +440,15 @@ impl Work<'_> {
         }
         self.settle(standing, &Outcome::Mirrored(Box::new(mirrored))).await
     }
+}
+
+/// Whether this is certainly older than what was mirrored lately: a parameter's versions go only forward, unless one is asked for.
+fn is_outdated(standing: &Standing, source: &Source, uri: &str, version: &ServedVersion) -> bool {
+    let now = Instant::now();
+    let changed_lately = standing.replaced.iter().any(|(changed, _, when)| changed == uri && now.duration_since(*when) < UNSETTLED);
+    let time = |version: &ServedVersion| version.created.as_deref().and_then(|created| created.parse::<Timestamp>().ok());
+    let older = || status::version_of(&standing.status, uri).is_some_and(|mirrored| time(version) < time(&mirrored));
+    source.store == Store::ParameterStore && source.version.is_none() && changed_lately && older()
 }
 
 /// Whether this is the version that a source had right before the present one, until lately.
