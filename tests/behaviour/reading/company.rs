@@ -145,10 +145,13 @@ async fn a_secret_without_a_value_fails_alone_although_aws_refuses_the_whole_cal
         let mut others = all.clone();
         others.retain(|name| name != "s-07");
         fails_alone(s, &others, "s-07", "SourceNotFound").await;
-        assert!(calls(s, "BatchGetSecretValue").iter().any(|call| call.status == Some(400)), "{}", timeline(s));
         let ids = paths(s, &others);
-        // Two calls for each of five halvings, and a recheck or two.
-        assert!(all_calls(s) <= 16, "{} calls:\n{}", all_calls(s), timeline(s));
+        // On a busy machine it may have been asked for alone at first; a retry has company.
+        let refused = async || calls(s, "BatchGetSecretValue").iter().any(|call| call.status == Some(400)).then_some(());
+        until("a call is refused as a whole", WITHIN_TTL * 2, refused).await;
+        rechecked(s, &ids, 1).await;
+        // Two calls for each of five halvings, and a few rechecks and retries.
+        assert!(all_calls(s) <= 24, "{} calls:\n{}", all_calls(s), timeline(s));
         rechecked(s, &ids, 2).await;
         s.front.forget_calls();
         rechecked(s, &ids, 2).await;
