@@ -44,8 +44,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Secrets(Mutex<Labelled>);
 
 struct Labelled {
-    seen: HashMap<Key, Arc<Seen>>,
-    by_owner: Relation<Key>,
+    seen: HashMap<Arc<Key>, Arc<Seen>>,
+    by_owner: Relation<Arc<Key>>,
 }
 
 impl Default for Secrets {
@@ -56,17 +56,20 @@ impl Default for Secrets {
 
 impl Labelled {
     fn put(&mut self, key: Key, seen: Seen) {
-        self.take(&key);
+        let key = self.take(&key).unwrap_or_else(|| Arc::new(key));
         if let Some(owner) = &seen.owner {
-            self.by_owner.add((key.0.clone(), owner.clone()), &key);
+            let owner = if *owner == key.1 { key.clone() } else { Arc::new((key.0.clone(), owner.clone())) };
+            self.by_owner.add(owner, &key);
         }
         self.seen.insert(key, Arc::new(seen));
     }
 
-    fn take(&mut self, key: &Key) {
-        if let Some(owner) = self.seen.remove(key).and_then(|seen| seen.owner.clone()) {
-            self.by_owner.remove(&(key.0.clone(), owner), key);
+    fn take(&mut self, key: &Key) -> Option<Arc<Key>> {
+        let (key, seen) = self.seen.remove_entry(key)?;
+        if let Some(owner) = seen.owner.clone() {
+            self.by_owner.remove(&(key.0.clone(), owner), &key);
         }
+        Some(key)
     }
 }
 
@@ -104,7 +107,7 @@ impl Secrets {
     /// Lets everything go that a complete list did not have. `scope`: the namespace that was listed, or all.
     pub fn keep_only(&self, scope: Option<&str>, listed: &BTreeSet<Key>) {
         let mut secrets = locked(&self.0);
-        let gone: Vec<Key> = secrets.seen.keys().filter(|key| scope.is_none_or(|scope| scope == key.0) && !listed.contains(*key)).cloned().collect();
+        let gone: Vec<Arc<Key>> = secrets.seen.keys().filter(|key| scope.is_none_or(|scope| scope == key.0) && !listed.contains(&***key)).cloned().collect();
         for key in &gone {
             secrets.take(key);
         }
@@ -119,25 +122,35 @@ impl Secrets {
     }
 }
 
-/// From one to many, both ways.
-struct Relation<A>(HashMap<A, BTreeSet<Key>>);
+/// From one to many. Most have one: the lists are sorted and as small as they can be.
+struct Relation<A>(HashMap<A, Vec<Arc<Key>>>);
 
 impl<A: Hash + Eq> Relation<A> {
-    fn add(&mut self, to: A, key: &Key) {
-        self.0.entry(to).or_default().insert(key.clone());
-    }
-
-    fn remove(&mut self, from: &A, key: &Key) {
-        if let Some(keys) = self.0.get_mut(from) {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.0.remove(from);
-            }
+    fn add(&mut self, to: A, key: &Arc<Key>) {
+        let keys = self.0.entry(to).or_insert_with(|| Vec::with_capacity(1));
+        if let Err(place) = keys.binary_search(key) {
+            keys.insert(place, key.clone());
         }
     }
 
-    fn get(&self, from: &A) -> Vec<Key> {
-        self.0.get(from).into_iter().flatten().cloned().collect()
+    fn remove<Q: Hash + Eq + ?Sized>(&mut self, from: &Q, key: &Key)
+    where
+        A: std::borrow::Borrow<Q>,
+    {
+        let Some(keys) = self.0.get_mut(from) else { return };
+        if let Ok(place) = keys.binary_search_by(|known| (**known).cmp(key)) {
+            keys.remove(place);
+        }
+        if keys.is_empty() {
+            self.0.remove(from);
+        }
+    }
+
+    fn get<Q: Hash + Eq + ?Sized>(&self, from: &Q) -> Vec<Key>
+    where
+        A: std::borrow::Borrow<Q>,
+    {
+        self.0.get(from).into_iter().flatten().map(|key| Key::clone(key)).collect()
     }
 }
 
@@ -151,15 +164,15 @@ pub fn target_name(resource: &RobotoSecret) -> String {
 pub struct Resources(Mutex<Indexes>);
 
 struct Indexes {
-    of: HashMap<Key, Indexed>,
-    by_target: Relation<Key>,
+    of: HashMap<Arc<Key>, Indexed>,
+    by_target: Relation<Arc<Key>>,
     by_provider: Relation<String>,
 }
 
 struct Indexed {
     resource: Arc<RobotoSecret>,
-    target: Key,
-    providers: BTreeSet<String>,
+    target: Arc<Key>,
+    providers: Box<[String]>,
 }
 
 impl Default for Resources {
@@ -179,13 +192,16 @@ impl Resources {
         if let Some(annotations) = &mut meta.annotations {
             annotations.retain(|name, _| name == REFRESH_ANNOTATION);
         }
+        meta.annotations.take_if(|annotations| annotations.is_empty());
         let mut indexes = locked(&self.0);
-        Self::take(&mut indexes, key);
-        indexes.by_target.add(target.clone(), key);
+        let key = Self::take(&mut indexes, key).unwrap_or_else(|| Arc::new(key.clone()));
+        let target = if target == *key { key.clone() } else { Arc::new(target) };
+        indexes.by_target.add(target.clone(), &key);
         for provider in &providers {
-            indexes.by_provider.add(provider.clone(), key);
+            indexes.by_provider.add(provider.clone(), &key);
         }
-        indexes.of.insert(key.clone(), Indexed { resource: Arc::new(resource), target, providers });
+        let providers = providers.into_iter().collect();
+        indexes.of.insert(key, Indexed { resource: Arc::new(resource), target, providers });
     }
 
     /// A resource as the watch last told it.
@@ -208,12 +224,13 @@ impl Resources {
         Self::take(&mut locked(&self.0), key);
     }
 
-    fn take(indexes: &mut Indexes, key: &Key) {
-        let Some(indexed) = indexes.of.remove(key) else { return };
-        indexes.by_target.remove(&indexed.target, key);
+    fn take(indexes: &mut Indexes, key: &Key) -> Option<Arc<Key>> {
+        let (key, indexed) = indexes.of.remove_entry(key)?;
+        indexes.by_target.remove(&*indexed.target, &key);
         for provider in &indexed.providers {
-            indexes.by_provider.remove(provider, key);
+            indexes.by_provider.remove(provider.as_str(), &key);
         }
+        Some(key)
     }
 
     /// The resources that mirror into this Secret.
@@ -225,13 +242,13 @@ impl Resources {
     /// The resources that read through this provider.
     #[must_use]
     pub fn with_provider(&self, provider: &str) -> Vec<Key> {
-        locked(&self.0).by_provider.get(&provider.to_owned())
+        locked(&self.0).by_provider.get(provider)
     }
 
     /// All resources of the scope.
     #[must_use]
     pub fn keys(&self, scope: Option<&str>) -> Vec<Key> {
-        locked(&self.0).of.keys().filter(|key| scope.is_none_or(|scope| scope == key.0)).cloned().collect()
+        locked(&self.0).of.keys().filter(|key| scope.is_none_or(|scope| scope == key.0)).map(|key| Key::clone(key)).collect()
     }
 }
 

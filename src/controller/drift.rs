@@ -62,13 +62,44 @@ pub struct Manager {
     /// When it last wrote, in seconds since the epoch.
     pub time: i64,
     /// The keys under `data` that it owns.
-    pub data: BTreeSet<String>,
+    pub data: Names,
     /// The keys that it applied under `stringData`, which the API server forgets to count as `data`.
-    pub string_data: BTreeSet<String>,
+    pub string_data: Names,
     /// The labels that it owns.
-    pub labels: BTreeSet<String>,
+    pub labels: Names,
     /// The annotations that it owns.
-    pub annotations: BTreeSet<String>,
+    pub annotations: Names,
+}
+
+/// A sorted set of names, as small as it can be: there are some for every Secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names(Box<[String]>);
+
+impl Names {
+    /// All names, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &String> {
+        self.0.iter()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        self.0.binary_search_by(|known| known.as_str().cmp(name)).is_ok()
+    }
+
+    fn is_subset(&self, other: &Self) -> bool {
+        self.iter().all(|name| other.contains(name))
+    }
+}
+
+impl FromIterator<String> for Names {
+    fn from_iter<I: IntoIterator<Item = String>>(names: I) -> Self {
+        Self(BTreeSet::from_iter(names).into_iter().collect())
+    }
 }
 
 impl Manager {
@@ -100,7 +131,7 @@ impl Seen {
 
     /// Every key that the metadata shows the Secret to have.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.managers.iter().flat_map(|manager| manager.data.iter().chain(&manager.string_data)).map(String::as_str)
+        self.managers.iter().flat_map(|manager| manager.data.iter().chain(manager.string_data.iter())).map(String::as_str)
     }
 
     /// The names of the labels and of the annotations that we own.
@@ -108,8 +139,8 @@ impl Seen {
     pub fn owned_metadata(&self, ours: &str) -> (BTreeSet<&str>, BTreeSet<&str>) {
         let ours = || self.managers.iter().filter(|manager| self.is_ours(manager, ours));
         (
-            ours().flat_map(|manager| &manager.labels).map(String::as_str).collect(),
-            ours().flat_map(|manager| &manager.annotations).map(String::as_str).collect(),
+            ours().flat_map(|manager| manager.labels.iter()).map(String::as_str).collect(),
+            ours().flat_map(|manager| manager.annotations.iter()).map(String::as_str).collect(),
         )
     }
 
@@ -134,7 +165,7 @@ impl Seen {
 /// An entry, unless it owns nothing that is of use here.
 fn manager(entry: &ManagedFieldsEntry, created: i64) -> Option<Manager> {
     let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
-    let keys = |path: &[&str]| -> BTreeSet<String> {
+    let keys = |path: &[&str]| -> Names {
         let place = fields.and_then(|fields| path.iter().try_fold(fields, |place, step| place.get(step)));
         let object = place.and_then(serde_json::Value::as_object);
         object.into_iter().flat_map(serde_json::Map::keys).filter_map(|key| key.strip_prefix("f:")).map(str::to_owned).collect()
@@ -225,13 +256,13 @@ pub fn judge(seen: &Seen, owner: (&str, &str), expected: &Expected<'_>) -> Drift
         return Drift::None;
     }
     let others: Vec<&Manager> = seen.other_data_managers(expected.manager).filter(|manager| !expected.tolerated.contains(manager)).collect();
-    let took = |of: &BTreeSet<String>, names: &[&str]| names.iter().any(|name| of.contains(*name));
+    let took = |of: &Names, names: &[&str]| names.iter().any(|name| of.contains(name));
     let took_metadata = |manager: &&Manager| took(&manager.labels, &expected.labels) || took(&manager.annotations, &expected.annotations);
     let culprits = others.iter().copied().chain(seen.managers.iter().filter(|manager| !seen.is_ours(manager, expected.manager)).filter(took_metadata));
     let culprit = culprits.filter(|manager| manager.name != BEFORE_FIRST_APPLY).max_by_key(|manager| manager.time).map(|manager| manager.name.clone());
     let ours: Vec<&Manager> = seen.managers.iter().filter(|manager| seen.is_ours(manager, expected.manager)).collect();
-    let all_owned = |of: fn(&Manager) -> &BTreeSet<String>, keys: &[&str]| keys.iter().all(|key| ours.iter().any(|manager| of(manager).contains(*key)));
-    let our_keys: BTreeSet<&String> = ours.iter().flat_map(|manager| &manager.data).collect();
+    let all_owned = |of: fn(&Manager) -> &Names, keys: &[&str]| keys.iter().all(|key| ours.iter().any(|manager| of(manager).contains(key)));
+    let our_keys: BTreeSet<&String> = ours.iter().flat_map(|manager| manager.data.iter()).collect();
     let intact = seen.uid == expected.uid
         && ownership(seen, name, uid) == Ownership::Ours
         && seen.controller.is_some()
@@ -281,7 +312,7 @@ mod tests {
     const UID: &str = "uid-of-db";
     const MANAGER: &str = "robotosecret/db";
 
-    fn set(names: &[&str]) -> BTreeSet<String> {
+    fn set(names: &[&str]) -> Names {
         names.iter().map(|&name| name.to_owned()).collect()
     }
 
@@ -370,7 +401,7 @@ mod tests {
         assert_eq!(spoil(|seen| seen.owner = None), Drift::Damaged(None), "our annotation was removed");
         assert_eq!(spoil(|seen| seen.controller = None), Drift::Damaged(None), "our ownerReference was removed");
         assert_eq!(spoil(|seen| seen.uid = "s2".into()), Drift::Damaged(None), "the Secret is another");
-        assert_eq!(spoil(|seen| seen.managers[0].labels.clear()), Drift::Damaged(None), "a label of ours was edited");
+        assert_eq!(spoil(|seen| seen.managers[0].labels = Names::default()), Drift::Damaged(None), "a label of ours was edited");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A client and settings enter; Secrets and statuses leave. Three watches (resources, providers, Secrets), each with its own pauses,
 //! and the reader feed one queue: trouble with one of them never slows another. A panic or a hang in one resource never stops the rest.
 
+mod asking;
 pub mod cache;
 pub mod decide;
 pub mod drift;

@@ -187,8 +187,8 @@ struct Entry {
     lane: Lane,
     asked: Instant,
     subscribers: Vec<Arc<Key>>,
-    /// How many subscribers want which TTL.
-    ttls: BTreeMap<Duration, u32>,
+    /// How many subscribers want which TTL, the shortest first.
+    ttls: Vec<(Duration, u32)>,
     due: Option<(LineId, Instant)>,
     /// With whom it shares a phase.
     group: Option<usize>,
@@ -199,7 +199,7 @@ struct Entry {
 impl Entry {
     /// The shortest TTL among those who watch it.
     fn ttl(&self) -> Duration {
-        self.ttls.first_key_value().map_or(Duration::MAX, |(ttl, _)| *ttl)
+        self.ttls.first().map_or(Duration::MAX, |(ttl, _)| *ttl)
     }
 
     fn is_unused(&self) -> bool {
@@ -409,7 +409,7 @@ impl Table {
                 lane: Lane::Periodic,
                 asked: now,
                 subscribers: Vec::new(),
-                ttls: BTreeMap::new(),
+                ttls: Vec::new(),
                 due: None,
                 group: None,
                 alone,
@@ -618,7 +618,7 @@ impl Table {
             } else {
                 entry.subscribers.push(shared.clone());
             }
-            *entry.ttls.entry(ttl).or_default() += 1;
+            retain(&mut entry.ttls, ttl);
         }
         for (id, recheck) in entries.iter().zip(&rechecks) {
             let Some(entry) = self.entries.get(id) else { continue };
@@ -685,12 +685,24 @@ fn silent() -> ReadError {
     ReadError::new(Reason::ProviderUnavailable, "the store did not answer within 5 s")
 }
 
+/// Takes one subscriber's TTL in.
+fn retain(ttls: &mut Vec<(Duration, u32)>, ttl: Duration) {
+    match ttls.binary_search_by_key(&ttl, |(ttl, _)| *ttl) {
+        Ok(place) => ttls[place].1 += 1,
+        Err(place) => {
+            // Nearly all have one.
+            ttls.reserve_exact(1);
+            ttls.insert(place, (ttl, 1));
+        }
+    }
+}
+
 /// Takes one subscriber's TTL away.
-fn release(ttls: &mut BTreeMap<Duration, u32>, ttl: Duration) {
-    if let Some(count) = ttls.get_mut(&ttl) {
-        *count -= 1;
-        if *count == 0 {
-            ttls.remove(&ttl);
+fn release(ttls: &mut Vec<(Duration, u32)>, ttl: Duration) {
+    if let Ok(place) = ttls.binary_search_by_key(&ttl, |(ttl, _)| *ttl) {
+        ttls[place].1 -= 1;
+        if ttls[place].1 == 0 {
+            ttls.remove(place);
         }
     }
 }
