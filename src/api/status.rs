@@ -94,6 +94,12 @@ impl Reason {
 }
 
 impl Reason {
+    /// Whether the store is to blame, and it goes away by itself.
+    #[must_use]
+    pub const fn is_passing(self) -> bool {
+        matches!(self, Self::Throttled | Self::ProviderUnavailable)
+    }
+
     /// Every reason.
     pub const ALL: [Self; 21] = [
         Self::Mirrored,

@@ -4,7 +4,7 @@
 //! whoever asked is looked at again when the answers are there. What a store answered under a name that the provider does not allow
 //! goes no further.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use kube::Resource;
 
@@ -22,7 +22,7 @@ use super::{
 use crate::{
     api::Reason,
     provider::ReadError,
-    reader::{Answer, Expected, Held, Item, Lane, Reader, Since},
+    reader::{Answer, Expected, Held, Item, Lane, Reader, ScopeId, Since},
 };
 
 /// What was read for a source, and the keypath that its name ends in.
@@ -45,7 +45,8 @@ impl Work<'_> {
     /// Asks the reader for all sources. The look at the target comes before, so that an old value can't go over a newer write.
     pub(super) async fn ask(&self, standing: &mut Standing, admitted: &[Admitted], known: &Known, why: Why, attempts: usize) -> Next {
         let look = match known {
-            Known::Intact(seen) | Known::Moved(seen) if attempts == 0 => Look::Ours(Box::new(Seen::clone(seen))),
+            // An API server that failed is asked first: without it, the store need not be.
+            Known::Intact(seen) | Known::Moved(seen) if attempts == 0 && !kubernetes_failed(standing) => Look::Ours(Box::new(Seen::clone(seen))),
             // If something is there after all, making it anew is refused and the next attempt looks.
             Known::Never if attempts == 0 && standing.failing.is_none() && self.context.secrets.get(&self.key.0, &self.wanted.name).is_none() => Look::Absent,
             _ => match self.target().look(&self.wanted.name, &self.wanted.owner).await {
@@ -97,8 +98,7 @@ impl Work<'_> {
                 None => errors.push(ReadError::new(Reason::InternalError, format!("{}: the reader gave no answer", planned.source))),
             }
         }
-        let passing = |error: &ReadError| matches!(error.reason, Reason::Throttled | Reason::ProviderUnavailable);
-        errors.into_iter().min_by_key(passing).map_or(Ok(readings), Err)
+        errors.into_iter().min_by_key(|error| error.reason.is_passing()).map_or(Ok(readings), Err)
     }
 
     /// Has the sources rechecked every TTL from here on.
@@ -129,6 +129,13 @@ impl Work<'_> {
     }
 }
 
+/// The services that are asked.
+pub(super) fn services(admitted: &[Admitted]) -> Vec<(ScopeId, &'static str)> {
+    let all = admitted.iter().flat_map(|admitted| admitted.candidates.iter().map(|(source, _)| (admitted.through.scope, source.store.as_str())));
+    let distinct: BTreeSet<_> = all.collect();
+    distinct.into_iter().collect()
+}
+
 /// All that is asked for the sources of a plan, in order; `None` for what can't be asked any more.
 fn items<'a>(reader: &'a Reader, admitted: &'a [Admitted]) -> impl Iterator<Item = Option<Item>> + 'a {
     admitted.iter().flat_map(|admitted| admitted.candidates.iter().map(|(source, _)| reader.item(admitted.through.scope, source)))
@@ -142,6 +149,10 @@ pub(super) fn expected(answers: &[Answer]) -> Vec<Expected> {
         Err(_) => Expected::Unknown,
     };
     answers.iter().map(expected).collect()
+}
+
+fn kubernetes_failed(standing: &Standing) -> bool {
+    standing.failing.as_ref().is_some_and(|failing| failing.failure.reason == Reason::KubernetesError)
 }
 
 /// In which lane a resource waits for what it reads.

@@ -276,6 +276,8 @@ pub struct Standing {
     pub replaced: Vec<(String, ServedVersion, Instant)>,
     /// The store answered with a version that was just replaced: until when it is not believed.
     pub doubt: Option<Instant>,
+    /// The services that its sources are read from.
+    pub services: Vec<(ScopeId, &'static str)>,
     /// What was asked of the reader.
     pub reading: Option<Reading>,
     /// The failure that the last try ended in.
@@ -395,6 +397,7 @@ impl Standing {
             changed: false,
             replaced: Vec::new(),
             doubt: None,
+            services: Vec::new(),
             reading: None,
             failing,
             refused: false,

@@ -11,7 +11,7 @@ use kube::{Client, Resource, ResourceExt};
 use tokio::time::Instant;
 
 use super::{
-    asking::{expected, reads_otherwise},
+    asking::{expected, reads_otherwise, services},
     cache::{Key, Reading, Resources, Secrets, Standing, Standings, fingerprint, target_name},
     decide::{Decision, Pause, Situation, Why, decide},
     drift::{Drift, Expected, Ownership, Seen, first_apply_changed_nothing, is_older, judge, ownership},
@@ -205,9 +205,13 @@ impl Work<'_> {
                 _ => {}
             }
         }
+        standing.services = services(&admitted);
+        if self.resource.spec.refresh_policy != RefreshPolicy::Ttl && self.context.reader.watches(&self.key) {
+            self.context.reader.unwatch(&self.key);
+        }
         let news = self.context.reader.news(&self.key);
         standing.changed |= matches!(news, Some(News::Changed));
-        match (decide(&self.situation(standing, &known, &admitted)), news) {
+        match (decide(&self.situation(standing, &known, &admitted, news.as_ref())), news) {
             (Decision::Read(why), _) => self.ask(standing, &admitted, &known, why, 0).await,
             (Decision::Once, _) => self.settle(standing, &Outcome::OnceAgain { same: !self.respecified(standing) }).await,
             (Decision::Wait, Some(News::Failed(error))) if standing.failing.is_none() => self.read_failed(standing, &error, known.is_intact()).await,
@@ -220,7 +224,7 @@ impl Work<'_> {
         }
     }
 
-    fn situation(&self, standing: &Standing, known: &Known, admitted: &[Admitted]) -> Situation {
+    fn situation(&self, standing: &Standing, known: &Known, admitted: &[Admitted], news: Option<&News>) -> Situation {
         let now = Instant::now();
         Situation {
             policy: self.resource.spec.refresh_policy,
@@ -233,7 +237,8 @@ impl Work<'_> {
             may_repair: standing.repairs.next(now).is_none(),
             failing: standing.failing.as_ref().map(|failing| {
                 let released = failing.failure.reason == Reason::TargetNotOwned && !self.is_foreign_to_watch();
-                if failing.retry.is_some_and(|retry| retry <= now) || released { Pause::Over } else { Pause::Running }
+                let recovered = failing.failure.reason.is_passing() && matches!(news, Some(News::Recovered));
+                if failing.retry.is_some_and(|retry| retry <= now) || released || recovered { Pause::Over } else { Pause::Running }
             }),
             changed: standing.changed && standing.doubt.is_none_or(|until| until <= now),
         }

@@ -66,6 +66,9 @@ impl Work<'_> {
         standing.failing = Some(Failing { failure: failure.clone(), count, retry });
         // From here on the pauses tell when to read.
         self.stop_reading(standing);
+        if failure.reason.is_passing() {
+            self.context.reader.strand(&self.key, &standing.services);
+        }
         self.settle(standing, &Outcome::Failed(failure)).await
     }
 

@@ -198,6 +198,11 @@ impl Reader {
         self.table().forget(key, Instant::now());
     }
 
+    /// Has a key told when one of these services answers again: its trouble was theirs.
+    pub fn strand(&self, key: &Key, services: &[(ScopeId, &'static str)]) {
+        self.table().strand(key, services);
+    }
+
     /// Whether the key has anything rechecked.
     #[must_use]
     pub fn watches(&self, key: &Key) -> bool {

@@ -60,6 +60,8 @@ pub enum News {
     Changed,
     /// It failed.
     Failed(ReadError),
+    /// The store answers again that failed the key before.
+    Recovered,
 }
 
 /// Something to read.
@@ -295,6 +297,10 @@ struct Scope {
     watched: BTreeMap<Lot, usize>,
     /// What company refused or left out, and when: it reads alone until that works once, also if nobody asked for it in between.
     quarantine: HashMap<Arc<Source>, Instant>,
+    /// By service: who waits for it to answer again.
+    stranded: BTreeMap<&'static str, BTreeSet<Arc<Key>>>,
+    /// When they were last told so.
+    recovered: Option<Instant>,
 }
 
 /// A call that is under way.
@@ -331,6 +337,8 @@ pub struct Table {
     held: Arc<AtomicUsize>,
     /// How many who asked have all their answers and did not take them yet.
     complete: usize,
+    /// How many calls there were.
+    sent: u64,
     /// Who was answered without a call.
     answered: Vec<(Arc<Key>, Lane)>,
     count: u64,
@@ -362,6 +370,8 @@ impl Table {
             proofs: HashMap::new(),
             watched: BTreeMap::new(),
             quarantine: HashMap::new(),
+            stranded: BTreeMap::new(),
+            recovered: None,
         };
         self.scopes.insert(scope, scope_state);
     }
@@ -428,6 +438,7 @@ impl Table {
     /// Asks for items, in place of what the same one asked for before. No call that has left already serves it.
     pub fn ask(&mut self, key: &Key, lane: Lane, items: &[Item], now: Instant) {
         self.unask(key);
+        self.unstrand(key);
         let id = self.next();
         let mut answers = Vec::with_capacity(items.len());
         for item in items {
@@ -648,6 +659,24 @@ impl Table {
     pub fn forget(&mut self, key: &Key, now: Instant) {
         self.unask(key);
         self.unwatch(key, now);
+        self.unstrand(key);
+    }
+
+    /// Has a key told when one of these services answers again: its trouble was theirs. It lasts until the key asks or is forgotten.
+    pub fn strand(&mut self, key: &Key, services: &[(ScopeId, &'static str)]) {
+        let (key, _) = self.asker(key);
+        for (scope, service) in services {
+            if let Some(scope) = self.scopes.get_mut(scope) {
+                scope.stranded.entry(service).or_default().insert(key.clone());
+            }
+        }
+        self.drop_idle(&key);
+    }
+
+    fn unstrand(&mut self, key: &Key) {
+        for stranded in self.scopes.values_mut().flat_map(|scope| scope.stranded.values_mut()) {
+            stranded.remove(key);
+        }
     }
 
     fn unsubscribe(&mut self, id: EntryId, key: &Arc<Key>, ttl: Duration, now: Instant) {

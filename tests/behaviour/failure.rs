@@ -190,6 +190,23 @@ async fn a_throttled_store_is_asked_ever_more_slowly_and_told_of_once() {
 }
 
 #[tokio::test]
+async fn when_a_store_answers_one_again_the_others_do_not_wait_out_their_pauses() {
+    scene("recovered", async |s| {
+        mirrored(s, "db", &s.value("")).await;
+        let id = s.path("db");
+        s.front.fail(500);
+        fails(s, "db", "True Mirrored", "ProviderUnavailable").await;
+        // After 1, 2, 4 and 8 s the next pause is one of 12 s at least.
+        let first = s.reads(&id);
+        until("four retries", WITHIN_TTL, async || (s.reads(&id) >= first + 4).then_some(())).await;
+        s.front.clear_faults();
+        mirrored(s, "new", &s.value("new")).await;
+        s.condition("db", "Fresh", "True Verified", Duration::from_secs(9)).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_store_that_is_down_when_the_controller_starts_takes_nothing_away() {
     scene("down-at-start", async |s| {
         mirrored(s, "db", &s.value("1")).await;

@@ -4,6 +4,7 @@
 //! goes back to where it stood. An answer is matched to whoever asked before the call left, never to a later ask.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,6 +21,8 @@ use crate::{
 
 /// How long until calls for several are tried again that the identity may not make.
 const DENIED_FOR: Duration = Duration::from_hours(1);
+/// How often at most those who wait for a store to recover are told that it answers.
+const RECOVERY: Duration = Duration::from_secs(10);
 /// How long a quarantine is remembered that nobody asks about.
 const FORGOTTEN: Duration = Duration::from_hours(6);
 
@@ -324,6 +327,17 @@ impl Table {
             Err(error) => Err((None, error.clone())),
         };
         told.shared += passenger.waiters.len().saturating_sub(1);
+        let mut recovered = BTreeSet::new();
+        if seen.is_ok() {
+            // A store that answers now and then is not asked by all of them each time.
+            let service = entry.route.service;
+            if scope.recovered.is_none_or(|last| now.duration_since(last) >= RECOVERY)
+                && let Some(stranded) = scope.stranded.remove(service).filter(|stranded| !stranded.is_empty())
+            {
+                scope.recovered = Some(now);
+                recovered = stranded;
+            }
+        }
         let counters = [self.held.clone(), scope.held.clone()];
         let subscribers = entry.subscribers.clone();
         // Without a waiter the value ends here.
@@ -335,6 +349,10 @@ impl Table {
         }
         for key in subscribers {
             self.compare(&key, id, &seen, now, told);
+        }
+        for key in recovered {
+            self.asker(&key).1.news = Some(News::Recovered);
+            told.wake.push((key, Lane::Drift));
         }
         let Some(entry) = self.entries.get(&id) else { return };
         let due = (!entry.subscribers.is_empty()).then(|| now + entry.ttl());

@@ -37,12 +37,17 @@ const SOON: Duration = Duration::from_mins(1);
 const LOOKED_AT: usize = 4;
 /// How long a waiter waits while the store throttles, before it is told.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How late a recheck may be at most while the store throttles, before its subscribers are told: a TTL, within these bounds.
+/// How late a recheck may be before it gets a share, and, while the store throttles, before its subscribers are told: a TTL, within
+/// these bounds.
 const LATENESS: [Duration; 2] = [Duration::from_secs(10), Duration::from_mins(1)];
 /// How late a recheck may be behind a store that does not answer, before its subscribers are told: a probe had its chance by then.
 const PROBED: Duration = Duration::from_secs(5);
 /// How many calls of those in quarantine may be under way.
 const QUARANTINED_CALLS: usize = 4;
+/// How much later a recheck may be before its subscribers are told that there are not enough calls for it.
+const HOPELESS: Duration = Duration::from_mins(2);
+/// One in so many calls is for rechecks that are late.
+const SHARE: u64 = 4;
 /// For how long after a throttle the store counts as throttling.
 const THROTTLING: Duration = Duration::from_secs(10);
 
@@ -61,7 +66,9 @@ impl Table {
         // Lines that have nothing to call, or no budget for it.
         let mut idle: HashSet<(ScopeId, LineId)> = HashSet::new();
         loop {
-            let mut best: Option<(Lane, u64, ScopeId, LineId)> = None;
+            let mut best: Option<(bool, Lane, u64, ScopeId, LineId)> = None;
+            // Urgent reads without end must not keep rechecks from their turn for ever.
+            let for_late = self.sent % SHARE == SHARE - 1;
             let mut at = |when: Instant| todo.next = Some(todo.next.map_or(when, |next: Instant| next.min(when)));
             for (id, scope) in &self.scopes {
                 if scope.flying >= CALLS {
@@ -78,7 +85,7 @@ impl Table {
                     };
                     match readiness {
                         Readiness::Now(lane) => {
-                            let candidate = (lane, line.turn, *id, *line_id);
+                            let candidate = (!(for_late && self.is_late(line, now)), lane, line.turn, *id, *line_id);
                             if best.is_none_or(|best| candidate < best) {
                                 best = Some(candidate);
                             }
@@ -88,13 +95,16 @@ impl Table {
                     }
                 }
             }
-            let Some((_, _, scope, line)) = best else { break };
+            let Some((not_late, _, _, scope, line)) = best else { break };
             let Some(account) = self.scopes.get(&scope).map(|scope| scope.account.clone()) else { break };
-            let next = self.next_of(scope, line, now);
+            let next = self.next_of(scope, line, !not_late, now);
             let family = self.family(line, &next.entries);
             match self.budgets.bucket(&(account, family)).map_or(Ok(()), |bucket| bucket.take(now)) {
                 Ok(()) => match self.form(scope, line, family, next, now) {
-                    Some(call) => todo.calls.push(call),
+                    Some(call) => {
+                        self.sent += 1;
+                        todo.calls.push(call);
+                    }
                     None => drop(idle.insert((scope, line))),
                 },
                 Err(when) => {
@@ -206,9 +216,9 @@ impl Table {
     }
 
     /// The next call of a line: the part of a refused one, or whoever shares the next.
-    fn next_of(&self, scope: ScopeId, line_id: LineId, now: Instant) -> Part {
+    fn next_of(&self, scope: ScopeId, line_id: LineId, late_first: bool, now: Instant) -> Part {
         let part = self.scopes.get(&scope).and_then(|scope| scope.lines.get(&line_id)).and_then(|line| line.parts.front());
-        part.cloned().unwrap_or_else(|| Part { entries: self.choose(scope, line_id, now), proof: None })
+        part.cloned().unwrap_or_else(|| Part { entries: self.choose(scope, line_id, late_first, now), proof: None })
     }
 
     /// What a call counts against. One that nobody shares is made as a single read: it needs no further permission.
@@ -219,8 +229,8 @@ impl Table {
         }
     }
 
-    /// Who shares the next call: those who wait, by lane; then what is due; then, to fill it, what is due soon.
-    fn choose(&self, scope: ScopeId, line_id: LineId, now: Instant) -> Vec<EntryId> {
+    /// Who shares the next call: those who wait, by lane; then what is due; then, to fill it, what is due soon. Or what is late first.
+    fn choose(&self, scope: ScopeId, line_id: LineId, late_first: bool, now: Instant) -> Vec<EntryId> {
         let Some(line) = self.scopes.get(&scope).and_then(|scope| scope.lines.get(&line_id)) else { return Vec::new() };
         let size = if let LineId::Lot(_, lot) = line_id { lot.size } else { 1 };
         let ttl = |id: &EntryId| self.entries.get(id).map_or(Duration::ZERO, Entry::ttl);
@@ -229,11 +239,12 @@ impl Table {
             let early = first.map_or((ttl(id) / EARLY).min(SOON), |first| ttl(id).min(first) / TOGETHER);
             *due <= now || (size > 1 && due.saturating_duration_since(now) <= early)
         };
+        let late = line.due.iter().take(if late_first { size } else { 0 }).filter(|(due, _)| *due <= now).map(|(_, id)| *id);
         let waiting = line.waiting.iter().map(|(_, _, id)| *id);
         let due = line.due.iter().take(size * LOOKED_AT).filter(|entry| soon(entry)).map(|(_, id)| *id);
         let mut aliases: HashSet<&str> = HashSet::new();
         let mut chosen: Vec<EntryId> = Vec::with_capacity(size);
-        for id in waiting.chain(due) {
+        for id in late.chain(waiting).chain(due) {
             if chosen.len() == size {
                 break;
             }
@@ -245,6 +256,16 @@ impl Table {
             chosen.push(id);
         }
         chosen
+    }
+
+    /// How late a recheck may be before it gets a share of the calls, and, while the store throttles, before it is told.
+    fn patience(&self, id: EntryId) -> Duration {
+        let [least, most] = LATENESS;
+        self.entries.get(&id).map_or(most, |entry| entry.ttl().clamp(least, most))
+    }
+
+    fn is_late(&self, line: &Line, now: Instant) -> bool {
+        line.due.first().is_some_and(|(due, id)| now.saturating_duration_since(*due) > self.patience(*id))
     }
 
     /// Tells those who would wait in vain: behind a store that does not answer, or for too long behind one that throttles.
@@ -263,10 +284,12 @@ impl Table {
                 } else if line.last_throttle.is_some_and(|last| now.duration_since(last) < THROTTLING) {
                     let patient = |id: &EntryId| self.entries.get(id).is_some_and(|entry| now.duration_since(entry.asked) < PATIENCE);
                     let waiting = line.waiting.iter().map(|(_, _, id)| *id).filter(|id| !patient(id));
-                    let [least, most] = LATENESS;
-                    let allowed = |id: &EntryId| self.entries.get(id).map_or(most, |entry| entry.ttl().clamp(least, most));
-                    let late = due.take_while(|(due, _)| *due < now).filter(|(due, id)| now.duration_since(*due) > allowed(id)).map(|(_, id)| id);
+                    let late = due.take_while(|(due, _)| *due < now).filter(|(due, id)| now.duration_since(*due) > self.patience(*id)).map(|(_, id)| id);
                     hopeless.extend(waiting.chain(late).map(|id| (id, ReadError::new(Reason::Throttled, "the store asks to slow down; retrying more slowly"))));
+                } else {
+                    let forgotten = |id: EntryId| self.patience(id) * 3 + HOPELESS;
+                    let late = due.take_while(|(due, _)| *due + HOPELESS < now).filter(|(due, id)| now.duration_since(*due) > forgotten(*id)).map(|(_, id)| id);
+                    hopeless.extend(late.map(|id| (id, ReadError::new(Reason::Throttled, "its recheck is late: the provider's spec.aws.limits don't suffice for all that is read through it; raise them with AWS's quota, or choose longer TTLs"))));
                 }
             }
         }

@@ -265,6 +265,34 @@ fn a_new_resource_does_not_wait_behind_a_wave() {
 }
 
 #[test]
+fn urgent_reads_without_end_leave_rechecks_a_share() {
+    let mut world = World::new();
+    let account = Arc::from("account");
+    for scope in ["1", "2"] {
+        world.table.budgets().enlist(scope, &account, SINGLE, 3.0, world.now);
+        world.table.budgets().enlist(scope, &account, BATCH, 3.0, world.now);
+    }
+    let alone = |name: &str| Item { route: Route { lot: None, ..item(1, name).route }, ..item(1, name) };
+    for name in all(20) {
+        world.watch(&name, &name, "v1", 0);
+        let recheck = Recheck { item: alone(&format!("alone-{name}")), expected: Expected::Version(version("v1")), checked: None, due: world.now };
+        world.table.watch(&key(&format!("alone-{name}")), TTL, vec![recheck], world.now);
+    }
+    for second in 0..120 {
+        for i in 0..20 {
+            let name = format!("urgent-{i}");
+            if second == 0 || world.took(&name).is_some() {
+                world.table.ask(&key(&name), Lane::Event, &[alone(&name)], world.now);
+            }
+        }
+        world.run(1, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
+    }
+    let rechecks = world.calls.iter().filter(|call| call[0].starts_with("alone-")).count();
+    assert!(rechecks >= 20, "{rechecks} of {} calls", world.calls.len());
+    assert!(all(20).iter().all(|name| world.table.checked(&key(name)).is_some()));
+}
+
+#[test]
 fn an_ask_never_joins_a_call_that_has_left() {
     let mut world = World::new();
     world.ask("a", Lane::New, &["x"]);
@@ -662,6 +690,35 @@ fn so_much_is_read_ahead_and_no_more() {
         world.run(1, large);
     }
     assert_eq!(world.calls.iter().map(Vec::len).sum::<usize>(), 2000);
+}
+
+#[test]
+fn who_was_failed_by_a_store_is_told_once_when_it_answers_again() {
+    let mut world = World::new();
+    for name in ["a", "b"] {
+        world.table.strand(&key(name), &[(ScopeId(1), "aws.sm")]);
+    }
+    world.table.strand(&key("elsewhere"), &[(ScopeId(1), "aws.ps"), (ScopeId(2), "aws.sm")]);
+    world.table.strand(&key("gone"), &[(ScopeId(1), "aws.sm")]);
+    world.table.forget(&key("gone"), world.now);
+    world.ask("asks", Lane::New, &["x"]);
+    world.run(1, |call| answered(call, |_| Some(Err(error(Reason::ProviderUnavailable)))));
+    assert_eq!(world.woken, [("asks".into(), Lane::New)], "an error is no recovery");
+    world.ask("asks", Lane::New, &["x"]);
+    world.run(1, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
+    assert_eq!(world.woken[1..], [("asks".into(), Lane::New), ("a".into(), Lane::Drift), ("b".into(), Lane::Drift)]);
+    assert!(matches!(world.table.news(&key("a")), Some(News::Recovered)));
+    // A store that answers now and then is not asked by all each time.
+    world.table.strand(&key("a"), &[(ScopeId(1), "aws.sm")]);
+    for (seconds, told) in [(5, 3), (5, 4)] {
+        world.after(seconds * 1000).ask("asks", Lane::New, &["x"]);
+        world.run(1, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
+        assert_eq!(world.woken.iter().filter(|(_, lane)| *lane == Lane::Drift).count(), told - 1);
+    }
+    for name in ["a", "b", "elsewhere", "asks"] {
+        world.table.forget(&key(name), world.now);
+    }
+    assert!(world.table.askers.is_empty());
 }
 
 #[test]
