@@ -193,6 +193,7 @@ async fn foreign_annotations_and_labels_stay_and_cost_no_call_and_no_write() {
         // What the first mirroring still causes is over when another resource has come and gone.
         mirror(s, "earlier").await;
         is_right(s, "earlier", "at first").await;
+        s.event("earlier", "2 keys mirrored").await;
         let writes = |s: &Scene| s.controller().metric("robotosecret_kube_writes_total", "");
         let (written, status) = (writes(s), s.resources().get("db").await.unwrap().metadata.resource_version);
         for i in 0..50 {

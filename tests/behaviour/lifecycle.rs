@@ -297,12 +297,12 @@ async fn a_namespace_that_is_deleted_goes_without_a_fuss() {
         // What would be tried again and again would be by now.
         s.apply("db", &uri).await;
         s.ready("db").await;
-        let reads = s.calls("GetSecretValue");
-        s.rechecked("GetSecretValue", 1).await;
+        let reads = s.reads(&s.path("db"));
+        s.rechecked(&s.path("db"), 1).await;
         let log = s.controller().process.log().unwrap();
         let fuss: Vec<_> = log[calm..].lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")).collect();
         assert!(fuss.is_empty(), "{fuss:#?}");
-        assert!(s.calls("GetSecretValue") <= reads + 2, "what is gone is still read");
+        assert!(s.reads(&s.path("db")) <= reads + 2, "what is gone is still read");
     })
     .await;
 }
@@ -363,7 +363,8 @@ async fn a_controller_that_is_killed_before_it_wrote_a_status_writes_it_after_th
         s.event("db", "1 key mirrored into the Secret db").await;
         s.event("rotated", "has a new version").await;
         // Nothing of it is done or told again at the next checks.
-        s.rechecked("GetSecretValue", 3).await;
+        s.rechecked(&s.path("db"), 3).await;
+        s.rechecked(&s.path("rotated"), 1).await;
         let events = (s.events("db").await, s.events("rotated").await);
         assert_eq!((events.0.len(), events.1.len()), (1, 2), "{events:#?}");
         s.holds("db", &[("value", &s.value("one"))], SECONDS).await;

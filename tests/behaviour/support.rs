@@ -411,11 +411,11 @@ impl Scene {
         until(&what, SECONDS, async || self.events(name).await.into_iter().find(|event| event.contains(text))).await
     }
 
-    /// Lets the controller do what it would do anyway: waits until it has checked the resource `times` more times.
-    pub async fn rechecked(&self, action: &str, times: usize) {
-        let before = self.calls(action);
+    /// Lets the controller do what it would do anyway: waits until it has asked for the id `times` more times.
+    pub async fn rechecked(&self, id: &str, times: usize) {
+        let before = self.reads(id);
         let limit = WITHIN_TTL * u32::try_from(times).unwrap();
-        until(&format!("{times} more calls of {action}"), limit, async || (self.calls(action) >= before + times).then_some(())).await;
+        until(&format!("{id} is read {times} more times"), limit, async || (self.reads(id) >= before + times).then_some(())).await;
     }
 
     // The controller.

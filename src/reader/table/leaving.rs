@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Call, CallId, EntryId, Flight, Line, LineId, Part, Passenger, Place, Scope, ScopeId, Table, Todo, Told, silent};
+use super::{Call, CallId, Entry, EntryId, Flight, Line, LineId, Part, Passenger, Place, Scope, ScopeId, Table, Todo, Told, silent};
 use crate::{
     api::{Reason, reference::Source},
     provider::{Family, ReadError},
@@ -26,9 +26,13 @@ const CALLS: usize = 32;
 pub(super) const SCOPE_BYTES: usize = 4 << 20;
 /// How many bytes of all scopes may be.
 const ALL_BYTES: usize = 32 << 20;
-/// A recheck may come this part of its TTL early, to fill a call. Of two groups within a TTL, one always follows the other within a half of
-/// it: so what fits into one call comes to share one, wherever it began.
-const EARLY: u32 = 2;
+/// A recheck takes along those that are due within this part of its TTL. Of two groups within a TTL, one always follows the other within a
+/// half of it: so what fits into one call comes to share one, wherever it began.
+const TOGETHER: u32 = 2;
+/// Whoever waits takes along what is due within this part of its TTL, and soon: who reads once an hour is not read at every request.
+const EARLY: u32 = 10;
+/// How soon that is.
+const SOON: Duration = Duration::from_mins(1);
 /// How many entries that are due later are looked at to fill a call, for each that fits into it.
 const LOOKED_AT: usize = 4;
 /// How long a waiter waits while the store throttles, before it is told.
@@ -229,8 +233,10 @@ impl Table {
     fn choose(&self, scope: ScopeId, line_id: LineId, late_first: bool, now: Instant) -> Vec<EntryId> {
         let Some(line) = self.scopes.get(&scope).and_then(|scope| scope.lines.get(&line_id)) else { return Vec::new() };
         let size = if let LineId::Lot(_, lot) = line_id { lot.size } else { 1 };
+        let ttl = |id: &EntryId| self.entries.get(id).map_or(Duration::ZERO, Entry::ttl);
+        let first = line.due.first().filter(|(due, _)| *due <= now).map(|(_, id)| ttl(id));
         let soon = |(due, id): &(Instant, EntryId)| {
-            let early = self.entries.get(id).map_or(Duration::ZERO, |entry| entry.ttl() / EARLY);
+            let early = first.map_or((ttl(id) / EARLY).min(SOON), |first| ttl(id).min(first) / TOGETHER);
             *due <= now || (size > 1 && due.saturating_duration_since(now) <= early)
         };
         let late = line.due.iter().take(if late_first { size } else { 0 }).filter(|(due, _)| *due <= now).map(|(_, id)| *id);

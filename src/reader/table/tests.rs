@@ -220,6 +220,23 @@ fn rechecks_that_fit_into_a_call_come_to_share_it_wherever_they_began() {
 }
 
 #[test]
+fn what_is_read_seldom_is_not_taken_along_each_time() {
+    let mut world = World::new();
+    let often = Recheck { item: item(1, "often"), expected: Expected::Version(version("v1")), checked: None, due: world.now };
+    world.table.watch(&key("often"), Duration::from_secs(10), vec![often], world.now);
+    let (seldom, due) = (item(1, "seldom"), world.now + Duration::from_secs(3000));
+    let seldom = Recheck { item: seldom, expected: Expected::Version(version("v1")), checked: None, due };
+    world.table.watch(&key("seldom"), Duration::from_secs(3600), vec![seldom], world.now);
+    let answer = |call: &Call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1"))));
+    world.run(600, answer);
+    world.ask("new", Lane::New, &["new"]);
+    world.run(600, answer);
+    assert!(world.calls.iter().all(|call| !call.contains(&"seldom".to_owned())), "{:?}", world.calls);
+    world.run(2400, answer);
+    assert_eq!(world.calls.iter().filter(|call| call.contains(&"seldom".to_owned())).count(), 1);
+}
+
+#[test]
 fn as_many_as_a_call_takes_share_a_phase() {
     let mut world = World::new();
     let mut phases: Vec<String> = Vec::new();

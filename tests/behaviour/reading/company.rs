@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::events::v1::Event;
 use kube::{Api, api::ListParams};
+use serde_json::json;
 use testbed::front::{Answer, Fault};
 
 use super::{LATENCY, LONG, all_calls, all_hold, all_mirrored, calls, ids, mirror_parameters, mirror_secrets, names, rechecked, timeline};
@@ -145,10 +146,13 @@ async fn a_secret_without_a_value_fails_alone_although_aws_refuses_the_whole_cal
         let mut others = all.clone();
         others.retain(|name| name != "s-07");
         fails_alone(s, &others, "s-07", "SourceNotFound").await;
-        assert!(calls(s, "BatchGetSecretValue").iter().any(|call| call.status == Some(400)), "{}", timeline(s));
         let ids = paths(s, &others);
-        // Two calls for each of five halvings, and a recheck or two.
-        assert!(all_calls(s) <= 16, "{} calls:\n{}", all_calls(s), timeline(s));
+        // On a busy machine it may have been asked for alone at first; a retry has company.
+        let refused = async || calls(s, "BatchGetSecretValue").iter().any(|call| call.status == Some(400)).then_some(());
+        until("a call is refused as a whole", WITHIN_TTL * 2, refused).await;
+        rechecked(s, &ids, 1).await;
+        // Two calls for each of five halvings, and a few rechecks and retries.
+        assert!(all_calls(s) <= 24, "{} calls:\n{}", all_calls(s), timeline(s));
         rechecked(s, &ids, 2).await;
         s.front.forget_calls();
         rechecked(s, &ids, 2).await;
@@ -245,6 +249,40 @@ async fn an_answer_in_pages_some_of_them_empty_is_read_to_its_end() {
         let pages = s.calls("BatchGetSecretValue");
         assert!((13..=20).contains(&pages), "{pages} pages");
         assert!(read_alone(s).len() <= 1, "{:?}", read_alone(s));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn names_of_the_same_thing_never_meet_in_a_call() {
+    emulated_before_controller("aliases", async |s| {
+        s.provide(&["*"]).await;
+        s.front.delay(LATENCY, Duration::ZERO);
+        let (secret, parameter) = (s.path("db"), format!("/{}", s.path("token")));
+        s.put_secret("db", &s.value("db")).await;
+        s.put_parameter("token", &s.value("token")).await;
+        let secret_arn = s.emulator().secret_arn(&secret).unwrap();
+        let parameter_arn = format!("arn:aws:ssm:{}:{}:parameter{parameter}", testbed::aws::REGION, testbed::aws::ACCOUNT);
+        let data = json!([
+            {"key": "secret", "uri": format!("aws.sm://{secret}")},
+            {"key": "again", "uri": format!("aws.sm://{secret}")},
+            {"key": "secret-arn", "uri": secret_arn},
+            {"key": "secret-stage", "uri": format!("aws.sm://{secret}?version-stage=AWSCURRENT")},
+            {"key": "parameter", "uri": format!("aws.ps://{parameter}")},
+            {"key": "parameter-arn", "uri": parameter_arn},
+        ]);
+        let all = names("same", 5);
+        s.apply_all(&all, |_| json!({"ttl": TTL, "data": data})).await;
+        s.start_controller(&[]).await;
+        s.all("Ready", "True Mirrored", SECONDS).await;
+        rechecked(s, &[secret, secret_arn, parameter, parameter_arn], 2).await;
+        // AWS refuses a call that names something twice.
+        assert!(s.front.totals().values().all(|total| total.refused == 0), "{}", timeline(s));
+        for name in &all {
+            let data = s.data(name).await.unwrap();
+            let expected = |key: &str| s.value(if key.starts_with("parameter") { "token" } else { "db" });
+            assert!(data.len() == 6 && data.iter().all(|(key, value)| *value == expected(key)), "{data:?}");
+        }
     })
     .await;
 }
