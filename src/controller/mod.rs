@@ -143,8 +143,10 @@ pub async fn run(client: Client, settings: Settings, metrics: Metrics, readiness
 fn tell_denied(context: &Context, denied: &Denied) {
     let Some(provider) = context.providers.of(denied.scope) else { return };
     let Ok(provider) = &provider.0 else { return };
-    let note = format!("{}; everything is read one by one instead, which costs up to {} times the calls", denied.error.message, denied.lot.size);
-    tracing::warn!(provider = provider.name_any(), api = denied.lot.family.0, problem = note, detail = denied.error.detail, "batch reads are denied");
+    let Denied { lot, error, .. } = denied;
+    let note =
+        format!("the identity may not call {}; grant it. Until then everything is read one by one, which costs up to {} times the calls", lot.action, lot.size);
+    tracing::warn!(provider = provider.name_any(), action = lot.action, problem = error.message, detail = error.detail, "batch reads are denied");
     context.events.publish(Notice { warning: true, reason: "BatchDenied", action: "Read", note }, provider);
 }
 

@@ -84,6 +84,8 @@ pub struct Lot {
     pub size: usize,
     /// What its calls count against.
     pub family: Family,
+    /// The permission that such a call needs.
+    pub action: &'static str,
 }
 
 /// How a source may be read.
@@ -94,9 +96,9 @@ pub struct Route {
     /// What a call for it alone counts against.
     pub single: Family,
     /// With whom it may share a call; `None`: with nobody.
-    pub lot: Option<Lot>,
+    pub lot: Option<&'static Lot>,
     /// All that it may denote. Two sources that have one of these in common never share a call.
-    pub aliases: Vec<String>,
+    pub aliases: Box<[String]>,
 }
 
 /// What came of a call for several sources. The messages of its errors name no source; see [`ReadError::about`].
@@ -132,5 +134,5 @@ pub trait Provider: Send + Sync {
     fn read_one<'a>(&'a self, source: &'a Source) -> BoxFuture<'a, Result<Reading, ReadError>>;
 
     /// Reads several sources of one lot with one call (and its further pages).
-    fn read_lot<'a>(&'a self, lot: Lot, sources: &'a [Source]) -> BoxFuture<'a, LotAnswer>;
+    fn read_lot<'a>(&'a self, lot: &'static Lot, sources: &'a [Source]) -> BoxFuture<'a, LotAnswer>;
 }

@@ -79,7 +79,7 @@ pub struct Denied {
     /// The scope.
     pub scope: ScopeId,
     /// What it reads one by one from now on.
-    pub lot: Lot,
+    pub lot: &'static Lot,
     /// Why, in words that tell what to grant.
     pub error: ReadError,
 }

@@ -96,7 +96,7 @@ pub struct Call {
     /// The scope.
     pub scope: ScopeId,
     /// For several; else for the one source.
-    pub lot: Option<Lot>,
+    pub lot: Option<&'static Lot>,
     /// What to read.
     pub sources: Vec<Arc<Source>>,
 }
@@ -131,7 +131,7 @@ pub struct Told {
     /// Who has an answer or news.
     pub wake: Vec<(Arc<Key>, Lane)>,
     /// A scope that must read one by one from now on, told once.
-    pub denied: Option<(ScopeId, Lot, ReadError)>,
+    pub denied: Option<(ScopeId, &'static Lot, ReadError)>,
     /// How many answers needed no call of their own.
     pub shared: usize,
 }
@@ -139,7 +139,7 @@ pub struct Told {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum LineId {
     Single(&'static str, Family),
-    Lot(&'static str, Lot),
+    Lot(&'static str, &'static Lot),
     /// Of those that must not take others along.
     Quarantine(&'static str, Family),
 }
@@ -247,6 +247,7 @@ struct Line {
     flying: usize,
     last_ask: Instant,
     last_throttle: Option<Instant>,
+    last_good: Option<Instant>,
     /// When it last had its turn, in the order of all turns.
     turn: u64,
 }
@@ -257,7 +258,7 @@ impl Line {
     }
 
     fn new(now: Instant) -> Self {
-        Self { waiting: BTreeSet::new(), due: BTreeSet::new(), parts: VecDeque::new(), flying: 0, last_ask: now, last_throttle: None, turn: 0 }
+        Self { waiting: BTreeSet::new(), due: BTreeSet::new(), parts: VecDeque::new(), flying: 0, last_ask: now, last_throttle: None, last_good: None, turn: 0 }
     }
 }
 
@@ -274,7 +275,7 @@ impl Scope {
 /// The proof that the identity may not read in company: how many of the refused have yet to work singly.
 #[derive(Debug)]
 struct Proof {
-    lot: Lot,
+    lot: &'static Lot,
     left: usize,
     error: ReadError,
 }
@@ -290,11 +291,11 @@ struct Scope {
     expected: usize,
     largest: usize,
     held: Arc<AtomicUsize>,
-    denied: BTreeMap<Lot, Instant>,
-    told: BTreeSet<Lot>,
+    denied: BTreeMap<&'static Lot, Instant>,
+    told: BTreeSet<&'static Lot>,
     proofs: HashMap<u64, Proof>,
     /// How many entries of each lot were ever watched.
-    watched: BTreeMap<Lot, usize>,
+    watched: BTreeMap<&'static Lot, usize>,
     /// What company refused or left out, and when: it reads alone until that works once, also if nobody asked for it in between.
     quarantine: HashMap<Arc<Source>, Instant>,
     /// By service: who waits for it to answer again.
@@ -493,10 +494,10 @@ impl Table {
     }
 
     fn line_of(&self, entry: &Entry) -> LineId {
-        let denied = |lot: &Lot| self.scopes.get(&entry.scope).is_some_and(|scope| scope.denied.contains_key(lot));
+        let denied = |lot: &'static Lot| self.scopes.get(&entry.scope).is_some_and(|scope| scope.denied.contains_key(lot));
         match entry.route.lot {
             _ if entry.alone => LineId::Quarantine(entry.route.service, entry.route.single),
-            Some(lot) if !denied(&lot) => LineId::Lot(entry.route.service, lot),
+            Some(lot) if !denied(lot) => LineId::Lot(entry.route.service, lot),
             _ => LineId::Single(entry.route.service, entry.route.single),
         }
     }

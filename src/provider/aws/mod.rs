@@ -85,7 +85,7 @@ impl AwsProvider {
     }
 
     /// Reads those that may be read with one call, and gives each its answer.
-    async fn read_together(&self, lot: Lot, sources: &[Source]) -> LotAnswer {
+    async fn read_together(&self, lot: &'static Lot, sources: &[Source]) -> LotAnswer {
         let sources: Vec<&Source> = sources.iter().collect();
         let mut answers: Vec<Option<Result<Reading, ReadError>>> = self.check_arns(&sources).await.into_iter().map(|check| check.err().map(Err)).collect();
         for (source, answer) in sources.iter().zip(&mut answers) {
@@ -181,7 +181,7 @@ impl Provider for AwsProvider {
         self.read_alone(source).boxed()
     }
 
-    fn read_lot<'a>(&'a self, lot: Lot, sources: &'a [Source]) -> BoxFuture<'a, LotAnswer> {
+    fn read_lot<'a>(&'a self, lot: &'static Lot, sources: &'a [Source]) -> BoxFuture<'a, LotAnswer> {
         self.read_together(lot, sources).boxed()
     }
 }

@@ -19,8 +19,8 @@ pub const SSM_READS: Family = Family("SsmReads");
 /// The Security Token Service.
 pub const STS: Family = Family("Sts");
 
-const SECRETS: Lot = Lot { name: "aws.sm", size: 20, family: BATCH_GET_SECRET_VALUE };
-const PARAMETERS: Lot = Lot { name: "aws.ps", size: 10, family: SSM_READS };
+const SECRETS: Lot = Lot { name: "aws.sm", size: 20, family: BATCH_GET_SECRET_VALUE, action: "secretsmanager:BatchGetSecretValue" };
+const PARAMETERS: Lot = Lot { name: "aws.ps", size: 10, family: SSM_READS, action: "ssm:GetParameters" };
 /// ARNs wait for the account of the identity; what needs no account must not wait with them.
 const SECRETS_BY_ARN: Lot = Lot { name: "aws.sm by ARN", ..SECRETS };
 const PARAMETERS_BY_ARN: Lot = Lot { name: "aws.ps by ARN", ..PARAMETERS };
@@ -34,18 +34,18 @@ pub(super) fn route(source: &Source) -> Route {
     Route { service: source.store.as_str(), single, lot: lot(source), aliases: source.denotes().iter().map(|reference| without_root(reference)).collect() }
 }
 
-fn lot(source: &Source) -> Option<Lot> {
+fn lot(source: &Source) -> Option<&'static Lot> {
     // A shared call asks for current versions only (a parameter's could be named, but answers would have to be told apart by it),
     // and a parameter that stands for a secret is read as that secret.
     if source.version.is_some() || !source.through_secrets_manager().is_empty() {
         return None;
     }
     match (source.store, &source.name) {
-        (Store::SecretsManager, Name::Plain(_)) => Some(SECRETS),
+        (Store::SecretsManager, Name::Plain(_)) => Some(&SECRETS),
         // Without the six characters it is certainly partial, and may come to denote another secret.
-        (Store::SecretsManager, Name::Arn(arn)) => without_suffix(&arn.resource).map(|_| SECRETS_BY_ARN),
-        (Store::ParameterStore, Name::Plain(_)) => Some(PARAMETERS),
-        (Store::ParameterStore, Name::Arn(_)) => Some(PARAMETERS_BY_ARN),
+        (Store::SecretsManager, Name::Arn(arn)) => without_suffix(&arn.resource).map(|_| &SECRETS_BY_ARN),
+        (Store::ParameterStore, Name::Plain(_)) => Some(&PARAMETERS),
+        (Store::ParameterStore, Name::Arn(_)) => Some(&PARAMETERS_BY_ARN),
     }
 }
 
@@ -81,7 +81,8 @@ mod tests {
             ("arn:aws:ssm:eu-west-1:123456789012:parameter/prod/token", "aws.ps by ARN", 10, "SsmReads", "SsmReads"),
         ] {
             let route = of(uri);
-            assert_eq!((route.lot, route.single), (Some(Lot { name, size, family: Family(family) }), Family(single)), "{uri}");
+            let lot = route.lot.map(|lot| (lot.name, lot.size, lot.family));
+            assert_eq!((lot, route.single), (Some((name, size, Family(family))), Family(single)), "{uri}");
         }
     }
 

@@ -45,6 +45,9 @@ impl Table {
         }
         if let Some(line) = scope.lines.get_mut(&flight.line) {
             line.flying -= 1;
+            if matches!(outcome, Outcome::One(Ok(_)) | Outcome::Lot(LotAnswer::Each { .. })) {
+                line.last_good = Some(now);
+            }
         }
         for passenger in &flight.passengers {
             if let Some(entry) = self.entries.get_mut(&passenger.entry) {
@@ -265,7 +268,7 @@ impl Table {
     }
 
     /// The identity may not read in company: from here on one by one, for an hour.
-    fn deny(&mut self, scope_id: ScopeId, lot: Lot, error: &ReadError, now: Instant, told: &mut Told) {
+    fn deny(&mut self, scope_id: ScopeId, lot: &'static Lot, error: &ReadError, now: Instant, told: &mut Told) {
         let Some(scope) = self.scopes.get_mut(&scope_id) else { return };
         scope.denied.insert(lot, now + DENIED_FOR);
         if scope.told.insert(lot) {
@@ -276,7 +279,7 @@ impl Table {
 
     /// Tries in company again what was denied an hour ago.
     pub(super) fn permit_again(&mut self, now: Instant) {
-        let over: Vec<(ScopeId, Lot)> =
+        let over: Vec<(ScopeId, &'static Lot)> =
             self.scopes.iter().flat_map(|(id, scope)| scope.denied.iter().filter(|(_, until)| **until <= now).map(|(lot, _)| (*id, *lot))).collect();
         for (scope_id, lot) in over {
             if let Some(scope) = self.scopes.get_mut(&scope_id) {
@@ -287,7 +290,7 @@ impl Table {
     }
 
     /// Moves all entries of a lot to the line that they belong to now.
-    fn relocate(&mut self, scope: ScopeId, lot: Lot, now: Instant) {
+    fn relocate(&mut self, scope: ScopeId, lot: &'static Lot, now: Instant) {
         let moved: Vec<EntryId> = self.entries.iter().filter(|(_, entry)| entry.scope == scope && entry.route.lot == Some(lot)).map(|(id, _)| *id).collect();
         let lines = self.scopes.get_mut(&scope).map(|scope| scope.lines.iter_mut());
         let lines = lines.into_iter().flatten().filter(|(id, _)| matches!(id, LineId::Lot(_, of) if *of == lot));

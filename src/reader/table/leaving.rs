@@ -37,8 +37,8 @@ const SOON: Duration = Duration::from_mins(1);
 const LOOKED_AT: usize = 4;
 /// How long a waiter waits while the store throttles, before it is told.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How late a recheck may be before it gets a share, and, while the store throttles, before its subscribers are told: a TTL, within
-/// these bounds.
+/// How late a recheck may be before it gets a share, and, while the store throttles all calls, before its subscribers are told: a TTL,
+/// within these bounds.
 const LATENESS: [Duration; 2] = [Duration::from_secs(10), Duration::from_mins(1)];
 /// How late a recheck may be behind a store that does not answer, before its subscribers are told: a probe had its chance by then.
 const PROBED: Duration = Duration::from_secs(5);
@@ -281,16 +281,19 @@ impl Table {
                     let waiting = line.waiting.iter().map(|(_, _, id)| *id);
                     let late = due.take_while(|(due, _)| *due + PROBED <= now).map(|(_, id)| id);
                     hopeless.extend(waiting.chain(late).chain(parts).map(|id| (id, silent())));
-                } else if line.last_throttle.is_some_and(|last| now.duration_since(last) < THROTTLING) {
-                    let patient = |id: &EntryId| self.entries.get(id).is_some_and(|entry| now.duration_since(entry.asked) < PATIENCE);
-                    let waiting = line.waiting.iter().map(|(_, _, id)| *id).filter(|id| !patient(id));
-                    let late = due.take_while(|(due, _)| *due < now).filter(|(due, id)| now.duration_since(*due) > self.patience(*id)).map(|(_, id)| id);
-                    hopeless.extend(waiting.chain(late).map(|id| (id, ReadError::new(Reason::Throttled, "the store asks to slow down; retrying more slowly"))));
-                } else {
-                    let forgotten = |id: EntryId| self.patience(id) * 3 + HOPELESS;
-                    let late = due.take_while(|(due, _)| *due + HOPELESS < now).filter(|(due, id)| now.duration_since(*due) > forgotten(*id)).map(|(_, id)| id);
-                    hopeless.extend(late.map(|id| (id, ReadError::new(Reason::Throttled, "its recheck is late: the provider's spec.aws.limits don't suffice for all that is read through it; raise them with AWS's quota, or choose longer TTLs"))));
+                    continue;
                 }
+                let throttling = line.last_throttle.is_some_and(|last| now.duration_since(last) < THROTTLING);
+                if throttling {
+                    let patient = |id: &EntryId| self.entries.get(id).is_some_and(|entry| now.duration_since(entry.asked) < PATIENCE);
+                    hopeless.extend(line.waiting.iter().map(|(_, _, id)| *id).filter(|id| !patient(id)).map(|id| (id, slow_down())));
+                }
+                // As long as some get through, each has its turn, if late; told of each, they would only change their words for ever.
+                let in_vain = throttling && line.last_good.is_none_or(|last| now.duration_since(last) > THROTTLING);
+                let least = if in_vain { LATENESS[0] } else { HOPELESS };
+                let limit = |id: EntryId| if in_vain { self.patience(id) } else { self.patience(id) * 3 + HOPELESS };
+                let late = due.take_while(|(due, _)| *due + least < now).filter(|(due, id)| now.duration_since(*due) > limit(*id));
+                hopeless.extend(late.map(|(_, id)| (id, if throttling { slow_down() } else { too_much() })));
             }
         }
         let mut told = Told::default();
@@ -317,4 +320,13 @@ impl Table {
         entry.lane = Lane::Periodic;
         self.deliver(passenger, Err(about), now, told);
     }
+}
+
+fn slow_down() -> ReadError {
+    ReadError::new(Reason::Throttled, "the store asks to slow down; retrying more slowly")
+}
+
+fn too_much() -> ReadError {
+    let problem = "the recheck is late: the provider's spec.aws.limits do not suffice for all that is read through it; raise them with AWS's quota, or choose longer TTLs";
+    ReadError::new(Reason::Throttled, problem)
 }

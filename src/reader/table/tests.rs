@@ -15,7 +15,7 @@ use crate::{
 
 const SINGLE: Family = Family("single");
 const BATCH: Family = Family("batch");
-const LOT: Lot = Lot { name: "lot", size: 20, family: BATCH };
+const LOT: Lot = Lot { name: "lot", size: 20, family: BATCH, action: "read:Many" };
 const TTL: Duration = Duration::from_secs(60);
 
 fn key(name: &str) -> Key {
@@ -29,8 +29,8 @@ fn source(name: &str) -> Arc<Source> {
 
 fn item(scope: u64, name: &str) -> Item {
     // Names that differ in their last letter's case alone denote the same thing here.
-    let aliases = vec![name.to_lowercase()];
-    Item { scope: ScopeId(scope), source: source(name), route: Route { service: "aws.sm", single: SINGLE, lot: Some(LOT), aliases } }
+    let aliases = [name.to_lowercase()].into();
+    Item { scope: ScopeId(scope), source: source(name), route: Route { service: "aws.sm", single: SINGLE, lot: Some(&LOT), aliases } }
 }
 
 fn version(id: &str) -> ServedVersion {
@@ -290,6 +290,21 @@ fn urgent_reads_without_end_leave_rechecks_a_share() {
     let rechecks = world.calls.iter().filter(|call| call[0].starts_with("alone-")).count();
     assert!(rechecks >= 20, "{rechecks} of {} calls", world.calls.len());
     assert!(all(20).iter().all(|name| world.table.checked(&key(name)).is_some()));
+}
+
+#[test]
+fn a_recheck_that_never_gets_its_turn_is_told_and_one_that_is_late_is_not() {
+    for (per_second, told) in [(0.02, true), (0.2, false)] {
+        let mut world = World::new();
+        for scope in ["1", "2"] {
+            world.table.budgets().enlist(scope, &Arc::from("account"), BATCH, per_second, world.now);
+        }
+        for name in all(200) {
+            world.watch(&name, &name, "v1", 0);
+        }
+        world.run(400, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
+        assert_eq!(world.woken.iter().any(|(_, lane)| *lane == Lane::Drift), told, "at {per_second} a second: {} calls", world.calls.len());
+    }
 }
 
 #[test]

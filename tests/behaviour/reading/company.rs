@@ -226,8 +226,8 @@ async fn without_the_permission_to_read_several_at_once_everything_is_read_one_b
         assert_eq!((s.calls("BatchGetSecretValue"), s.calls("GetParameters")), (secrets, parameters), "it is not tried again for an hour");
         let told = async || Some(provider_events(s).await).filter(|told| told.len() == 2);
         let told = until("two events about the provider", SECONDS, told).await.join("\n");
-        says(&told, "BatchDenied: the identity may not read several secrets at once; grant it secretsmanager:BatchGetSecretValue on *");
-        says(&told, "ssm:GetParameters");
+        says(&told, "BatchDenied: the identity may not call secretsmanager:BatchGetSecretValue; grant it.");
+        says(&told, "BatchDenied: the identity may not call ssm:GetParameters; grant it.");
         assert_eq!(s.controller().metric("robotosecret_batch_denied_total", "").to_bits(), 2_f64.to_bits());
         for name in &all {
             assert_eq!(s.told(name, "CheckFailed").await, 0, "{name}");
