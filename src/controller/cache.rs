@@ -118,7 +118,7 @@ impl Secrets {
     pub fn leftovers(&self, namespace: &str, owner: &str, target: &str) -> Vec<Arc<Seen>> {
         let secrets = locked(&self.0);
         let keys = secrets.by_owner.get(&(namespace.to_owned(), owner.to_owned()));
-        keys.into_iter().filter(|(_, name)| name != target).filter_map(|key| secrets.seen.get(&key).cloned()).collect()
+        keys.into_iter().filter(|key| key.1 != target).filter_map(|key| secrets.seen.get(&key).cloned()).collect()
     }
 }
 
@@ -146,11 +146,11 @@ impl<A: Hash + Eq> Relation<A> {
         }
     }
 
-    fn get<Q: Hash + Eq + ?Sized>(&self, from: &Q) -> Vec<Key>
+    fn get<Q: Hash + Eq + ?Sized>(&self, from: &Q) -> Vec<Arc<Key>>
     where
         A: std::borrow::Borrow<Q>,
     {
-        self.0.get(from).into_iter().flatten().map(|key| Key::clone(key)).collect()
+        self.0.get(from).into_iter().flatten().cloned().collect()
     }
 }
 
@@ -182,8 +182,8 @@ impl Default for Resources {
 }
 
 impl Resources {
-    /// Takes a resource in, or takes note of its change. It is cut down to what is used of it.
-    pub fn put(&self, key: &Key, mut resource: RobotoSecret) {
+    /// Takes a resource in, or takes note of its change. It is cut down to what is used of it. Returns its key, for all to share.
+    pub fn put(&self, key: &Key, mut resource: RobotoSecret) -> Arc<Key> {
         let target = (key.0.clone(), target_name(&resource));
         let entries = resource.spec.data.iter().flatten().filter_map(|entry| entry.provider.as_ref());
         let providers: BTreeSet<String> = entries.chain([&resource.spec.provider]).map(|provider| provider.name.clone()).collect();
@@ -201,7 +201,8 @@ impl Resources {
             indexes.by_provider.add(provider.clone(), &key);
         }
         let providers = providers.into_iter().collect();
-        indexes.of.insert(key, Indexed { resource: Arc::new(resource), target, providers });
+        indexes.of.insert(key.clone(), Indexed { resource: Arc::new(resource), target, providers });
+        key
     }
 
     /// A resource as the watch last told it.
@@ -235,20 +236,20 @@ impl Resources {
 
     /// The resources that mirror into this Secret.
     #[must_use]
-    pub fn with_target(&self, namespace: &str, secret: &str) -> Vec<Key> {
+    pub fn with_target(&self, namespace: &str, secret: &str) -> Vec<Arc<Key>> {
         locked(&self.0).by_target.get(&(namespace.to_owned(), secret.to_owned()))
     }
 
     /// The resources that read through this provider.
     #[must_use]
-    pub fn with_provider(&self, provider: &str) -> Vec<Key> {
+    pub fn with_provider(&self, provider: &str) -> Vec<Arc<Key>> {
         locked(&self.0).by_provider.get(provider)
     }
 
     /// All resources of the scope.
     #[must_use]
-    pub fn keys(&self, scope: Option<&str>) -> Vec<Key> {
-        locked(&self.0).of.keys().filter(|key| scope.is_none_or(|scope| scope == key.0)).map(|key| Key::clone(key)).collect()
+    pub fn keys(&self, scope: Option<&str>) -> Vec<Arc<Key>> {
+        locked(&self.0).of.keys().filter(|key| scope.is_none_or(|scope| scope == key.0)).cloned().collect()
     }
 }
 
@@ -412,7 +413,7 @@ impl Standing {
 
 /// How all resources stand.
 #[derive(Default)]
-pub struct Standings(Mutex<HashMap<Key, Entry>>);
+pub struct Standings(Mutex<HashMap<Arc<Key>, Entry>>);
 
 #[derive(Default)]
 struct Entry {
@@ -430,7 +431,7 @@ struct Summary {
 impl Standings {
     /// The standing of one resource; whoever holds its lock works on it.
     #[must_use]
-    pub fn of(&self, key: &Key) -> Arc<tokio::sync::Mutex<Option<Standing>>> {
+    pub fn of(&self, key: &Arc<Key>) -> Arc<tokio::sync::Mutex<Option<Standing>>> {
         locked(&self.0).entry(key.clone()).or_default().standing.clone()
     }
 
@@ -463,8 +464,8 @@ impl Standings {
 mod tests {
     use super::*;
 
-    fn key(name: &str) -> Key {
-        ("shop".to_owned(), name.to_owned())
+    fn key(name: &str) -> Arc<Key> {
+        Arc::new(("shop".to_owned(), name.to_owned()))
     }
 
     fn resource(name: &str, spec: &str) -> RobotoSecret {
@@ -489,9 +490,9 @@ mod tests {
         assert_eq!(resources.with_target("shop", "a"), [key("a")]);
         assert_eq!(resources.with_provider("x"), [key("b")]);
         resources.remove(&key("b"));
-        assert_eq!(resources.with_target("shop", "db"), Vec::<Key>::new());
+        assert_eq!(resources.with_target("shop", "db"), Vec::<Arc<Key>>::new());
         assert_eq!(resources.keys(None), [key("a")]);
-        assert_eq!(resources.keys(Some("elsewhere")), Vec::<Key>::new());
+        assert_eq!(resources.keys(Some("elsewhere")), Vec::<Arc<Key>>::new());
     }
 
     #[test]
@@ -511,9 +512,9 @@ mod tests {
         for (namespace, name) in [("shop", "a"), ("shop", "b"), ("other", "c")] {
             secrets.put(namespace, Seen { name: name.into(), owner: Some("rs".into()), ..Seen::default() });
         }
-        secrets.keep_only(Some("shop"), &BTreeSet::from([key("a")]));
+        secrets.keep_only(Some("shop"), &BTreeSet::from([Key::clone(&key("a"))]));
         assert!(secrets.get("shop", "a").is_some() && secrets.get("shop", "b").is_none() && secrets.get("other", "c").is_some());
-        secrets.keep_only(None, &BTreeSet::from([key("a")]));
+        secrets.keep_only(None, &BTreeSet::from([Key::clone(&key("a"))]));
         assert!(secrets.get("other", "c").is_none());
         assert_eq!(secrets.leftovers("shop", "rs", "now").len(), 1);
         assert_eq!(secrets.leftovers("shop", "rs", "a").len(), 0);

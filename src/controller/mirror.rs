@@ -76,24 +76,23 @@ pub struct Context {
 }
 
 /// Works on one resource. Never fails: what goes wrong is in its status, and in when it is looked at again.
-pub async fn reconcile(resource: &RobotoSecret, context: &Context) -> Next {
-    let (Some(namespace), Some(uid)) = (resource.namespace(), resource.uid()) else { return Next::OnChange };
+pub async fn reconcile(key: &Arc<Key>, resource: &RobotoSecret, context: &Context) -> Next {
+    let Some(uid) = resource.uid() else { return Next::OnChange };
     if resource.meta().deletion_timestamp.is_some() {
         // The Secret goes with its owner, by garbage collection.
         return Next::OnChange;
     }
-    let key = (namespace, resource.name_any());
-    let slot = context.standings.of(&key);
+    let slot = context.standings.of(key);
     let mut slot = slot.lock().await;
     if slot.as_ref().is_some_and(|standing| standing.uid != uid) {
-        context.reader.forget(&key);
+        context.reader.forget(key);
     }
     let plan = Plan::new(&resource.spec);
     let standing = match slot.take() {
         Some(standing) if standing.uid == uid => slot.insert(standing),
         _ => slot.insert(Standing::new(resource, &uid, plan.as_ref().ok(), Timestamp::now())),
     };
-    context.resources.drop_status(&key);
+    context.resources.drop_status(key);
     let lags = is_older(&resource.resource_version().unwrap_or_default(), &standing.resource_version);
     standing.lagging = if lags { standing.lagging + 1 } else { 0 };
     // A watch lags for moments. What stays older was restored from a backup, and counts from there.
@@ -101,20 +100,26 @@ pub async fn reconcile(resource: &RobotoSecret, context: &Context) -> Next {
         return Next::In(SOON);
     }
     let Some(owner) = resource.controller_owner_ref(&()) else { return Next::OnChange };
-    let work = Work { resource, context, asked: fingerprint(&resource.spec), wanted: wanted(resource, owner), manager: format!("robotosecret/{}", key.1), key };
+    let work = Work {
+        resource,
+        context,
+        asked: fingerprint(&resource.spec),
+        wanted: wanted(resource, owner),
+        manager: format!("robotosecret/{}", key.1),
+        key: key.clone(),
+    };
     let action = work.run(plan, standing).await;
     context.standings.summarize(&work.key, resource.spec.refresh_policy, standing);
     action
 }
 
 /// Writes down that a reconcile panicked or hung, so that the resource says so; it is tried again with growing pauses.
-pub async fn record_defect(resource: &RobotoSecret, context: &Context, message: &str) -> Next {
+pub async fn record_defect(key: &Arc<Key>, resource: &RobotoSecret, context: &Context, message: &str) -> Next {
     context.metrics.panicked();
-    let key = (resource.namespace().unwrap_or_default(), resource.name_any());
-    let slot = context.standings.of(&key);
+    let slot = context.standings.of(key);
     let mut slot = slot.lock().await;
     let (Some(standing), Some(owner)) = (slot.as_mut(), resource.controller_owner_ref(&())) else { return Next::In(STATUS_RETRY) };
-    let work = Work { resource, context, asked: fingerprint(&resource.spec), wanted: wanted(resource, owner), manager: String::new(), key };
+    let work = Work { resource, context, asked: fingerprint(&resource.spec), wanted: wanted(resource, owner), manager: String::new(), key: key.clone() };
     let failure = Failure { reason: Reason::InternalError, message: message.to_owned(), intact: true };
     work.fail(standing, failure, None).await
 }
@@ -134,7 +139,7 @@ fn wanted(resource: &RobotoSecret, owner: OwnerReference) -> Wanted {
 pub(super) struct Work<'w> {
     pub(super) resource: &'w RobotoSecret,
     pub(super) context: &'w Context,
-    pub(super) key: Key,
+    pub(super) key: Arc<Key>,
     pub(super) asked: u64,
     pub(super) wanted: Wanted,
     manager: String,

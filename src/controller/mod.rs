@@ -122,7 +122,7 @@ pub async fn run(client: Client, settings: Settings, metrics: Metrics, readiness
     }
     beside.spawn(watch_providers(client, provider_writer, context.clone(), gates.clone()));
     let telling = context.clone();
-    beside.spawn(async move { telling.tellings.run(|key| telling.queue.push(key, Lane::Periodic)).await });
+    beside.spawn(async move { telling.tellings.run(|key| telling.queue.push(&Arc::new(key.clone()), Lane::Periodic)).await });
     // What is being read when the controller stops is dropped; what is being written is finished.
     let reading = context.clone();
     let until = stop.clone();
@@ -252,8 +252,7 @@ fn take_in(context: &Context, resource: Guarded) -> Key {
     let key = key_of(&resource);
     if let Ok(resource) = resource.0 {
         let lane = lane(&resource);
-        context.resources.put(&key, resource);
-        context.queue.push(&key, lane);
+        context.queue.push(&context.resources.put(&key, resource), lane);
     } else {
         tracing::warn!(namespace = key.0, name = key.1, "the resource cannot be read; it is older than the CRD's rules");
         forget(context, &key);
@@ -286,8 +285,8 @@ async fn watch_secrets(client: Client, scope: Option<String>, context: Arc<Conte
     let mut listed = BTreeSet::new();
     let mut synced = false;
     let wake = |namespace: &str, seen: &Seen, lane: Lane| {
-        let owner = seen.owner.iter().map(|owner| (namespace.to_owned(), owner.clone()));
-        let interested: BTreeSet<Key> = context.resources.with_target(namespace, &seen.name).into_iter().chain(owner).collect();
+        let owner = seen.owner.iter().map(|owner| Arc::new((namespace.to_owned(), owner.clone())));
+        let interested: BTreeSet<Arc<Key>> = context.resources.with_target(namespace, &seen.name).into_iter().chain(owner).collect();
         for key in &interested {
             context.queue.push(key, lane);
         }
@@ -380,7 +379,7 @@ async fn look(key: Arc<Key>, context: Arc<Context>) {
     let next = match context.resources.get(&key) {
         Some(resource) => {
             let started = std::time::Instant::now();
-            let next = reconcile(&resource, &context).await;
+            let next = reconcile(&key, &resource, &context).await;
             context.metrics.reconciled(started.elapsed());
             next
         }
@@ -390,13 +389,13 @@ async fn look(key: Arc<Key>, context: Arc<Context>) {
     context.queue.done(&key, next);
 }
 
-async fn reconcile(resource: &RobotoSecret, context: &Context) -> Next {
-    let work = tokio::time::timeout(RECONCILE_LIMIT, mirror::reconcile(resource, context));
+async fn reconcile(key: &Arc<Key>, resource: &RobotoSecret, context: &Context) -> Next {
+    let work = tokio::time::timeout(RECONCILE_LIMIT, mirror::reconcile(key, resource, context));
     let defect = match AssertUnwindSafe(work).catch_unwind().await {
         Ok(Ok(next)) => return next,
         Ok(Err(_)) => "working on the resource took longer than two minutes and was given up; it is tried again",
         Err(_) => "a defect of the controller met this resource; it is tried again. Please report it with the controller's log",
     };
-    let recorded = AssertUnwindSafe(mirror::record_defect(resource, context, defect)).catch_unwind().await;
+    let recorded = AssertUnwindSafe(mirror::record_defect(key, resource, context, defect)).catch_unwind().await;
     recorded.unwrap_or(Next::In(RECONCILE_LIMIT))
 }

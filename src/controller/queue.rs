@@ -39,16 +39,10 @@ struct Place {
 }
 
 impl Order {
-    fn place(&mut self, key: &Key) -> (Arc<Key>, &mut Place) {
-        let shared = self.places.get_key_value(key).map_or_else(|| Arc::new(key.clone()), |(shared, _)| shared.clone());
-        let place = self.places.entry(shared.clone()).or_default();
-        (shared, place)
-    }
-
-    fn push(&mut self, key: &Key, lane: Lane) {
+    fn push(&mut self, key: &Arc<Key>, lane: Lane) {
         self.count += 1;
         let number = self.count;
-        let (key, place) = self.place(key);
+        let place = self.places.entry(key.clone()).or_default();
         let was = place.waiting;
         if was.is_some_and(|(was, _)| was <= lane) {
             return;
@@ -62,7 +56,7 @@ impl Order {
         if let Some((lane, number)) = was {
             self.waiting.remove(&(lane, number, key.clone()));
         }
-        self.waiting.insert((now.0, now.1, key));
+        self.waiting.insert((now.0, now.1, key.clone()));
     }
 
     /// The next key, unless nobody waits; it is worked on until [`Order::done`].
@@ -118,7 +112,7 @@ impl Queue {
     }
 
     /// Has a resource looked at.
-    pub fn push(&self, key: &Key, lane: Lane) {
+    pub fn push(&self, key: &Arc<Key>, lane: Lane) {
         self.order().push(key, lane);
         self.changed.notify_one();
     }
@@ -163,8 +157,8 @@ mod tests {
 
     use super::*;
 
-    fn key(name: &str) -> Key {
-        ("shop".to_owned(), name.to_owned())
+    fn key(name: &str) -> Arc<Key> {
+        Arc::new(("shop".to_owned(), name.to_owned()))
     }
 
     fn popped(order: &mut Order, now: Instant) -> Vec<String> {
@@ -213,7 +207,7 @@ mod tests {
             let lanes = [Lane::New, Lane::Event, Lane::Drift, Lane::Periodic];
             let (mut order, now) = (Order::default(), Instant::now());
             let mut working: Vec<Arc<Key>> = Vec::new();
-            let mut owed: BTreeSet<Key> = BTreeSet::new();
+            let mut owed: BTreeSet<Arc<Key>> = BTreeSet::new();
             for (deed, name, lane) in deeds {
                 match deed {
                     0 => {
@@ -224,7 +218,7 @@ mod tests {
                     1 => {
                         if let Some(key) = order.pop(now) {
                             prop_assert!(!working.contains(&key), "worked on twice at once");
-                            owed.remove(&*key);
+                            owed.remove(&key);
                             working.push(key);
                         }
                     }
@@ -238,7 +232,7 @@ mod tests {
             for key in working {
                 order.done(&key, None);
             }
-            let rest: BTreeSet<Key> = std::iter::from_fn(|| order.pop(now)).map(|key| Key::clone(&key)).collect();
+            let rest: BTreeSet<Arc<Key>> = std::iter::from_fn(|| order.pop(now)).collect();
             prop_assert_eq!(rest, owed);
         }
     }

@@ -152,7 +152,7 @@ impl Reader {
     }
 
     /// Asks for items, in place of what the same one asked for before. No call that has left already serves it.
-    pub fn ask(&self, key: &Key, lane: Lane, items: &[Item]) {
+    pub fn ask(&self, key: &Arc<Key>, lane: Lane, items: &[Item]) {
         self.table().ask(key, lane, items, Instant::now());
         self.changed.notify_one();
     }
@@ -175,7 +175,7 @@ impl Reader {
     }
 
     /// Has items rechecked every TTL, in place of what the same one watched before.
-    pub fn watch(&self, key: &Key, ttl: Duration, items: Vec<(Item, Expected)>, since: Since) {
+    pub fn watch(&self, key: &Arc<Key>, ttl: Duration, items: Vec<(Item, Expected)>, since: Since) {
         let (now, clock) = (Instant::now(), Timestamp::now());
         let mut table = self.table();
         let rechecks = items.into_iter().map(|(item, expected)| {
@@ -199,7 +199,7 @@ impl Reader {
     }
 
     /// Has a key told when one of these services answers again: its trouble was theirs.
-    pub fn strand(&self, key: &Key, services: &[(ScopeId, &'static str)]) {
+    pub fn strand(&self, key: &Arc<Key>, services: &[(ScopeId, &'static str)]) {
         self.table().strand(key, services);
     }
 
@@ -230,7 +230,7 @@ impl Reader {
 
     /// Calls the stores until the token is cancelled; what is under way then is dropped. `wake` is called with whoever has an answer
     /// or news.
-    pub async fn run(&self, wake: impl Fn(&Key, Lane), denied: impl Fn(Denied), stop: CancellationToken) {
+    pub async fn run(&self, wake: impl Fn(&Arc<Key>, Lane), denied: impl Fn(Denied), stop: CancellationToken) {
         let mut calls = JoinSet::new();
         let mut under_way = HashMap::new();
         loop {

@@ -430,14 +430,15 @@ impl Table {
         id
     }
 
-    fn asker(&mut self, key: &Key) -> (Arc<Key>, &mut Asker) {
-        let shared = self.askers.get_key_value(key).map_or_else(|| Arc::new(key.clone()), |(shared, _)| shared.clone());
+    /// What is known of a key, and the key as everybody shares it.
+    fn asker(&mut self, key: &Arc<Key>) -> (Arc<Key>, &mut Asker) {
+        let shared = self.askers.get_key_value(key).map_or_else(|| key.clone(), |(shared, _)| shared.clone());
         let asker = self.askers.entry(shared.clone()).or_default();
         (shared, asker)
     }
 
     /// Asks for items, in place of what the same one asked for before. No call that has left already serves it.
-    pub fn ask(&mut self, key: &Key, lane: Lane, items: &[Item], now: Instant) {
+    pub fn ask(&mut self, key: &Arc<Key>, lane: Lane, items: &[Item], now: Instant) {
         self.unask(key);
         self.unstrand(key);
         let id = self.next();
@@ -607,7 +608,7 @@ impl Table {
     }
 
     /// Has items rechecked every TTL, in place of what the same key watched before.
-    pub fn watch(&mut self, key: &Key, ttl: Duration, rechecks: Vec<Recheck>, now: Instant) {
+    pub fn watch(&mut self, key: &Arc<Key>, ttl: Duration, rechecks: Vec<Recheck>, now: Instant) {
         let rechecks: Vec<Recheck> = rechecks.into_iter().filter(|recheck| self.scopes.contains_key(&recheck.item.scope)).collect();
         let mut entries = Vec::with_capacity(rechecks.len());
         for recheck in &rechecks {
@@ -664,7 +665,7 @@ impl Table {
     }
 
     /// Has a key told when one of these services answers again: its trouble was theirs. It lasts until the key asks or is forgotten.
-    pub fn strand(&mut self, key: &Key, services: &[(ScopeId, &'static str)]) {
+    pub fn strand(&mut self, key: &Arc<Key>, services: &[(ScopeId, &'static str)]) {
         let (key, _) = self.asker(key);
         for (scope, service) in services {
             if let Some(scope) = self.scopes.get_mut(scope) {

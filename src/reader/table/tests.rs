@@ -18,8 +18,8 @@ const BATCH: Family = Family("batch");
 const LOT: Lot = Lot { name: "lot", size: 20, family: BATCH, action: "read:Many" };
 const TTL: Duration = Duration::from_secs(60);
 
-fn key(name: &str) -> Key {
-    ("shop".to_owned(), name.to_owned())
+fn key(name: &str) -> Arc<Key> {
+    Arc::new(("shop".to_owned(), name.to_owned()))
 }
 
 fn source(name: &str) -> Arc<Source> {
