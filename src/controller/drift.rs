@@ -156,9 +156,10 @@ impl Seen {
         self.other_data_managers(ours).filter(|manager| manager.string_data.is_empty() || manager.time + 1 < now).cloned().collect()
     }
 
-    /// We apply; the only update that we make is the creation. Any other update in our name was made by somebody else.
+    /// We apply; the only update that we make is the creation, which the API server books before admission and dates after it. Any later
+    /// update in our name was made by somebody else.
     fn is_ours(&self, manager: &Manager, ours: &str) -> bool {
-        manager.name == ours && (manager.apply || manager.time == self.created)
+        manager.name == ours && (manager.apply || manager.time <= self.created)
     }
 }
 
@@ -375,6 +376,8 @@ mod tests {
         assert_eq!(judged(&seen(vec![ours(false, &["a", "b"])]), &[]), Drift::ForeignMetadata);
         let annotator = Manager { name: "kubectl-annotate".into(), time: 200, annotations: set(&["note"]), ..Manager::default() };
         assert_eq!(judged(&seen(vec![ours(false, &["a", "b"]), annotator]), &[]), Drift::ForeignMetadata);
+        let slowly_admitted = Manager { time: 97, ..ours(false, &["a", "b"]) };
+        assert_eq!(judged(&seen(vec![slowly_admitted]), &[]), Drift::ForeignMetadata);
         let mut unmoved = seen(vec![]);
         unmoved.resource_version = "7".into();
         assert_eq!(judged(&unmoved, &[]), Drift::None);
