@@ -122,7 +122,7 @@ impl Work<'_> {
     pub(super) fn watch_again(&self, standing: &Standing, plan: &Plan, admitted: &[Admitted]) {
         let expected = plan.sources.iter().zip(admitted).flat_map(|(planned, admitted)| {
             let version = status::version_of(&standing.status, &planned.source.to_string()).filter(|_| admitted.candidates.len() == 1);
-            let expected = version.map_or(Expected::Unknown, Expected::Version);
+            let expected = version.map_or(Expected::Unknown, |version| Expected::Version((&version).into()));
             std::iter::repeat_n(expected, admitted.candidates.len())
         });
         self.watch(plan, admitted, expected.collect(), Since::Restart { last_check: standing.last_check });
@@ -144,7 +144,7 @@ fn items<'a>(reader: &'a Reader, admitted: &'a [Admitted]) -> impl Iterator<Item
 /// What a recheck of each has to find for nothing to be done.
 pub(super) fn expected(answers: &[Answer]) -> Vec<Expected> {
     let expected = |answer: &Answer| match answer {
-        Ok(held) => Expected::Version(held.reading().version.clone()),
+        Ok(held) => Expected::Version((&held.reading().version).into()),
         Err(error) if error.reason == Reason::SourceNotFound => Expected::Absent,
         Err(_) => Expected::Unknown,
     };

@@ -3,7 +3,7 @@
 //! A Secret's metadata enters, cut down to what is used; verdicts leave. Pure: no I/O. Values never come near this room, since every
 //! read of a Secret asks the API server for its metadata only; annotations but our own are dropped (kubectl keeps values there).
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 
@@ -73,12 +73,12 @@ pub struct Manager {
 
 /// A sorted set of names, as small as it can be: there are some for every Secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Names(Box<[String]>);
+pub struct Names(Box<[Cow<'static, str>]>);
 
 impl Names {
     /// All names, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &String> {
-        self.0.iter()
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|name| &**name)
     }
 
     /// Whether there are none.
@@ -88,7 +88,7 @@ impl Names {
     }
 
     fn contains(&self, name: &str) -> bool {
-        self.0.binary_search_by(|known| known.as_str().cmp(name)).is_ok()
+        self.0.binary_search_by(|known| (**known).cmp(name)).is_ok()
     }
 
     fn is_subset(&self, other: &Self) -> bool {
@@ -98,7 +98,9 @@ impl Names {
 
 impl FromIterator<String> for Names {
     fn from_iter<I: IntoIterator<Item = String>>(names: I) -> Self {
-        Self(BTreeSet::from_iter(names).into_iter().collect())
+        // Two names that every Secret of ours has.
+        let shared = |name: String| [MANAGED_LABEL, OWNER_ANNOTATION].into_iter().find(|known| *known == name).map_or(Cow::Owned(name), Cow::Borrowed);
+        Self(BTreeSet::from_iter(names).into_iter().map(shared).collect())
     }
 }
 
@@ -131,17 +133,14 @@ impl Seen {
 
     /// Every key that the metadata shows the Secret to have.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.managers.iter().flat_map(|manager| manager.data.iter().chain(manager.string_data.iter())).map(String::as_str)
+        self.managers.iter().flat_map(|manager| manager.data.iter().chain(manager.string_data.iter()))
     }
 
     /// The names of the labels and of the annotations that we own.
     #[must_use]
     pub fn owned_metadata(&self, ours: &str) -> (BTreeSet<&str>, BTreeSet<&str>) {
         let ours = || self.managers.iter().filter(|manager| self.is_ours(manager, ours));
-        (
-            ours().flat_map(|manager| manager.labels.iter()).map(String::as_str).collect(),
-            ours().flat_map(|manager| manager.annotations.iter()).map(String::as_str).collect(),
-        )
+        (ours().flat_map(|manager| manager.labels.iter()).collect(), ours().flat_map(|manager| manager.annotations.iter()).collect())
     }
 
     /// The managers that own a key and are not us.
@@ -263,7 +262,7 @@ pub fn judge(seen: &Seen, owner: (&str, &str), expected: &Expected<'_>) -> Drift
     let culprit = culprits.filter(|manager| manager.name != BEFORE_FIRST_APPLY).max_by_key(|manager| manager.time).map(|manager| manager.name.clone());
     let ours: Vec<&Manager> = seen.managers.iter().filter(|manager| seen.is_ours(manager, expected.manager)).collect();
     let all_owned = |of: fn(&Manager) -> &Names, keys: &[&str]| keys.iter().all(|key| ours.iter().any(|manager| of(manager).contains(key)));
-    let our_keys: BTreeSet<&String> = ours.iter().flat_map(|manager| manager.data.iter()).collect();
+    let our_keys: BTreeSet<&str> = ours.iter().flat_map(|manager| manager.data.iter()).collect();
     let intact = seen.uid == expected.uid
         && ownership(seen, name, uid) == Ownership::Ours
         && seen.controller.is_some()
@@ -271,7 +270,7 @@ pub fn judge(seen: &Seen, owner: (&str, &str), expected: &Expected<'_>) -> Drift
         && seen.owner.as_deref() == Some(name)
         && others.is_empty()
         && our_keys.len() == expected.key_count
-        && expected.keys.iter().all(|key| our_keys.contains(key))
+        && expected.keys.iter().all(|key| our_keys.contains(key.as_str()))
         && ours.iter().all(|manager| manager.string_data.is_empty())
         && all_owned(|manager| &manager.labels, &expected.labels)
         && all_owned(|manager| &manager.annotations, &expected.annotations);

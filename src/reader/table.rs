@@ -12,6 +12,7 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
@@ -42,11 +43,27 @@ struct EntryId(u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallId(u64);
 
+/// Tells versions apart in a few bytes; nobody needs to know more of the version that is expected, and there is one for every source
+/// of every resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark([u64; 2]);
+
+impl From<&ServedVersion> for Mark {
+    fn from(version: &ServedVersion) -> Self {
+        let half = |salt: u8| {
+            let mut hasher = DefaultHasher::new();
+            (salt, &version.arn, &version.id, &version.created).hash(&mut hasher);
+            hasher.finish()
+        };
+        Self([half(0), half(1)])
+    }
+}
+
 /// What a subscriber last saw of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expected {
     /// This version.
-    Version(ServedVersion),
+    Version(Mark),
     /// That it is not there.
     Absent,
     /// Nothing that is known any more.
@@ -286,6 +303,8 @@ struct Scope {
     lines: BTreeMap<LineId, Line>,
     /// By service: each hangs for itself.
     breakers: BTreeMap<&'static str, Breaker>,
+    /// By service: when it last answered anything.
+    answered: BTreeMap<&'static str, Instant>,
     flying: usize,
     /// What the calls under way are taken to bring.
     expected: usize,
@@ -362,6 +381,7 @@ impl Table {
             account,
             lines: BTreeMap::new(),
             breakers: BTreeMap::new(),
+            answered: BTreeMap::new(),
             flying: 0,
             expected: 0,
             largest: FIRST_GUESS,

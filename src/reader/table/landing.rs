@@ -40,7 +40,10 @@ impl Table {
             // What hung before and hangs alone says nothing of the others.
             Outcome::TimedOut if matches!(flight.line, LineId::Quarantine(..)) => {}
             Outcome::TimedOut => breaker.timed_out(flight.left, now),
-            Outcome::One(_) | Outcome::Lot(_) => breaker.answered(),
+            Outcome::One(_) | Outcome::Lot(_) => {
+                breaker.answered();
+                scope.answered.insert(flight.line.service(), now);
+            }
             Outcome::Panicked => {}
         }
         if let Some(line) = scope.lines.get_mut(&flight.line) {
@@ -324,7 +327,7 @@ impl Table {
         let seen = match &result {
             Ok(reading) => {
                 scope.largest = scope.largest.max(size(reading));
-                Ok(Expected::Version(reading.version.clone()))
+                Ok(Expected::Version((&reading.version).into()))
             }
             Err(error) if error.reason == Reason::SourceNotFound => Err((Some(Expected::Absent), error.clone())),
             Err(error) => Err((None, error.clone())),

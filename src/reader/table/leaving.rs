@@ -42,7 +42,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LATENESS: [Duration; 2] = [Duration::from_secs(10), Duration::from_mins(1)];
 /// How late a recheck may be behind a store that does not answer, before its subscribers are told: a probe had its chance by then.
 const PROBED: Duration = Duration::from_secs(5);
-/// How many calls of those in quarantine may be under way.
+/// After how long without any answer a service counts as one that hangs as a whole.
+const SILENCE: Duration = Duration::from_secs(15);
+/// How many calls of those in quarantine may be under way, while others are answered.
 const QUARANTINED_CALLS: usize = 4;
 /// How much later a recheck may be before its subscribers are told that there are not enough calls for it.
 const HOPELESS: Duration = Duration::from_mins(2);
@@ -132,7 +134,9 @@ impl Table {
             // What was read is used first; whoever uses it has us polled again.
             return Readiness::No;
         }
-        if matches!(id, LineId::Quarantine(..)) && line.flying >= QUARANTINED_CALLS {
+        // Where nothing answers at all, it may not be they that hang.
+        let answers = || scope.answered.get(id.service()).is_some_and(|last| now.duration_since(*last) < SILENCE);
+        if matches!(id, LineId::Quarantine(..)) && line.flying >= if answers() { QUARANTINED_CALLS } else { 1 } {
             return Readiness::No;
         }
         if split.is_some() {

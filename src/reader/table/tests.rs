@@ -92,7 +92,7 @@ impl World {
     /// Watches a name in scope 1 at version `seen`, due after so many seconds.
     fn watch(&mut self, watcher: &str, name: &str, seen: &str, due: u64) {
         let due = self.now + Duration::from_secs(due);
-        let recheck = Recheck { item: item(1, name), expected: Expected::Version(version(seen)), checked: None, due };
+        let recheck = Recheck { item: item(1, name), expected: Expected::Version((&version(seen)).into()), checked: None, due };
         self.table.watch(&key(watcher), TTL, vec![recheck], self.now);
     }
 
@@ -222,10 +222,10 @@ fn rechecks_that_fit_into_a_call_come_to_share_it_wherever_they_began() {
 #[test]
 fn what_is_read_seldom_is_not_taken_along_each_time() {
     let mut world = World::new();
-    let often = Recheck { item: item(1, "often"), expected: Expected::Version(version("v1")), checked: None, due: world.now };
+    let often = Recheck { item: item(1, "often"), expected: Expected::Version((&version("v1")).into()), checked: None, due: world.now };
     world.table.watch(&key("often"), Duration::from_secs(10), vec![often], world.now);
     let (seldom, due) = (item(1, "seldom"), world.now + Duration::from_secs(3000));
-    let seldom = Recheck { item: seldom, expected: Expected::Version(version("v1")), checked: None, due };
+    let seldom = Recheck { item: seldom, expected: Expected::Version((&version("v1")).into()), checked: None, due };
     world.table.watch(&key("seldom"), Duration::from_secs(3600), vec![seldom], world.now);
     let answer = |call: &Call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1"))));
     world.run(600, answer);
@@ -275,7 +275,7 @@ fn urgent_reads_without_end_leave_rechecks_a_share() {
     let alone = |name: &str| Item { route: Route { lot: None, ..item(1, name).route }, ..item(1, name) };
     for name in all(20) {
         world.watch(&name, &name, "v1", 0);
-        let recheck = Recheck { item: alone(&format!("alone-{name}")), expected: Expected::Version(version("v1")), checked: None, due: world.now };
+        let recheck = Recheck { item: alone(&format!("alone-{name}")), expected: Expected::Version((&version("v1")).into()), checked: None, due: world.now };
         world.table.watch(&key(&format!("alone-{name}")), TTL, vec![recheck], world.now);
     }
     for second in 0..120 {
@@ -412,7 +412,7 @@ fn a_failed_recheck_is_told_and_an_expected_absence_is_not() {
 fn the_shortest_ttl_counts_until_its_owner_goes() {
     let mut world = World::new();
     world.watch("slow", "x", "v1", 0);
-    let recheck = Recheck { item: item(1, "x"), expected: Expected::Version(version("v1")), checked: None, due: world.now };
+    let recheck = Recheck { item: item(1, "x"), expected: Expected::Version((&version("v1")).into()), checked: None, due: world.now };
     world.table.watch(&key("fast"), Duration::from_secs(10), vec![recheck], world.now);
     world.run(60, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
     assert_eq!(world.calls.len(), 6);
@@ -427,7 +427,7 @@ fn a_thousand_references_cost_a_twentieth_of_it_an_interval() {
     let mut world = World::new();
     for (i, name) in all(1000).into_iter().enumerate() {
         let due = world.now + TTL.mul_f64(f64::from(u32::try_from(i * 7919 % 1000).unwrap_or_default()) / 1000.0);
-        let recheck = Recheck { item: item(1, &name), expected: Expected::Version(version("v1")), checked: None, due };
+        let recheck = Recheck { item: item(1, &name), expected: Expected::Version((&version("v1")).into()), checked: None, due };
         world.table.watch(&key(&name), TTL, vec![recheck], world.now);
     }
     for interval in 0..10 {
@@ -853,7 +853,7 @@ proptest! {
                     asked.remove(&asker);
                 }
                 Deed::Watch { asker, items: wanted, ttl } => {
-                    let rechecks = items(&wanted).into_iter().map(|item| Recheck { item, expected: Expected::Version(version("v1")), checked: None, due: world.now + Duration::from_secs(u64::from(ttl) / 2) });
+                    let rechecks = items(&wanted).into_iter().map(|item| Recheck { item, expected: Expected::Version((&version("v1")).into()), checked: None, due: world.now + Duration::from_secs(u64::from(ttl) / 2) });
                     world.table.watch(&key(&asker.to_string()), Duration::from_secs(ttl.into()), rechecks.collect(), world.now);
                 }
                 Deed::Unwatch(asker) => world.table.unwatch(&key(&asker.to_string()), world.now),
