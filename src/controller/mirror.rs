@@ -213,6 +213,9 @@ impl Work<'_> {
                 // The reader knows nothing of it any more: it is asked anew.
                 _ => {}
             }
+        } else if standing.reading.take().is_some() {
+            // Nobody would take those answers.
+            self.context.reader.unask(&self.key);
         }
         standing.services = services(&admitted);
         if self.resource.spec.refresh_policy != RefreshPolicy::Ttl && self.context.reader.watches(&self.key) {
