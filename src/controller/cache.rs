@@ -362,6 +362,12 @@ impl Repairs {
         self.last.map(|last| last + SETTLES).filter(|settles| *settles > now)
     }
 
+    /// Whether the last repairs look like a fight.
+    #[must_use]
+    pub fn is_fight(&self) -> bool {
+        self.in_a_row >= FIGHT
+    }
+
     /// Takes note of a repair. Returns whether it looks like a fight.
     pub fn made(&mut self, now: Instant) -> bool {
         let soon = self.last.is_some_and(|last| now.duration_since(last) < self.pause() * 3);

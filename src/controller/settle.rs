@@ -139,7 +139,11 @@ impl Work<'_> {
             let failure = failing.failure.clone();
             return self.settle(standing, &Outcome::Failed(failure)).await;
         }
-        if standing.failing.is_none() && self.until_telling(standing).is_some_and(|wait| wait.is_zero()) && self.context.tellings.may_tell(&self.key) {
+        if damaged && standing.failing.is_none() && standing.repairs.is_fight() {
+            // Until the next repair, nobody may believe that the Secret is right.
+            let message = format!("the Secret {} is changed again and again; it is put right ever more slowly until that ends", self.wanted.name);
+            self.settle(standing, &Outcome::Failed(Failure { reason: Reason::TargetDrifted, message, intact: false })).await;
+        } else if standing.failing.is_none() && self.until_telling(standing).is_some_and(|wait| wait.is_zero()) && self.context.tellings.may_tell(&self.key) {
             return self.settle(standing, &Outcome::Verified).await;
         }
         self.remove_leftovers(standing).await;

@@ -276,6 +276,11 @@ async fn two_managers_that_fight_are_told_so_and_the_repairs_slow_down() {
         assert!(pauses[3] > 18.0, "repairs do not slow down: {pauses:?}");
         says(&s.event("db", "DriftFight").await, "argocd keeps changing the Secret db");
         assert_eq!(reads(s, "db"), 6);
+        // While it is wrong and not put right yet, it says so.
+        s.tamper("db", "argocd", edit.clone()).await;
+        says(&s.condition("db", "Ready", "False TargetDrifted", SECONDS).await, "is changed again and again");
+        until("it is put right in the end", WITHIN_TTL * 2, async || wrong(s, "db").await.is_none().then_some(())).await;
+        s.ready("db").await;
     })
     .await;
 }
