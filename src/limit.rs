@@ -22,8 +22,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::provider::Family;
-
 /// What a lasting throttle leaves, in calls a second.
 const FLOOR: f64 = 0.5;
 /// The shortest time between two halvings.
@@ -138,6 +136,10 @@ fn burst(rate: f64) -> f64 {
 fn bounded(ceiling: f64) -> f64 {
     if ceiling > 0.01 { ceiling.min(1e6) } else { 0.01 }
 }
+
+/// Calls that share a limit of the store, by the name that the metrics and `spec.aws.limits` use for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Family(pub &'static str);
 
 /// Whose calls share a bucket: an account (see [`Provider::account`](crate::provider::Provider::account)) and a family of calls.
 pub type Budget = (Arc<str>, Family);

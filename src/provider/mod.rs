@@ -7,6 +7,7 @@ pub mod aws;
 
 use futures::future::BoxFuture;
 
+pub use crate::limit::Family;
 use crate::{
     api::{Reason, reference::Source},
     sensitive::Sensitive,
@@ -70,10 +71,6 @@ impl ReadError {
         Self { message: format!("{source}: {}", self.message), ..self.clone() }
     }
 }
-
-/// Calls that share a limit of the store, by the name that the metrics and `spec.aws.limits` use for them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Family(pub &'static str);
 
 /// Sources that may share a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
