@@ -384,13 +384,14 @@ impl Standing {
         let status = resource.status.clone().unwrap_or_default();
         let last_check = status.last_check_time.as_ref().map(|time| time.0);
         let since_epoch = |time: Timestamp| Duration::from_secs(u64::try_from(time.as_second()).unwrap_or_default());
-        let wait =
-            plan.map_or(Duration::ZERO, |plan| phase::until_first_recheck(uid, plan.ttl, since_epoch(now), last_check.map(since_epoch), now.as_nanosecond()));
+        let wait = || {
+            plan.map_or(Duration::ZERO, |plan| phase::until_first_recheck(uid, plan.ttl, since_epoch(now), last_check.map(since_epoch), now.as_nanosecond()))
+        };
         // What failed before the restart is tried again soon, but not all of it in one moment.
         let failing = status.condition(FRESH).filter(|fresh| fresh.status == "False").map(|fresh| Failing {
             failure: Failure { reason: Reason::named(&fresh.reason).unwrap_or(Reason::InternalError), message: fresh.message.clone(), intact: true },
             count: 1,
-            retry: Some(Instant::now() + wait.min(REPAIR_PAUSE)),
+            retry: Some(Instant::now() + wait().min(REPAIR_PAUSE)),
         });
         Self {
             uid: uid.to_owned(),

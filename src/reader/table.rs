@@ -224,6 +224,11 @@ impl Entry {
     fn is_unused(&self) -> bool {
         self.waiters.is_empty() && self.subscribers.is_empty()
     }
+
+    /// Whether it leaves by itself when it is due: not while it is in a call or in a part of one.
+    fn is_free(&self) -> bool {
+        matches!(self.place, Place::Idle | Place::Waiting(..))
+    }
 }
 
 #[derive(Debug)]
@@ -279,16 +284,6 @@ impl Line {
     }
 }
 
-impl Scope {
-    fn admits(&self, line: LineId, now: Instant) -> Admission {
-        match line {
-            // What is in quarantine would be a probe that fails for reasons of its own.
-            LineId::Quarantine(..) => Admission::Yes,
-            LineId::Single(service, _) | LineId::Lot(service, _) => self.breakers.get(service).map_or(Admission::Yes, |breaker| breaker.admits(now)),
-        }
-    }
-}
-
 /// The proof that the identity may not read in company: how many of the refused have yet to work singly.
 #[derive(Debug)]
 struct Proof {
@@ -297,7 +292,7 @@ struct Proof {
     error: ReadError,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Scope {
     account: Arc<str>,
     lines: BTreeMap<LineId, Line>,
@@ -321,6 +316,16 @@ struct Scope {
     stranded: BTreeMap<&'static str, BTreeSet<Arc<Key>>>,
     /// When they were last told so.
     recovered: Option<Instant>,
+}
+
+impl Scope {
+    fn admits(&self, line: LineId, now: Instant) -> Admission {
+        match line {
+            // What is in quarantine would be a probe that fails for reasons of its own.
+            LineId::Quarantine(..) => Admission::Yes,
+            LineId::Single(service, _) | LineId::Lot(service, _) => self.breakers.get(service).map_or(Admission::Yes, |breaker| breaker.admits(now)),
+        }
+    }
 }
 
 /// A call that is under way.
@@ -377,24 +382,7 @@ impl Table {
 
     /// Opens a scope, whose calls count against the account's budgets.
     pub fn open(&mut self, scope: ScopeId, account: Arc<str>) {
-        let scope_state = Scope {
-            account,
-            lines: BTreeMap::new(),
-            breakers: BTreeMap::new(),
-            answered: BTreeMap::new(),
-            flying: 0,
-            expected: 0,
-            largest: FIRST_GUESS,
-            held: Arc::default(),
-            denied: BTreeMap::new(),
-            told: BTreeSet::new(),
-            proofs: HashMap::new(),
-            watched: BTreeMap::new(),
-            quarantine: HashMap::new(),
-            stranded: BTreeMap::new(),
-            recovered: None,
-        };
-        self.scopes.insert(scope, scope_state);
+        self.scopes.insert(scope, Scope { account, largest: FIRST_GUESS, ..Scope::default() });
     }
 
     /// Closes a scope. Returns who asked it or watched it: all of these ask and watch nothing more.
@@ -656,7 +644,7 @@ impl Table {
         for (id, recheck) in entries.iter().zip(&rechecks) {
             let Some(entry) = self.entries.get(id) else { continue };
             let due = entry.due.map_or(recheck.due, |(_, due)| due.min(recheck.due));
-            if matches!(entry.place, Place::Idle | Place::Waiting(..)) {
+            if entry.is_free() {
                 self.set_due(*id, Some(due), now);
             }
         }
@@ -686,13 +674,11 @@ impl Table {
 
     /// Has a key told when one of these services answers again: its trouble was theirs. It lasts until the key asks or is forgotten.
     pub fn strand(&mut self, key: &Arc<Key>, services: &[(ScopeId, &'static str)]) {
-        let (key, _) = self.asker(key);
         for (scope, service) in services {
             if let Some(scope) = self.scopes.get_mut(scope) {
                 scope.stranded.entry(service).or_default().insert(key.clone());
             }
         }
-        self.drop_idle(&key);
     }
 
     fn unstrand(&mut self, key: &Key) {

@@ -88,17 +88,13 @@ impl Table {
             self.throttled(flight, now);
             return;
         }
-        let Flight { scope, passengers, proof, .. } = flight;
+        let Flight { scope, mut passengers, proof, .. } = flight;
+        let Some(passenger) = passengers.pop() else { return };
         let worked = result.is_ok();
-        let mut result = Some(result);
-        for passenger in passengers {
-            if worked {
-                self.set_alone(passenger.entry, false, now);
-            }
-            if let Some(result) = result.take() {
-                self.deliver(passenger, result, now, told);
-            }
+        if worked {
+            self.set_alone(passenger.entry, false, now);
         }
+        self.deliver(passenger, result, now, told);
         let Some(state) = self.scopes.get_mut(&scope) else { return };
         if let Some(id) = proof
             && let Some(mut proof) = state.proofs.remove(&id)
@@ -140,9 +136,7 @@ impl Table {
             }
         }
         if !back.is_empty() {
-            let flight =
-                Flight { scope: flight.scope, line: flight.line, family: flight.family, passengers: back, proof: None, expected: 0, left: flight.left };
-            self.throttled(flight, now);
+            self.throttled(Flight { passengers: back, ..flight }, now);
         }
     }
 
@@ -246,7 +240,7 @@ impl Table {
 
     /// A call was refused as a whole: each half is tried by itself, and the last one alone.
     fn split(&mut self, flight: Flight, error: &ReadError, now: Instant) {
-        let LineId::Lot(service, lot) = flight.line else { return };
+        let LineId::Lot(_, lot) = flight.line else { return };
         let entries: Vec<EntryId> = flight.passengers.iter().map(|passenger| passenger.entry).collect();
         for passenger in flight.passengers {
             self.rejoin(passenger, now);
@@ -262,7 +256,7 @@ impl Table {
                 [id] => {
                     self.set_alone(*id, true, now);
                     let Some(entry) = self.entries.get(id) else { continue };
-                    let line = LineId::Quarantine(service, entry.route.single);
+                    let line = self.line_of(entry);
                     self.put_part(flight.scope, line, Part { entries: vec![*id], proof }, now);
                 }
                 several => self.put_part(flight.scope, flight.line, Part { entries: several.to_vec(), proof: None }, now),
@@ -324,17 +318,16 @@ impl Table {
         let id = passenger.entry;
         let Some(entry) = self.entries.get(&id) else { return };
         let Some(scope) = self.scopes.get_mut(&entry.scope) else { return };
-        let seen = match &result {
+        let (found, error) = match &result {
             Ok(reading) => {
                 scope.largest = scope.largest.max(size(reading));
-                Ok(Expected::Version((&reading.version).into()))
+                (Some(Expected::Version((&reading.version).into())), None)
             }
-            Err(error) if error.reason == Reason::SourceNotFound => Err((Some(Expected::Absent), error.clone())),
-            Err(error) => Err((None, error.clone())),
+            Err(error) => ((error.reason == Reason::SourceNotFound).then_some(Expected::Absent), Some(error.clone())),
         };
         told.shared += passenger.waiters.len().saturating_sub(1);
         let mut recovered = BTreeSet::new();
-        if seen.is_ok() {
+        if error.is_none() {
             // A store that answers now and then is not asked by all of them each time.
             let service = entry.route.service;
             if scope.recovered.is_none_or(|last| now.duration_since(last) >= RECOVERY)
@@ -354,7 +347,7 @@ impl Table {
             }
         }
         for key in subscribers {
-            self.compare(&key, id, &seen, now, told);
+            self.compare(&key, id, found.as_ref(), error.as_ref(), now, told);
         }
         for key in recovered {
             self.asker(&key).1.news = Some(News::Recovered);
@@ -362,7 +355,7 @@ impl Table {
         }
         let Some(entry) = self.entries.get(&id) else { return };
         let due = (!entry.subscribers.is_empty()).then(|| now + entry.ttl());
-        if entry.place == Place::Idle || matches!(entry.place, Place::Waiting(..)) {
+        if entry.is_free() {
             self.set_due(id, due, now);
         }
         self.resume(id, now);
@@ -382,16 +375,12 @@ impl Table {
         }
     }
 
-    fn compare(&mut self, key: &Arc<Key>, id: EntryId, seen: &Result<Expected, (Option<Expected>, ReadError)>, now: Instant, told: &mut Told) {
+    /// Compares what was found of an entry, if anything is known for certain, with what somebody who watches it expects.
+    fn compare(&mut self, key: &Arc<Key>, id: EntryId, found: Option<&Expected>, error: Option<&ReadError>, now: Instant, told: &mut Told) {
         let Some(asker) = self.askers.get_mut(key) else { return };
         let Some(watched) = asker.watched.as_mut() else { return };
-        let (found, error) = match seen {
-            Ok(found) => (Some(found), None),
-            Err((found, error)) => (found.as_ref(), Some(error)),
-        };
         let mut differs = false;
-        for (entry, expected, checked) in watched.seen.iter_mut().filter(|(entry, ..)| *entry == id) {
-            debug_assert_eq!(*entry, id);
+        for (_, expected, checked) in watched.seen.iter_mut().filter(|(entry, ..)| *entry == id) {
             if found == Some(expected) {
                 *checked = Some(now);
             } else {

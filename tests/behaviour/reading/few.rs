@@ -11,7 +11,8 @@ use robotosecret::api::RobotoSecret;
 use serde_json::json;
 
 use super::{
-    LATENCY, LONG, all_calls, all_hold, all_mirrored, calls, ids, looks, mirror_parameters, mirror_secrets, names, reads, rechecked, settled, timeline, writes,
+    LATENCY, LONG, all_calls, all_hold, all_mirrored, at_rest, calls, ids, looks, mirror_parameters, mirror_secrets, names, reads, rechecked, settled,
+    timeline, writes,
 };
 use crate::support::{SECONDS, Scene, TTL, WITHIN_TTL, emulated_before_controller, until};
 
@@ -104,12 +105,7 @@ async fn resources_that_read_the_same_secrets_share_the_calls_and_the_shortest_t
 #[tokio::test]
 async fn what_others_write_beside_our_data_costs_no_call_and_no_write() {
     emulated_before_controller("foreign", async |s| {
-        s.provide(&["*"]).await;
-        let all = names("s", 30);
-        mirror_secrets(s, &all, LONG).await;
-        s.start_controller(&[]).await;
-        all_mirrored(s, &all).await;
-        settled(s).await;
+        let all = at_rest(s, 30).await;
         let (called, written, looked) = (all_calls(s), (writes(s, "Secret"), writes(s, "Status")), looks(s));
         for round in 0..4 {
             let annotate = async |name: &String| {
@@ -180,12 +176,7 @@ async fn times_of_checks_are_written_at_most_five_times_a_second_and_all_get_the
 #[tokio::test]
 async fn a_new_resource_is_mirrored_in_the_middle_of_a_wave() {
     emulated_before_controller("wave", async |s| {
-        s.provide(&["*"]).await;
-        let all = names("s", 120);
-        mirror_secrets(s, &all, LONG).await;
-        s.start_controller(&[]).await;
-        all_mirrored(s, &all).await;
-        settled(s).await;
+        let all = at_rest(s, 120).await;
         // Six calls from here on, one a second.
         s.limit(json!({"batchGetSecretValue": 1, "getSecretValue": 1})).await;
         settled(s).await;

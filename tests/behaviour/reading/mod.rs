@@ -54,6 +54,17 @@ async fn all_mirrored(s: &Scene, names: &[String]) {
     all_hold(s, names).await;
 }
 
+/// So many mirrored secrets that are not due while the test runs, under a controller that has nothing to look at. Returns their names.
+async fn at_rest(s: &mut Scene, count: usize) -> Vec<String> {
+    s.provide(&["*"]).await;
+    let all = names("s", count);
+    mirror_secrets(s, &all, LONG).await;
+    s.start_controller(&[]).await;
+    all_mirrored(s, &all).await;
+    settled(s).await;
+    all
+}
+
 /// Looks whether each Secret holds the value that was made for it.
 async fn all_hold(s: &Scene, names: &[String]) {
     for name in names {

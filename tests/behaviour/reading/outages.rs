@@ -13,7 +13,7 @@ use testbed::{
     front::{Answer, Cut, Fault, SSM_READS},
 };
 
-use super::{LONG, all_calls, all_hold, all_mirrored, calls, mirror_parameters, mirror_secrets, names, reads, settled};
+use super::{LONG, all_calls, all_hold, all_mirrored, at_rest, calls, mirror_parameters, mirror_secrets, names, reads, settled};
 use crate::support::{SECONDS, Scene, TTL, WITHIN_TTL, emulated, emulated_before_controller, until};
 
 /// Waits until all are mirrored; meanwhile no condition says anything but these reasons.
@@ -66,12 +66,7 @@ async fn below_the_quota_nothing_is_throttled() {
 #[tokio::test]
 async fn other_limits_hold_at_once_and_cost_no_read() {
     emulated_before_controller("relimit", async |s| {
-        s.provide(&["*"]).await;
-        let all = names("s", 60);
-        mirror_secrets(s, &all, LONG).await;
-        s.start_controller(&[]).await;
-        all_mirrored(s, &all).await;
-        settled(s).await;
+        let all = at_rest(s, 60).await;
         let called = all_calls(s);
         s.limit(json!({"batchGetSecretValue": 1, "getSecretValue": 1})).await;
         settled(s).await;
