@@ -9,6 +9,8 @@ pub mod breaker;
 mod held;
 pub mod phase;
 pub mod table;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,

@@ -205,6 +205,20 @@ async fn under_the_policy_on_change_only_the_spec_makes_it_read() {
 }
 
 #[tokio::test]
+async fn a_resource_that_turns_from_ttl_to_once_is_read_no_more() {
+    scene("to-once", async |s| {
+        mirror(s, "db", &s.value("1"), json!({})).await;
+        witness(s).await;
+        s.patch("db", json!({"spec": {"refreshPolicy": "Once"}})).await;
+        s.condition("db", "Fresh", "Unknown NotRechecked", SECONDS).await;
+        let (reads, before) = (s.reads(&s.path("db")), versions(s, "db").await);
+        ttls(s, 2).await;
+        assert_eq!((s.reads(&s.path("db")), versions(s, "db").await), (reads, before));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn under_the_policy_once_a_changed_spec_is_not_mirrored_and_says_so() {
     scene("once", async |s| {
         let object = |suffix: &str| json!({"a": s.value(&format!("a{suffix}")), "b": s.value(&format!("b{suffix}"))}).to_string();

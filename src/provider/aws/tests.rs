@@ -485,6 +485,19 @@ async fn arns_are_held_against_region_and_account_which_is_asked_once() {
 }
 
 #[tokio::test]
+async fn providers_of_one_identity_ask_for_the_account_within_their_limit() {
+    let wire = Wire::new([Answer("GetCallerIdentity", 200, ACCOUNT.to_owned())]).await;
+    let ambient = Keys::lasting(3600).ambient().await;
+    let slow = AwsSpec { limits: Some(Limits { sts: Some(1), ..Limits::default() }), ..wire.spec() };
+    let (first, second) = (AwsProvider::new(&slow, &ambient, Metrics::default()), AwsProvider::new(&wire.spec(), &ambient, Metrics::default()));
+    let started = Instant::now();
+    let (one, two) = futures::join!(first.clients.account(&first.metrics), second.clients.account(&second.metrics));
+    assert_eq!((one.unwrap(), two.unwrap()), ("123456789012".to_owned(), "123456789012".to_owned()));
+    assert_eq!(wire.actions().len(), 2);
+    assert!(started.elapsed() >= Duration::from_millis(900), "two calls in {:?}, where one a second is allowed", started.elapsed());
+}
+
+#[tokio::test]
 async fn an_account_that_cannot_be_told_fails_those_that_need_it_and_is_asked_again_by_the_next() {
     let refusal = "<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>no</Message></Error><RequestId>r-1</RequestId></ErrorResponse>";
     let wire = Wire::new([

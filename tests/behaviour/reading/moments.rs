@@ -51,6 +51,28 @@ async fn a_refresh_gets_what_was_put_before_it_although_a_read_is_under_way() {
 }
 
 #[tokio::test]
+async fn a_parameter_does_not_go_back_to_an_older_version_however_often_the_store_says_so() {
+    emulated("older", async |s| {
+        s.put_parameter("db", &s.value("1")).await;
+        s.apply("db", &reads(&format!("aws.ps:///{}", s.path("db")), TTL).to_string()).await;
+        s.holds("db", &[("value", &s.value("1"))], SECONDS).await;
+        s.put_parameter("db", &s.value("2")).await;
+        s.holds("db", &[("value", &s.value("2"))], WITHIN_TTL).await;
+        let version = s.meta("db").await.resource_version;
+        let stale = s.emulator().stale_for(Duration::from_secs(100));
+        let id = format!("/{}", s.path("db"));
+        // A recheck, what it calls for, and two more that are not believed either.
+        let enough = s.reads(&id) + 4;
+        until("the store has said so four times", WITHIN_TTL, async || (s.reads(&id) >= enough).then_some(())).await;
+        assert_eq!(s.meta("db").await.resource_version, version, "the Secret went back");
+        s.front.remove_fault(stale);
+        s.put_parameter("db", &s.value("3")).await;
+        becomes(s, "db", "3", &["1"], WITHIN_TTL).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_resource_that_is_deleted_while_it_is_read_leaves_nothing_behind() {
     emulated("deleted", async |s| {
         mirrored(s, LONG).await;
