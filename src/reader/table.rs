@@ -573,9 +573,24 @@ impl Table {
     }
 
     fn drop_unused(&mut self, id: EntryId) {
-        let unused = self.entries.get(&id).is_some_and(|entry| entry.place == Place::Idle && entry.is_unused());
-        if unused && let Some(entry) = self.entries.remove(&id) {
-            self.by_source.remove(&(entry.scope, entry.source));
+        if !self.entries.get(&id).is_some_and(Entry::is_unused) {
+            return;
+        }
+        // A part that nobody wants would take a turn and a token for nothing.
+        self.leave_part(id);
+        if let Some(entry) = self.entries.get(&id).filter(|entry| entry.place == Place::Idle) {
+            self.by_source.remove(&(entry.scope, entry.source.clone()));
+            self.entries.remove(&id);
+        }
+    }
+
+    /// Takes an entry out of its part, if it is in one.
+    fn leave_part(&mut self, id: EntryId) {
+        let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.place == Place::Part) else { return };
+        entry.place = Place::Idle;
+        for line in self.scopes.get_mut(&entry.scope).into_iter().flat_map(|scope| scope.lines.values_mut()) {
+            line.parts.iter_mut().for_each(|part| part.entries.retain(|entry| *entry != id));
+            line.parts.retain(|part| !part.entries.is_empty());
         }
     }
 

@@ -191,12 +191,6 @@ impl Table {
             let due = self.entries.get(&id).and_then(|entry| entry.due).map(|(_, due)| due);
             self.set_due(id, None, now);
             let Some(entry) = self.entries.get_mut(&id) else { continue };
-            if entry.is_unused() {
-                // Everybody who wanted it left while it waited in a part.
-                entry.place = Place::Idle;
-                self.drop_unused(id);
-                continue;
-            }
             entry.place = Place::Flying;
             passengers.push(Passenger { entry: id, waiters: std::mem::take(&mut entry.waiters), due, asked: entry.asked, lane: entry.lane });
             entry.lane = Lane::Periodic;
@@ -309,14 +303,7 @@ impl Table {
 
     fn abandon(&mut self, id: EntryId, error: &ReadError, now: Instant, told: &mut Told) {
         self.leave_line(id);
-        let Some(entry) = self.entries.get_mut(&id) else { return };
-        if entry.place == Place::Part {
-            let lines = self.scopes.get_mut(&entry.scope).map(|scope| scope.lines.values_mut());
-            for line in lines.into_iter().flatten() {
-                line.parts.iter_mut().for_each(|part| part.entries.retain(|entry| *entry != id));
-                line.parts.retain(|part| !part.entries.is_empty());
-            }
-        }
+        self.leave_part(id);
         let Some(entry) = self.entries.get_mut(&id) else { return };
         entry.place = Place::Idle;
         let about = error.about(&entry.source);

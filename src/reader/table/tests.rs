@@ -769,6 +769,23 @@ fn a_closed_scope_lets_go_of_everybody() {
     assert_eq!(world.took("b"), Some(vec!["ProviderUnavailable".into()]));
 }
 
+#[test]
+fn a_part_that_nobody_wants_any_more_costs_no_call_and_holds_up_nobody() {
+    let mut world = World::new();
+    world.ask("a", Lane::New, &["x", "y"]);
+    world.ask("b", Lane::New, &["z", "w"]);
+    let calls = world.after(10).poll();
+    assert_eq!(calls.len(), 1);
+    world.finish(&calls[0], Outcome::Lot(LotAnswer::Refused(error(Reason::AccessDenied))));
+    world.table.unask(&key("a"));
+    world.table.unask(&key("b"));
+    assert!(world.table.entries.is_empty(), "{:?}", world.table.entries);
+    world.ask("c", Lane::New, &["v"]);
+    world.run(1, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
+    assert_eq!(world.calls[1..], [["v"]]);
+    assert!(world.took("c").is_some());
+}
+
 /// What happens next in a random history.
 #[derive(Clone, Debug)]
 enum Deed {
