@@ -3,6 +3,7 @@
 //! The doc comments below are what `kubectl explain clusterrobotoprovider.spec` prints. The check itself is here too: it is pure,
 //! runs before any call leaves the cluster, and knows only names, never values.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,7 @@ use super::reference::{Source, without_root};
     plural = "clusterrobotoproviders",
     shortname = "crprov",
     category = "roboto",
+    status = "ProviderStatus",
     derive = "PartialEq",
     doc = "Says whose identity reads which store, which namespaces may use it, and for which references.",
     printcolumn(name = "Region", type_ = "string", json_path = ".spec.aws.region"),
@@ -32,6 +34,22 @@ pub struct ClusterRobotoProviderSpec {
     #[schemars(length(max = 64))]
     pub allow: Vec<AllowRule>,
 }
+
+/// How a provider stands, as the controller last saw it.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderStatus {
+    /// MassAbsence: so many of its references vanished from the store that nothing is removed until a person confirms it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// Condition of a provider: too much vanished from the store at once to be believed.
+pub const MASS_ABSENCE: &str = "MassAbsence";
+/// Annotation on a provider: absences that were first seen before this time (seconds since the epoch) are believed, however many.
+pub const CONFIRM_ABSENCE_ANNOTATION: &str = "robotosecret.dev/confirm-absence";
 
 /// Region, addresses and identity in AWS.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use kube::{CustomResource, KubeSchema};
+use kube::{CustomResource, KubeSchema, core::Rule};
 use serde::{Deserialize, Serialize};
 
 use super::{duration, status::RobotoSecretStatus};
@@ -46,7 +46,7 @@ pub const DEFAULT_KEY: &str = "value";
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.uri) != has(self.data)").message("write either uri (the short form: the whole value) or data (single keys)"),
+    validation = Rule::new("has(self.uri) ? !has(self.data) && !has(self.dataFrom) : has(self.data) || has(self.dataFrom)").message("write either uri (the short form: the whole value), or data (single keys) and dataFrom (many keys)"),
     validation = Rule::new("!has(self.maxStaleness) || self.refreshPolicy == 'TTL'").message("maxStaleness needs refreshPolicy: TTL; the other policies never recheck"),
     validation = Rule::new("!has(self.maxStaleness) || duration(self.maxStaleness) >= duration(self.ttl)").message("maxStaleness is at least ttl")
 )]
@@ -54,7 +54,7 @@ pub struct RobotoSecretSpec {
     /// Short form: a reference to mirror whole, such as `aws.sm://prod/db`, `aws.ps:///prod/token` or an ARN. A JSON object becomes one key a member, anything else the key `value`. Use `data` instead to choose keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
-    #[x_kube(validation = Rule::new("self.startsWith('aws.sm://') || self.startsWith('aws.ps://') || self.startsWith('arn:aws')").message("a reference starts with aws.sm:// (Secrets Manager), aws.ps:// (Parameter Store; aws.ps:///prod/x for the parameter /prod/x) or is an ARN of one of them"))]
+    #[x_kube(validation = reference_rule())]
     pub uri: Option<String>,
 
     /// Single keys of the Secret, each with the reference that its value is read from. A key stands only once.
@@ -62,6 +62,15 @@ pub struct RobotoSecretSpec {
     #[schemars(length(min = 1, max = 500))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["key".into()]))]
     pub data: Option<Vec<DataEntry>>,
+
+    /// Many keys from one place each: a whole value, all values under a path, or all that a search finds. Entries are carried out in order, before `data`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    pub data_from: Option<Vec<DataFromEntry>>,
+
+    /// What happens when two entries make the same key. `Error` (default): nothing is written, reason KeyCollision. `Override`: the later wins, all of `dataFrom` in order, then `data`. Two keys from within one entry of `dataFrom` never override each other.
+    #[serde(default, skip_serializing_if = "OnCollision::is_default")]
+    pub on_collision: OnCollision,
 
     /// The provider that says whose identity reads which store, and who may. Left out: the ClusterRobotoProvider `default`.
     #[serde(default)]
@@ -90,10 +99,27 @@ pub struct RobotoSecretSpec {
     /// The Secret that holds the values.
     #[serde(default, skip_serializing_if = "Target::is_default")]
     pub target: Target,
+
+    /// Workloads of the same namespace whose pods are restarted when the mirrored data changed: after a rotation, never at first creation. Needs the controller's right to do so (chart: `rollout.enabled`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
+    pub rollout: Vec<RolloutTarget>,
+}
+
+/// The rule that every reference in a spec obeys.
+fn reference_rule() -> Rule {
+    Rule::new("self.startsWith('aws.sm://') || self.startsWith('aws.ps://') || self.startsWith('arn:aws')").message("a reference starts with aws.sm:// (Secrets Manager), aws.ps:// (Parameter Store; aws.ps:///prod/x for the parameter /prod/x) or is an ARN of one of them")
 }
 
 fn default_ttl() -> String {
     DEFAULT_TTL.to_owned()
+}
+
+/// The rule that every key of a Secret obeys.
+fn key_rule() -> Rule {
+    Rule::new("self.matches('^[-._a-zA-Z0-9]+$') && self != '.' && !self.startsWith('..')")
+        .message("a key of a Secret has only letters, digits, - _ and . and does not start with two dots")
 }
 
 /// One key of the Secret.
@@ -109,13 +135,13 @@ fn default_ttl() -> String {
 pub struct DataEntry {
     /// The key in the Secret: letters, digits, `-`, `_` and `.`.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("self.matches('^[-._a-zA-Z0-9]+$') && self != '.' && !self.startsWith('..')").message("a key of a Secret has only letters, digits, - _ and . and does not start with two dots"))]
+    #[x_kube(validation = key_rule())]
     pub key: String,
 
     /// The reference: `<store>://<name>[?<version>][#<JSON pointer>]`, such as `aws.sm://prod/db#/password`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
-    #[x_kube(validation = Rule::new("self.startsWith('aws.sm://') || self.startsWith('aws.ps://') || self.startsWith('arn:aws')").message("a reference starts with aws.sm:// (Secrets Manager), aws.ps:// (Parameter Store; aws.ps:///prod/x for the parameter /prod/x) or is an ARN of one of them"))]
+    #[x_kube(validation = reference_rule())]
     pub uri: Option<String>,
 
     /// The store that `path` is a name in: `aws.sm` (Secrets Manager) or `aws.ps` (Parameter Store).
@@ -136,9 +162,193 @@ pub struct DataEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<VersionSelector>,
 
+    /// How the value (after the keypath) is decoded: `none` (default), `base64` or `base64url`. Nothing is decoded by guessing; text that is not of that form is an error.
+    #[serde(default, skip_serializing_if = "Decode::is_default")]
+    pub decode: Decode,
+
+    /// Mirrors what the store knows about the value instead of the value: `tags` are its tags as a JSON object, or one tag with a keypath.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
+
     /// Another provider than the resource's, for this key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<ProviderRef>,
+}
+
+/// How a value is decoded.
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Decode {
+    /// Not at all.
+    #[default]
+    #[serde(rename = "none")]
+    None,
+    /// Standard base64, with or without padding; line breaks are skipped.
+    #[serde(rename = "base64")]
+    Base64,
+    /// The alphabet for URLs, with or without padding; line breaks are skipped.
+    #[serde(rename = "base64url")]
+    Base64Url,
+}
+
+impl Decode {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What is mirrored instead of a value.
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Metadata {
+    /// The tags.
+    #[serde(rename = "tags")]
+    Tags,
+}
+
+/// Many keys of the Secret from one place: exactly one of `uri`, `byPath` and `find`.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("(has(self.uri) ? 1 : 0) + (has(self.byPath) ? 1 : 0) + (has(self.find) ? 1 : 0) == 1").message("write exactly one of uri (one value), byPath (all values under a path) and find (all values that a search finds)"),
+    validation = Rule::new("!has(self.as) || has(self.uri)").message("as names the key of a value that is not a JSON object: it goes with uri")
+)]
+pub struct DataFromEntry {
+    /// The reference of one value, such as `aws.sm://prod/app/config`. A JSON object (at the keypath, if there is one) becomes one key a member, anything else the one key `as`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    #[x_kube(validation = reference_rule())]
+    pub uri: Option<String>,
+
+    /// With `uri`: the key that holds a value which is not a JSON object. Left out: `value`.
+    #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = key_rule())]
+    pub as_: Option<String>,
+
+    /// All values under a path, one key each: the name without the path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_path: Option<ByPath>,
+
+    /// All values that a search finds, one key each: the whole name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub find: Option<Find>,
+
+    /// Regular expressions; a key (as it is before `rewrite`) that one of them matches anywhere is left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 512)))]
+    pub exclude: Vec<String>,
+
+    /// Changes keys, step after step. Two keys that become one are an error (reason KeyCollision), never the last of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub rewrite: Vec<Rewrite>,
+
+    /// What happens with characters that a key of a Secret can't have (all but letters, digits, `-`, `_` and `.`), after `rewrite`. `Error` (default): reason InvalidKey, and the message names the key. `Underscore`: each becomes `_`.
+    #[serde(default, skip_serializing_if = "Conversion::is_default")]
+    pub conversion: Conversion,
+
+    /// How every value of this entry is decoded: `none` (default), `base64` or `base64url`.
+    #[serde(default, skip_serializing_if = "Decode::is_default")]
+    pub decode: Decode,
+
+    /// Another provider than the resource's, for this entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<ProviderRef>,
+}
+
+/// All values under a path.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ByPath {
+    /// The path: `aws.ps:///prod/app` holds every parameter below `/prod/app`, `aws.sm://prod/app` every secret whose name starts with `prod/app`. Without version and keypath.
+    #[schemars(length(min = 1, max = 4096))]
+    #[x_kube(validation = Rule::new("(self.startsWith('aws.sm://') || self.startsWith('aws.ps:///')) && !self.contains('?') && !self.contains('#')").message("a path is aws.ps:///prod/app or aws.sm://prod/app, without version and keypath"))]
+    pub uri: String,
+
+    /// Whether what lies deeper (behind a further `/`) belongs to it. Default true.
+    #[serde(default = "yes")]
+    pub recursive: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A search. Everything that is written must hold.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.path) || has(self.name) || has(self.tags)").message("write at least one of path, name and tags; name: '.*' finds everything"))]
+pub struct Find {
+    /// The store that is searched: `aws.sm` (Secrets Manager) or `aws.ps` (Parameter Store).
+    pub store: StoreName,
+
+    /// What the name starts with (`aws.sm`), or the path that it lies below (`aws.ps`: `/prod/app`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub path: Option<String>,
+
+    /// A regular expression that matches somewhere in the name; `^` and `$` stand for its ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub name: Option<String>,
+
+    /// Tags that it has, each with exactly this value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 8, "additionalProperties" = {"type": "string", "maxLength": 256}))]
+    pub tags: Option<BTreeMap<String, String>>,
+}
+
+/// One step that changes keys: exactly one of `regexp` (with `replace`) and `template`.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.regexp) != has(self.template)").message("write either regexp (with replace) or template"),
+    validation = Rule::new("has(self.regexp) == has(self.replace)").message("regexp and replace belong together")
+)]
+pub struct Rewrite {
+    /// A regular expression; every match in the key is replaced by `replace`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub regexp: Option<String>,
+    /// What takes the place of a match: text in which `$1` or `${name}` stand for groups of the expression and `$$` for a dollar sign.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub replace: Option<String>,
+    /// A template of the new key; it sees the old one as `name`: `{{ name | upper }}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub template: Option<String>,
+}
+
+/// What happens with characters that a key can't have.
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Conversion {
+    /// They are an error.
+    #[default]
+    Error,
+    /// Each becomes an underscore.
+    Underscore,
+}
+
+impl Conversion {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What happens when two entries make the same key.
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnCollision {
+    /// Nothing is written.
+    #[default]
+    Error,
+    /// The later entry wins.
+    Override,
+}
+
+impl OnCollision {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A store, as users name it.
@@ -214,6 +424,10 @@ pub enum RefreshPolicy {
 /// The Secret that holds the values.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.creationPolicy) || self.creationPolicy != 'Merge' || !has(self.deletionPolicy) || self.deletionPolicy != 'Delete'").message("creationPolicy Merge shares the Secret with others, so that deletionPolicy Delete would delete theirs; use DropKeys"),
+    validation = Rule::new("!has(self.creationPolicy) || self.creationPolicy != 'Merge' || !has(self.type)").message("with creationPolicy Merge the Secret keeps the type that it has")
+)]
 pub struct Target {
     /// The Secret's name; left out: the name of the RobotoSecret. When it changes, the new Secret is written first and then the old one is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -241,6 +455,161 @@ pub struct Target {
         validation = Rule::new("self.all(k, !k.startsWith('kubernetes.io/service-account.'))").message("these annotations make Kubernetes mint credentials; a RobotoSecret mirrors values and cannot have them")
     )]
     pub annotations: BTreeMap<String, String>,
+
+    /// Whose the Secret is. `Owner` (default): the RobotoSecret's alone; it holds exactly the mirrored keys and is deleted with it. `Orphan`: likewise, but it stays when the RobotoSecret is deleted. `Merge`: the mirrored keys are put into a Secret that others may write as well, and are taken out again when the RobotoSecret is deleted.
+    #[serde(default, skip_serializing_if = "CreationPolicy::is_default")]
+    pub creation_policy: CreationPolicy,
+
+    /// What happens when a source is gone from the store for certain (confirmed by a second look at least a minute later). `Retain` (default): the Secret stays as it is. `Delete`: it is deleted once all sources are gone. `DropKeys`: the keys of what is gone are taken out.
+    #[serde(default, skip_serializing_if = "DeletionPolicy::is_default")]
+    pub deletion_policy: DeletionPolicy,
+
+    /// Makes the Secret's keys, labels and annotations out of templates (minijinja).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<Template>,
+}
+
+/// Whose the Secret is.
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CreationPolicy {
+    /// The resource's alone.
+    #[default]
+    Owner,
+    /// The resource's alone, but it outlives it.
+    Orphan,
+    /// Shared: only the mirrored keys are the resource's.
+    Merge,
+}
+
+impl CreationPolicy {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What happens when a source is gone for certain.
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum DeletionPolicy {
+    /// Nothing.
+    #[default]
+    Retain,
+    /// The Secret is deleted once all sources are gone.
+    Delete,
+    /// Its keys are taken out.
+    DropKeys,
+}
+
+impl DeletionPolicy {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Templates: every key that was read is a variable of its name (and a member of `keys`, for names that are no identifiers: `keys["tls.crt"]`).
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.data) || has(self.from) || has(self.metadata)").message("write at least one of data, from and metadata"))]
+pub struct Template {
+    /// The templates of keys, by key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 100, "additionalProperties" = {"type": "string", "maxLength": 65536}))]
+    pub data: BTreeMap<String, String>,
+
+    /// Templates of keys that are kept in ConfigMaps of the same namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub from: Vec<TemplateFrom>,
+
+    /// Templates of labels and annotations. They see names and provenance, never values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<TemplateMetadata>,
+
+    /// `Replace` (default): the Secret holds the templated keys only. `Merge`: also all keys that were read; a template of the same key takes its place.
+    #[serde(default, skip_serializing_if = "MergePolicy::is_default")]
+    pub merge_policy: MergePolicy,
+}
+
+/// A template that is kept elsewhere.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct TemplateFrom {
+    /// Where in a ConfigMap.
+    pub config_map: ConfigMapKey,
+
+    /// The key of the Secret. Left out: the ConfigMap's key.
+    #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = key_rule())]
+    pub as_: Option<String>,
+}
+
+/// A key of a ConfigMap of the same namespace.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigMapKey {
+    /// The ConfigMap's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key there.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// Templates of labels and annotations.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct TemplateMetadata {
+    /// Templates of labels, by label.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 4096}))]
+    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('robotosecret.dev/'))").message("labels under robotosecret.dev/ are the controller's own"))]
+    pub labels: BTreeMap<String, String>,
+    /// Templates of annotations, by annotation.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 4096}))]
+    #[x_kube(
+        validation = Rule::new("self.all(k, !k.startsWith('robotosecret.dev/'))").message("annotations under robotosecret.dev/ are the controller's own"),
+        validation = Rule::new("self.all(k, !k.startsWith('kubernetes.io/service-account.'))").message("these annotations make Kubernetes mint credentials; a RobotoSecret mirrors values and cannot have them")
+    )]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What becomes of the keys that were read when there are templates.
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MergePolicy {
+    /// Only templated keys are mirrored.
+    #[default]
+    Replace,
+    /// They are mirrored, too.
+    Merge,
+}
+
+impl MergePolicy {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A workload whose pods are restarted when the data changed.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutTarget {
+    /// Its kind.
+    pub kind: WorkloadKind,
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// The kinds of workloads that can be restarted.
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WorkloadKind {
+    /// apps/v1 Deployment.
+    Deployment,
+    /// apps/v1 StatefulSet.
+    StatefulSet,
+    /// apps/v1 DaemonSet.
+    DaemonSet,
 }
 
 impl Target {

@@ -33,14 +33,22 @@ pub enum Reason {
     Stale,
     /// The spec can't be carried out.
     InvalidSpec,
+    /// Two entries make the same key.
+    KeyCollision,
+    /// A template can't be rendered.
+    TemplateError,
     /// There is no such provider.
     ProviderNotFound,
     /// The provider doesn't allow it.
     NotAllowed,
     /// The store has no such secret, parameter or version, or no value in it.
     SourceNotFound,
+    /// The source is gone for certain, and `deletionPolicy` was carried out.
+    SourceDeleted,
     /// The value has no such member, or isn't JSON.
     KeypathNotFound,
+    /// The value isn't of the form that `decode` names.
+    DecodeError,
     /// A member of the JSON object can't be a key of a Secret.
     InvalidKey,
     /// The store or its encryption key refuses the identity.
@@ -53,6 +61,8 @@ pub enum Reason {
     ProviderUnavailable,
     /// A Secret of that name belongs to somebody else.
     TargetNotOwned,
+    /// Somebody else manages a key that the resource would merge into the Secret.
+    TargetConflict,
     /// The API server refuses the Secret.
     TargetRejected,
     /// The Secret was damaged by hand and can't be put right now.
@@ -75,16 +85,21 @@ impl Reason {
             Self::NotRechecked => "NotRechecked",
             Self::Stale => "Stale",
             Self::InvalidSpec => "InvalidSpec",
+            Self::KeyCollision => "KeyCollision",
+            Self::TemplateError => "TemplateError",
             Self::ProviderNotFound => "ProviderNotFound",
             Self::NotAllowed => "NotAllowed",
             Self::SourceNotFound => "SourceNotFound",
+            Self::SourceDeleted => "SourceDeleted",
             Self::KeypathNotFound => "KeypathNotFound",
+            Self::DecodeError => "DecodeError",
             Self::InvalidKey => "InvalidKey",
             Self::AccessDenied => "AccessDenied",
             Self::CredentialsError => "CredentialsError",
             Self::Throttled => "Throttled",
             Self::ProviderUnavailable => "ProviderUnavailable",
             Self::TargetNotOwned => "TargetNotOwned",
+            Self::TargetConflict => "TargetConflict",
             Self::TargetRejected => "TargetRejected",
             Self::TargetDrifted => "TargetDrifted",
             Self::KubernetesError => "KubernetesError",
@@ -101,7 +116,7 @@ impl Reason {
     }
 
     /// Every reason.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 26] = [
         Self::Mirrored,
         Self::Verified,
         Self::Pending,
@@ -109,16 +124,21 @@ impl Reason {
         Self::NotRechecked,
         Self::Stale,
         Self::InvalidSpec,
+        Self::KeyCollision,
+        Self::TemplateError,
         Self::ProviderNotFound,
         Self::NotAllowed,
         Self::SourceNotFound,
+        Self::SourceDeleted,
         Self::KeypathNotFound,
+        Self::DecodeError,
         Self::InvalidKey,
         Self::AccessDenied,
         Self::CredentialsError,
         Self::Throttled,
         Self::ProviderUnavailable,
         Self::TargetNotOwned,
+        Self::TargetConflict,
         Self::TargetRejected,
         Self::TargetDrifted,
         Self::KubernetesError,
@@ -177,6 +197,10 @@ pub struct RobotoSecretStatus {
     /// How many distinct sources there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_count: Option<i32>,
+
+    /// How far the restart of workloads is that the last change of the data asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
 }
 
 impl RobotoSecretStatus {
@@ -209,6 +233,18 @@ pub struct TargetStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub keys: Vec<String>,
+}
+
+/// Restarts of workloads. It is written together with the change that asks for them, so that a crash in between loses none.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutStatus {
+    /// Since when a restart is to be made; left out: none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_since: Option<Time>,
+    /// The resourceVersion of the Secret that the last restart was made for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done_for: Option<String>,
 }
 
 /// One secret or parameter that keys were read from.

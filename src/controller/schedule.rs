@@ -16,13 +16,14 @@ pub fn until_retry(reason: Reason, failures: u32, ttl: Duration, jitter_id: &str
     let jittered = |delay: Duration| delay.mul_f64(0.8 + 0.2 * fraction(&format!("{jitter_id}/{failures}")));
     match reason {
         Reason::InvalidSpec | Reason::ProviderNotFound => None,
-        Reason::SourceNotFound | Reason::KeypathNotFound | Reason::InvalidKey => {
+        Reason::SourceNotFound | Reason::KeypathNotFound | Reason::InvalidKey | Reason::DecodeError | Reason::KeyCollision | Reason::TemplateError => {
             // After the doubling has run out, a missing value is as periodic as a present one.
             let delay = doubling(10);
             Some(jittered(if delay == LONGEST_RETRY { ttl.max(LONGEST_RETRY) } else { delay }))
         }
         Reason::AccessDenied | Reason::CredentialsError | Reason::NotAllowed | Reason::TargetRejected => Some(jittered(doubling(10))),
-        Reason::TargetNotOwned => Some(ttl.min(LONGEST_RETRY)),
+        Reason::TargetNotOwned | Reason::TargetConflict => Some(ttl.min(LONGEST_RETRY)),
+        Reason::SourceDeleted => Some(ttl),
         _ => Some(jittered(doubling(1))),
     }
 }

@@ -134,7 +134,7 @@ pub fn next(prior: &RobotoSecretStatus, circumstances: &Circumstances<'_>, outco
         Outcome::Failed(failure) => {
             let (status, reason, message) = ready_after(prior, circumstances, failure);
             let mut conditions = vec![stamp(READY, &status, reason, message), stamp(FRESH, "False", failure.reason, failure.message.clone())];
-            if failure.reason == Reason::InvalidSpec {
+            if matches!(failure.reason, Reason::InvalidSpec | Reason::KeyCollision | Reason::TemplateError) {
                 conditions.push(stamp(STALLED, "True", failure.reason, failure.message.clone()));
             }
             keep_unchanged_ready(prior, &mut conditions);

@@ -52,7 +52,7 @@ async fn the_crds_apply_without_a_warning() {
 
 /// What a spec is refused for, in the words that the user reads. Specs are YAML.
 const REFUSED: &[(&str, &str)] = &[
-    ("{}", "write either uri (the short form: the whole value) or data (single keys)"),
+    ("{}", "write either uri (the short form: the whole value), or data (single keys) and dataFrom (many keys)"),
     ("{uri: aws.sm://x, data: [{key: a, uri: aws.sm://x}]}", "write either uri (the short form"),
     ("{uri: null}", "write either uri (the short form"),
     ("{data: []}", "should have at least 1 items"),
