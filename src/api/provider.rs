@@ -39,7 +39,7 @@ pub struct ClusterRobotoProviderSpec {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ProviderStatus {
-    /// MassAbsence: so many of its references vanished from the store that nothing is removed until a person confirms it.
+    /// `MassAbsence`: so many of its references vanished from the store that nothing is removed until a person confirms it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

@@ -69,7 +69,7 @@ pub struct RobotoSecretSpec {
     pub data_from: Option<Vec<DataFromEntry>>,
 
     /// What happens when two entries make the same key. `Error` (default): nothing is written, reason KeyCollision. `Override`: the later wins, all of `dataFrom` in order, then `data`. Two keys from within one entry of `dataFrom` never override each other.
-    #[serde(default, skip_serializing_if = "OnCollision::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub on_collision: OnCollision,
 
     /// The provider that says whose identity reads which store, and who may. Left out: the ClusterRobotoProvider `default`.
@@ -97,7 +97,7 @@ pub struct RobotoSecretSpec {
     pub max_staleness: Option<String>,
 
     /// The Secret that holds the values.
-    #[serde(default, skip_serializing_if = "Target::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub target: Target,
 
     /// Workloads of the same namespace whose pods are restarted when the mirrored data changed: after a rotation, never at first creation. Needs the controller's right to do so (chart: `rollout.enabled`).
@@ -105,6 +105,10 @@ pub struct RobotoSecretSpec {
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
     pub rollout: Vec<RolloutTarget>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// The rule that every reference in a spec obeys.
@@ -163,7 +167,7 @@ pub struct DataEntry {
     pub version: Option<VersionSelector>,
 
     /// How the value (after the keypath) is decoded: `none` (default), `base64` or `base64url`. Nothing is decoded by guessing; text that is not of that form is an error.
-    #[serde(default, skip_serializing_if = "Decode::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub decode: Decode,
 
     /// Mirrors what the store knows about the value instead of the value: `tags` are its tags as a JSON object, or one tag with a keypath.
@@ -188,12 +192,6 @@ pub enum Decode {
     /// The alphabet for URLs, with or without padding; line breaks are skipped.
     #[serde(rename = "base64url")]
     Base64Url,
-}
-
-impl Decode {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// What is mirrored instead of a value.
@@ -243,11 +241,11 @@ pub struct DataFromEntry {
     pub rewrite: Vec<Rewrite>,
 
     /// What happens with characters that a key of a Secret can't have (all but letters, digits, `-`, `_` and `.`), after `rewrite`. `Error` (default): reason InvalidKey, and the message names the key. `Underscore`: each becomes `_`.
-    #[serde(default, skip_serializing_if = "Conversion::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub conversion: Conversion,
 
     /// How every value of this entry is decoded: `none` (default), `base64` or `base64url`.
-    #[serde(default, skip_serializing_if = "Decode::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub decode: Decode,
 
     /// Another provider than the resource's, for this entry.
@@ -329,12 +327,6 @@ pub enum Conversion {
     Underscore,
 }
 
-impl Conversion {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 /// What happens when two entries make the same key.
 #[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum OnCollision {
@@ -343,12 +335,6 @@ pub enum OnCollision {
     Error,
     /// The later entry wins.
     Override,
-}
-
-impl OnCollision {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// A store, as users name it.
@@ -457,11 +443,11 @@ pub struct Target {
     pub annotations: BTreeMap<String, String>,
 
     /// Whose the Secret is. `Owner` (default): the RobotoSecret's alone; it holds exactly the mirrored keys and is deleted with it. `Orphan`: likewise, but it stays when the RobotoSecret is deleted. `Merge`: the mirrored keys are put into a Secret that others may write as well, and are taken out again when the RobotoSecret is deleted.
-    #[serde(default, skip_serializing_if = "CreationPolicy::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub creation_policy: CreationPolicy,
 
     /// What happens when a source is gone from the store for certain (confirmed by a second look at least a minute later). `Retain` (default): the Secret stays as it is. `Delete`: it is deleted once all sources are gone. `DropKeys`: the keys of what is gone are taken out.
-    #[serde(default, skip_serializing_if = "DeletionPolicy::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub deletion_policy: DeletionPolicy,
 
     /// Makes the Secret's keys, labels and annotations out of templates (minijinja).
@@ -481,12 +467,6 @@ pub enum CreationPolicy {
     Merge,
 }
 
-impl CreationPolicy {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 /// What happens when a source is gone for certain.
 #[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum DeletionPolicy {
@@ -497,12 +477,6 @@ pub enum DeletionPolicy {
     Delete,
     /// Its keys are taken out.
     DropKeys,
-}
-
-impl DeletionPolicy {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 /// Templates: every key that was read is a variable of its name (and a member of `keys`, for names that are no identifiers: `keys["tls.crt"]`).
@@ -525,7 +499,7 @@ pub struct Template {
     pub metadata: Option<TemplateMetadata>,
 
     /// `Replace` (default): the Secret holds the templated keys only. `Merge`: also all keys that were read; a template of the same key takes its place.
-    #[serde(default, skip_serializing_if = "MergePolicy::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub merge_policy: MergePolicy,
 }
 
@@ -584,12 +558,6 @@ pub enum MergePolicy {
     Merge,
 }
 
-impl MergePolicy {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 /// A workload whose pods are restarted when the data changed.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[serde(rename_all = "camelCase")]
@@ -610,10 +578,4 @@ pub enum WorkloadKind {
     StatefulSet,
     /// apps/v1 DaemonSet.
     DaemonSet,
-}
-
-impl Target {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
 }
