@@ -9,7 +9,7 @@ use crate::{
     api::{
         GROUP, Reason, RobotoSecretSpec, duration,
         reference::{Reference, Source, Store, Version},
-        robotosecret::{DataEntry, ProviderRef, StoreName, VersionSelector},
+        robotosecret::{DEFAULT_KEY, DataEntry, ProviderRef, StoreName, VersionSelector},
     },
     provider::Value,
     render::{self, Data, RenderError},
@@ -119,7 +119,7 @@ impl Plan {
             Keys::Whole { keypath } => {
                 let (value, inner) = values[0];
                 let path = [inner, keypath.as_slice()].concat();
-                render::whole(value, &path).map_err(|problem| self.failure(0, problem))?
+                render::whole(value, &path, DEFAULT_KEY).map_err(|problem| self.failure(0, problem))?
             }
             Keys::Single(keys) => {
                 let rendered = keys.iter().map(|planned| {
