@@ -8,6 +8,7 @@ pub mod cache;
 pub mod decide;
 pub mod drift;
 pub mod events;
+mod finalizer;
 pub mod mirror;
 pub mod plan;
 pub mod providers;
