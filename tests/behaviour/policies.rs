@@ -399,10 +399,11 @@ async fn a_merge_that_is_renamed_leaves_its_former_secret_to_the_others() {
         s.holds("two", &[], SECONDS).await;
         assert_eq!(uid(s, "two").await, made);
         s.ready("db").await;
-        // Name and policy at once. Without the label, the watch does not see the former one.
-        mirror(s, "db", &["a"], json!({"name": "three", "creationPolicy": "Merge", "labels": {"team": "shop"}})).await;
-        s.ready("db").await;
+        // Name and policy at once, and the label that the watch needs was taken off.
+        s.kill_controller();
+        s.tamper("three", "somebody", json!({"metadata": {"labels": {MANAGED: null}}})).await;
         mirror(s, "db", &["a"], target("own", "Owner")).await;
+        s.start_controller(&[]).await;
         s.ready("db").await;
         s.holds("three", &[("theirs", "x")], SECONDS).await;
         until("the finalizer goes", SECONDS, async || (!is_held(s, "db").await).then_some(())).await;
@@ -536,6 +537,63 @@ async fn a_merge_that_is_killed_between_any_two_writes_goes_on_after_the_restart
         for name in ["made", "merged"] {
             is_gone(s, name).await;
             s.holds(&format!("{name}-3"), &[], SECONDS).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_controller_that_is_killed_between_an_apply_and_what_it_leaves_to_take_out_does_that_after_the_restart() {
+    scene_before_controller("prune-killed", async |s| {
+        s.provide(&["*"]).await;
+        s.start_controller(&[]).await;
+        put(s, "db", &["a", "b", "c"]).await;
+        let (first, then) = (["Owner", "Owner", "Orphan", "Merge"], ["Merge", "Orphan", "Merge", "Merge"]);
+        let names: Vec<String> = first.iter().zip(then).map(|(first, then)| format!("{first}-{then}").to_lowercase()).collect();
+        for (name, policy) in names.iter().zip(first) {
+            mirror_from(s, name, "db", &["a", "b"], json!({"creationPolicy": policy})).await;
+            s.ready(name).await;
+        }
+        s.kill_controller();
+        let policy = format!("{}.prune.robotosecret.test", s.namespace);
+        let api_version = "admissionregistration.k8s.io/v1";
+        let rule = json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["secrets"]});
+        let deny = json!({
+            "apiVersion": api_version, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": policy},
+            "spec": {
+                "failurePolicy": "Fail",
+                "matchConstraints": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": s.namespace}}, "resourceRules": [rule]},
+                "validations": [{"expression": "request.options.fieldManager != 'robotosecret-prune'"}],
+            },
+        });
+        let binding = json!({
+            "apiVersion": api_version, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": policy},
+            "spec": {"policyName": policy, "validationActions": ["Deny"]},
+        });
+        apply_object(&s.client, &deny).await.unwrap();
+        apply_object(&s.client, &binding).await.unwrap();
+        let prune = PatchParams { dry_run: true, field_manager: Some("robotosecret-prune".into()), ..PatchParams::default() };
+        let denied = async || s.secrets().patch(&names[0], &prune, &Patch::Merge(json!({"data": {"b": null}}))).await.is_err().then_some(());
+        until("the policy is in force", SECONDS, denied).await;
+        s.start_controller_as(&without(s, "robotosecrets/status", "patch").await, &[]);
+        for (name, policy) in names.iter().zip(then) {
+            mirror_from(s, name, "db", &["a", "c"], json!({"creationPolicy": policy})).await;
+            holds(s, name, &[("db", "a"), ("db", "b"), ("db", "c")], &[]).await;
+        }
+        assert_eq!(marks(s, &names[0]).await.2.len(), 1, "it is still an Owner's");
+        s.kill_controller();
+        let bindings: Api<k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding> = Api::all(s.client.clone());
+        bindings.delete(&policy, &DeleteParams::default()).await.unwrap();
+        let policies: Api<k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy> = Api::all(s.client.clone());
+        policies.delete(&policy, &DeleteParams::default()).await.unwrap();
+        let allowed = async || s.secrets().patch(&names[0], &prune, &Patch::Merge(json!({"data": {"b": null}}))).await.is_ok().then_some(());
+        until("the policy is gone", SECONDS, allowed).await;
+        s.start_controller(&[]).await;
+        for (name, policy) in names.iter().zip(then) {
+            holds(s, name, &[("db", "a"), ("db", "c")], &[]).await;
+            s.ready(name).await;
+            let mark = (policy == "Orphan").then(|| name.clone());
+            assert_eq!(marks(s, name).await, (true, mark, vec![]), "{name}");
         }
     })
     .await;
