@@ -1,0 +1,394 @@
+//! Gathering: what the stores answered, in two rounds, becomes what each entry of a plan found.
+//!
+//! Answers enter; either further questions leave (members of a listing that came without their values, and, of what is missing,
+//! whether it is gone), or what every entry found. Pure: no I/O; the clock stays with the verdicts on absences. What a provider does
+//! not allow goes no further, whatever a store answers. Nothing counts as gone because it was not mentioned.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{
+    compose,
+    plan::{Entry, Makes, Plan, Planned, Search},
+    providers::{Admitted, answered_otherwise},
+    status::Served,
+};
+use crate::{
+    api::{
+        Reason,
+        reference::{Reference, Source},
+        robotosecret::DeletionPolicy,
+    },
+    provider::{Found, Question, ReadError, Reading, Value},
+    reader::{Answer, Held},
+    render::naming::Naming,
+};
+
+/// What was mirrored before.
+#[derive(Clone, Debug)]
+pub(super) struct Previous {
+    /// What it was, and in which version.
+    pub(super) served: Served,
+    /// It was found to be gone, and its keys were taken out.
+    pub(super) gone: bool,
+}
+
+/// A question of the second round.
+#[derive(Clone, Debug)]
+pub(super) struct Need {
+    /// The question of the plan that it comes from, whose provider answers it.
+    pub(super) of: usize,
+    /// What to ask.
+    pub(super) question: Question,
+}
+
+/// How an absence is to be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is proven.
+    Proven,
+    /// Not yet; why.
+    Waiting(String),
+}
+
+/// An answer of the first round.
+#[derive(Debug)]
+enum Heard<'h> {
+    Value(&'h Arc<Held>, &'h [String]),
+    Listing(&'h Arc<Held>, &'h [Found]),
+    /// It is not there, which may come to mean something.
+    Absent(ReadError),
+}
+
+/// A member of a listing, or what one was.
+struct Member<'g> {
+    name: String,
+    source: Source,
+    /// Its reading, where the listing brought it.
+    reading: Option<&'g Reading>,
+}
+
+/// What every entry found, ready to be composed.
+#[derive(Debug, Default)]
+pub(super) struct Gathered<'g> {
+    /// In the order of the plan's entries.
+    pub(super) found: Vec<FoundFor<'g>>,
+    /// Everything that was read, each once.
+    pub(super) sources: Vec<Served>,
+    /// What is gone for certain, and stays known for being gone.
+    pub(super) gone: Vec<Served>,
+    /// Something is mirrored that its listing does not have any more: it is looked at again.
+    pub(super) relook: bool,
+}
+
+pub(super) type FoundFor<'g> = compose::Found<'g>;
+
+/// The circumstances of a gathering.
+pub(super) struct Gathering<'g> {
+    pub(super) plan: &'g Plan,
+    pub(super) admitted: &'g [Admitted],
+    pub(super) namespace: &'g str,
+    pub(super) previous: &'g [Previous],
+    /// The resource's own provider.
+    pub(super) provider: &'g str,
+}
+
+impl<'g> Gathering<'g> {
+    /// What remains to be asked after the first round, whose answers are given in order. Any failure fails the whole; a lasting one is
+    /// told before a passing one.
+    pub(super) fn needs(&self, first: &'g [Answer]) -> Result<Vec<Need>, ReadError> {
+        let heard = self.hear(first)?;
+        let mut needs: Vec<Need> = Vec::new();
+        let mut need = |of: usize, question: Question| {
+            let scope = self.admitted[of].through.scope;
+            if !needs.iter().any(|known| self.admitted[known.of].through.scope == scope && known.question == question) {
+                needs.push(Need { of, question });
+            }
+        };
+        for entry in &self.plan.entries {
+            let of = entry.question;
+            match (&heard[of], &entry.makes) {
+                (Heard::Listing(_, listed), Makes::Listed { search, naming }) => {
+                    for member in self.members(of, listed, search, naming).filter(|member| member.reading.is_none()) {
+                        need(of, Question::Value(member.source));
+                    }
+                    for (source, arn) in self.missing(of, listed, search, naming) {
+                        need(of, Question::Presence { source, arn });
+                    }
+                }
+                (Heard::Absent(_), _) => {
+                    if let Some((source, arn)) = self.mirrored(&self.plan.questions[of]) {
+                        need(of, Question::Presence { source, arn });
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(needs)
+    }
+
+    /// What every entry found. `second` are the answers to [`Gathering::needs`]. `judge` tells how the absence of a reference is to be
+    /// taken, whether it is gone (or, else, merely not listed any more), through the provider of that question; it is told as well of
+    /// what is there.
+    pub(super) fn gather(
+        &self,
+        first: &'g [Answer],
+        second: &'g [(Need, Answer)],
+        mut judge: impl FnMut(usize, &Source, Sight) -> Verdict,
+    ) -> Result<Gathered<'g>, ReadError> {
+        let heard = self.hear(first)?;
+        let answers: HashMap<(usize, &Question), &Answer> = second.iter().map(|(need, answer)| ((self.place(need.of), &need.question), answer)).collect();
+        let mut gathered = Gathered::default();
+        let mut errors: Vec<ReadError> = Vec::new();
+        for entry in &self.plan.entries {
+            let of = entry.question;
+            let planned = &self.plan.questions[of];
+            let found = match (&heard[of], &entry.makes) {
+                (Heard::Value(held, inner), _) => {
+                    let reading = held.reading();
+                    if let Question::Value(source) = &planned.question {
+                        judge(of, source, Sight::There);
+                    }
+                    gathered.read(self.served(planned, &planned.question, reading));
+                    compose::Found::Value(planned.question.to_string(), &reading.value, inner)
+                }
+                (Heard::Absent(error), _) => {
+                    match self.absent(of, error, &answers, &mut judge) {
+                        Ok(served) => gathered.gone.push(served),
+                        Err(error) => errors.push(error),
+                    }
+                    compose::Found::Gone
+                }
+                (Heard::Listing(_, listed), Makes::Listed { search, naming }) => {
+                    self.gather_listed(entry, listed, (search, naming), &answers, &mut judge, &mut gathered, &mut errors)
+                }
+                (Heard::Listing(..), _) => {
+                    errors.push(ReadError::new(Reason::InternalError, format!("{}: a listing was answered where a value was asked for", entry.field)));
+                    compose::Found::Gone
+                }
+            };
+            gathered.found.push(found);
+        }
+        if !gathered.gone.is_empty() && !gathered.sources.is_empty() && self.plan.deletion == DeletionPolicy::Delete {
+            let message = format!("{}: gone from the store; the Secret is deleted once all of its sources are gone, and stays as it is until then", gathered.gone[0].uri);
+            errors.push(ReadError::new(Reason::SourceNotFound, message));
+        }
+        worst(errors).map_or(Ok(gathered), Err)
+    }
+
+    /// What is to be said of a source that was not found: that it is gone, with what it was; or why nothing follows from it.
+    fn absent(
+        &self,
+        of: usize,
+        error: &ReadError,
+        answers: &HashMap<(usize, &Question), &'g Answer>,
+        judge: &mut impl FnMut(usize, &Source, Sight) -> Verdict,
+    ) -> Result<Served, ReadError> {
+        let planned = &self.plan.questions[of];
+        let ((source, arn), previous) = self.mirrored(planned).zip(self.previous_of(planned)).ok_or_else(|| error.clone())?;
+        let question = Question::Presence { source: source.clone(), arn };
+        match answers.get(&(self.place(of), &question)) {
+            Some(Err(error)) if error.absent => match judge(of, &source, Sight::Gone) {
+                // What was proven once and is still not there needs no further proof.
+                Verdict::Waiting(why) if !previous.gone => Err(ReadError { message: format!("{}; {why}", error.message), ..(*error).clone() }),
+                _ => Ok(previous.served.clone()),
+            },
+            Some(Err(error)) => Err((*error).clone()),
+            // It is there after all: the answers were given at different moments.
+            Some(Ok(_)) => {
+                judge(of, &source, Sight::There);
+                Err(error.clone())
+            }
+            None => Err(error.clone()),
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // All of it is the state of one gathering.
+    fn gather_listed(
+        &self,
+        entry: &Entry,
+        listed: &'g [Found],
+        (search, naming): (&Search, &Naming),
+        answers: &HashMap<(usize, &Question), &'g Answer>,
+        judge: &mut impl FnMut(usize, &Source, Sight) -> Verdict,
+        gathered: &mut Gathered<'g>,
+        errors: &mut Vec<ReadError>,
+    ) -> compose::Found<'g> {
+        let of = entry.question;
+        let planned = &self.plan.questions[of];
+        let mut members: Vec<(String, String, &'g Value)> = Vec::new();
+        let mut gone: Vec<Served> = Vec::new();
+        for member in self.members(of, listed, search, naming) {
+            let question = Question::Value(member.source.clone());
+            let reading = match (member.reading, answers.get(&(self.place(of), &question))) {
+                (Some(reading), _) => reading,
+                (None, Some(Ok(held))) => held.reading(),
+                (None, Some(Err(error))) => {
+                    errors.push((*error).clone());
+                    continue;
+                }
+                (None, None) => {
+                    errors.push(ReadError::new(Reason::InternalError, format!("{question}: the reader gave no answer")));
+                    continue;
+                }
+            };
+            if !self.may_read(of, &reading.denotes) {
+                errors.push(answered_otherwise(&planned.provider.name, self.namespace, &question.to_string()));
+                continue;
+            }
+            judge(of, &member.source, Sight::There);
+            gathered.read(self.served(planned, &question, reading));
+            members.push((member.name, question.to_string(), &reading.value));
+        }
+        for (source, arn) in self.missing(of, listed, search, naming) {
+            let uri = source.to_string();
+            let Some(name) = search.name_of(&source) else { continue };
+            let question = Question::Presence { source: source.clone(), arn };
+            match answers.get(&(self.place(of), &question)) {
+                Some(Ok(held)) => {
+                    if judge(of, &source, Sight::Unlisted) != Verdict::Proven {
+                        let reading = held.reading();
+                        gathered.relook = true;
+                        gathered.read(self.served(planned, &Question::Value(source), reading));
+                        members.push((name, uri, &reading.value));
+                    }
+                }
+                Some(Err(error)) if error.absent => match judge(of, &source, Sight::Gone) {
+                    Verdict::Proven => gone.extend(self.previous.iter().find(|previous| previous.served.uri == uri).map(|previous| previous.served.clone())),
+                    Verdict::Waiting(why) => errors.push(ReadError { message: format!("{}; {why}", error.message), ..(*error).clone() }),
+                },
+                Some(Err(error)) => errors.push((*error).clone()),
+                None => errors.push(ReadError::new(Reason::InternalError, format!("{uri}: the reader gave no answer"))),
+            }
+        }
+        if !members.is_empty() {
+            members.sort_by(|a, b| a.0.cmp(&b.0));
+            return compose::Found::Listed(members);
+        }
+        gone.extend(self.previous.iter().filter(|previous| previous.gone && self.is_of(previous, planned, search)).map(|previous| previous.served.clone()));
+        if self.plan.deletion == DeletionPolicy::Retain || gone.is_empty() {
+            errors.push(ReadError::new(Reason::SourceNotFound, format!("{}: {} finds nothing", entry.field, planned.question)));
+        }
+        gathered.gone.extend(gone);
+        compose::Found::Gone
+    }
+
+    /// Each answer of the first round, by question.
+    fn hear(&self, first: &'g [Answer]) -> Result<Vec<Heard<'g>>, ReadError> {
+        let mut rest = first;
+        let mut heard = Vec::with_capacity(self.admitted.len());
+        let mut errors = Vec::new();
+        for (of, (planned, admitted)) in self.plan.questions.iter().zip(self.admitted).enumerate() {
+            let (mine, others) = rest.split_at(admitted.candidates.len().min(rest.len()));
+            rest = others;
+            let is_absent = |answer: &&Answer| answer.as_ref().is_err_and(|error| error.reason == Reason::SourceNotFound);
+            let found = mine.iter().zip(&admitted.candidates).find(|(answer, _)| !is_absent(answer));
+            match found.or_else(|| mine.iter().zip(&admitted.candidates).next()) {
+                Some((Ok(held), (_, keypath))) => match &held.reading().value {
+                    Value::List(listed) => heard.push(Heard::Listing(held, listed)),
+                    Value::Text(_) | Value::Binary(_) if self.may_read(of, &held.reading().denotes) => heard.push(Heard::Value(held, keypath)),
+                    // That name is not told: what the provider doesn't allow is not the reader's to know.
+                    Value::Text(_) | Value::Binary(_) => errors.push(answered_otherwise(&planned.provider.name, self.namespace, &planned.question.to_string())),
+                },
+                Some((Err(_), _)) if found.is_none() && mine.len() > 1 => {
+                    let message = format!("{}: Secrets Manager has none of the secrets that this path may name", planned.question);
+                    errors.push(ReadError::new(Reason::SourceNotFound, message));
+                }
+                Some((Err(error), _)) if error.reason == Reason::SourceNotFound && self.plan.deletion != DeletionPolicy::Retain => {
+                    heard.push(Heard::Absent(error.clone()));
+                }
+                Some((Err(error), _)) => errors.push(error.clone()),
+                None => errors.push(ReadError::new(Reason::InternalError, format!("{}: the reader gave no answer", planned.question))),
+            }
+        }
+        worst(errors).map_or(Ok(heard), Err)
+    }
+
+    /// Those of a listing that the entry takes and the provider allows.
+    fn members(&self, of: usize, listed: &'g [Found], search: &Search, naming: &Naming) -> impl Iterator<Item = Member<'g>> {
+        listed.iter().filter_map(move |found| {
+            let name = search.name_of(&found.source).filter(|name| !naming.excludes(name))?;
+            let allowed = self.may_read(of, &found.source.denotes());
+            allowed.then(|| Member { name, source: found.source.clone(), reading: found.reading.as_ref() })
+        })
+    }
+
+    /// What the entry would have found before, and the listing does not have: each with the ARN that it had.
+    fn missing(&self, of: usize, listed: &[Found], search: &Search, naming: &Naming) -> Vec<(Source, String)> {
+        let planned = &self.plan.questions[of];
+        let previous = self.previous.iter().filter(|previous| !previous.gone && self.is_of(previous, planned, search));
+        let sources = previous.filter_map(|previous| Some((plain(&previous.served.uri)?, previous.served.version.arn.clone())));
+        sources
+            .filter(|(source, arn)| {
+                let excluded = search.name_of(source).is_none_or(|name| naming.excludes(&name));
+                let asked = self.plan.questions.iter().any(|other| other.provider == planned.provider && other.question == Question::Value(source.clone()));
+                !excluded && !asked && !arn.is_empty() && !listed.iter().any(|found| found.source == *source) && self.may_read(of, &source.denotes())
+            })
+            .collect()
+    }
+
+    fn is_of(&self, previous: &Previous, planned: &Planned, search: &Search) -> bool {
+        previous.served.provider == self.foreign(planned) && plain(&previous.served.uri).is_some_and(|source| search.name_of(&source).is_some())
+    }
+
+    /// The source of a question that was mirrored before, and the ARN that it had. A version has no absence that counts.
+    fn mirrored(&self, planned: &Planned) -> Option<(Source, String)> {
+        let (Question::Value(source) | Question::Tags(source)) = &planned.question else { return None };
+        let previous = self.previous_of(planned)?;
+        let counts = source.version.is_none() && source.through_secrets_manager().is_empty() && !previous.served.version.arn.is_empty();
+        counts.then(|| (source.clone(), previous.served.version.arn.clone()))
+    }
+
+    fn previous_of(&self, planned: &Planned) -> Option<&'g Previous> {
+        let uri = planned.question.to_string();
+        self.previous.iter().find(|previous| previous.served.uri == uri && previous.served.provider == self.foreign(planned))
+    }
+
+    fn served(&self, planned: &Planned, question: &Question, reading: &Reading) -> Served {
+        Served { uri: question.to_string(), provider: self.foreign(planned), version: reading.version.clone() }
+    }
+
+    /// The provider's name, where it is not the resource's own.
+    fn foreign(&self, planned: &Planned) -> Option<String> {
+        Some(&planned.provider.name).filter(|name| *name != self.provider).cloned()
+    }
+
+    /// Questions of one scope share their answers.
+    fn place(&self, of: usize) -> usize {
+        let scope = self.admitted[of].through.scope;
+        self.admitted.iter().position(|admitted| admitted.through.scope == scope).unwrap_or(of)
+    }
+
+    fn may_read(&self, of: usize, references: &[String]) -> bool {
+        references.iter().all(|reference| self.admitted[of].through.may_read(self.namespace, reference))
+    }
+}
+
+/// What a look at a source showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sight {
+    /// It is there.
+    There,
+    /// The store says that there is no such thing.
+    Gone,
+    /// It is there, and its listing does not have it.
+    Unlisted,
+}
+
+impl Gathered<'_> {
+    fn read(&mut self, served: Served) {
+        if !self.sources.contains(&served) {
+            self.sources.push(served);
+        }
+    }
+}
+
+/// A plain reference without version, as a status lists it.
+fn plain(uri: &str) -> Option<Source> {
+    let reference: Reference = uri.parse().ok()?;
+    Some(reference.source).filter(|source| source.version.is_none())
+}
+
+/// The failure to tell: one that lasts before one that passes.
+fn worst(errors: Vec<ReadError>) -> Option<ReadError> {
+    errors.into_iter().min_by_key(|error| error.reason.is_passing())
+}
