@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     api::Reason,
-    provider::ReadError,
+    provider::{Question, ReadError},
     reader::{Answer, Expected, Held, Item, Lane, Reader, ScopeId, Since},
 };
 
@@ -112,7 +112,9 @@ impl Work<'_> {
                 // What a shorter name denotes does not matter while a longer one is there.
                 let matters = !found;
                 found |= expected != Expected::Absent;
-                watched.extend(self.context.reader.item(admitted.through.scope, source).filter(|_| matters).map(|item| (item, expected)));
+                watched.extend(
+                    self.context.reader.item(admitted.through.scope, &Question::Value(source.clone())).filter(|_| matters).map(|item| (item, expected)),
+                );
             }
         }
         self.context.reader.watch(&self.key, plan.ttl, watched, since);
@@ -138,7 +140,7 @@ pub(super) fn services(admitted: &[Admitted]) -> Vec<(ScopeId, &'static str)> {
 
 /// All that is asked for the sources of a plan, in order; `None` for what can't be asked any more.
 fn items<'a>(reader: &'a Reader, admitted: &'a [Admitted]) -> impl Iterator<Item = Option<Item>> + 'a {
-    admitted.iter().flat_map(|admitted| admitted.candidates.iter().map(|(source, _)| reader.item(admitted.through.scope, source)))
+    admitted.iter().flat_map(|admitted| admitted.candidates.iter().map(|(source, _)| reader.item(admitted.through.scope, &Question::Value(source.clone()))))
 }
 
 /// What a recheck of each has to find for nothing to be done.

@@ -31,8 +31,7 @@ pub use self::{
     table::{Expected, Item, News, ScopeId},
 };
 use crate::{
-    api::reference::Source,
-    provider::{Lot, Provider, ReadError},
+    provider::{Lot, Provider, Question, ReadError},
     telemetry::Metrics,
 };
 
@@ -146,11 +145,11 @@ impl Reader {
         table.close(scope, Instant::now())
     }
 
-    /// Something to read in a scope; `None` if the scope is closed.
+    /// Something to ask in a scope; `None` if the scope is closed.
     #[must_use]
-    pub fn item(&self, scope: ScopeId, source: &Source) -> Option<Item> {
+    pub fn item(&self, scope: ScopeId, question: &Question) -> Option<Item> {
         let provider = self.providers().get(&scope).cloned()?;
-        Some(Item { scope, source: Arc::new(source.clone()), route: provider.route(source) })
+        Some(Item { scope, question: Arc::new(question.clone()), route: provider.route(question) })
     }
 
     /// Asks for items, in place of what the same one asked for before. No call that has left already serves it.
@@ -272,11 +271,11 @@ impl Reader {
 }
 
 async fn make(provider: Arc<dyn Provider>, call: Call) -> Outcome {
-    let sources: Vec<Source> = call.sources.iter().map(|source| Source::clone(source)).collect();
+    let questions: Vec<Question> = call.questions.iter().map(|question| Question::clone(question)).collect();
     let read = async {
         match call.lot {
-            Some(lot) => Outcome::Lot(provider.read_lot(lot, &sources).await),
-            None => Outcome::One(provider.read_one(&sources[0]).await),
+            Some(lot) => Outcome::Lot(provider.read_lot(lot, &questions).await),
+            None => Outcome::One(provider.read_one(&questions[0]).await),
         }
     };
     tokio::time::timeout(CALL_LIMIT, read).await.unwrap_or(Outcome::TimedOut)

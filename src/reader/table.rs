@@ -23,9 +23,9 @@ use super::{
     held::Answer,
 };
 use crate::{
-    api::{Reason, reference::Source},
+    api::Reason,
     limit::Budgets,
-    provider::{Family, Lot, LotAnswer, ReadError, Reading, Route, ServedVersion},
+    provider::{Family, Lot, LotAnswer, Question, ReadError, Reading, Route, ServedVersion},
 };
 
 /// How large a value is taken for until one was seen.
@@ -35,7 +35,7 @@ const FIRST_GUESS: usize = 4 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ScopeId(pub u64);
 
-/// One entry of the table: a source of one scope.
+/// One entry of the table: a question in one scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct EntryId(u64);
 
@@ -59,7 +59,7 @@ impl From<&ServedVersion> for Mark {
     }
 }
 
-/// What a subscriber last saw of a source.
+/// What a subscriber last saw as the answer to a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expected {
     /// This version.
@@ -87,7 +87,7 @@ pub struct Item {
     /// In which scope.
     pub scope: ScopeId,
     /// What.
-    pub source: Arc<Source>,
+    pub question: Arc<Question>,
     /// How.
     pub route: Route,
 }
@@ -112,10 +112,10 @@ pub struct Call {
     pub id: CallId,
     /// The scope.
     pub scope: ScopeId,
-    /// For several; else for the one source.
+    /// For several; else for the one question.
     pub lot: Option<&'static Lot>,
     /// What to read.
-    pub sources: Vec<Arc<Source>>,
+    pub questions: Vec<Arc<Question>>,
 }
 
 /// What came of a call.
@@ -199,7 +199,7 @@ struct Waiter {
 #[derive(Debug)]
 struct Entry {
     scope: ScopeId,
-    source: Arc<Source>,
+    question: Arc<Question>,
     route: Route,
     place: Place,
     waiters: Vec<Waiter>,
@@ -311,7 +311,7 @@ struct Scope {
     /// How many entries of each lot were ever watched.
     watched: BTreeMap<&'static Lot, usize>,
     /// What company refused or left out, and when: it reads alone until that works once, also if nobody asked for it in between.
-    quarantine: HashMap<Arc<Source>, Instant>,
+    quarantine: HashMap<Arc<Question>, Instant>,
     /// By service: who waits for it to answer again.
     stranded: BTreeMap<&'static str, BTreeSet<Arc<Key>>>,
     /// When they were last told so.
@@ -356,7 +356,7 @@ pub struct Table {
     budgets: Budgets,
     scopes: BTreeMap<ScopeId, Scope>,
     entries: HashMap<EntryId, Entry>,
-    by_source: HashMap<(ScopeId, Arc<Source>), EntryId>,
+    by_question: HashMap<(ScopeId, Arc<Question>), EntryId>,
     askers: HashMap<Arc<Key>, Asker>,
     flights: HashMap<CallId, Flight>,
     held: Arc<AtomicUsize>,
@@ -401,7 +401,7 @@ impl Table {
             .collect();
         for id in &gone {
             if let Some(entry) = self.entries.remove(id) {
-                self.by_source.remove(&(scope, entry.source));
+                self.by_question.remove(&(scope, entry.question));
             }
         }
         for key in &touched {
@@ -411,17 +411,17 @@ impl Table {
     }
 
     fn entry(&mut self, item: &Item, now: Instant) -> EntryId {
-        let place = (item.scope, item.source.clone());
-        if let Some(id) = self.by_source.get(&place) {
+        let place = (item.scope, item.question.clone());
+        if let Some(id) = self.by_question.get(&place) {
             return *id;
         }
         let id = EntryId(self.next());
-        let alone = self.scopes.get(&item.scope).is_some_and(|scope| scope.quarantine.contains_key(&item.source));
+        let alone = self.scopes.get(&item.scope).is_some_and(|scope| scope.quarantine.contains_key(&item.question));
         self.entries.insert(
             id,
             Entry {
                 scope: item.scope,
-                source: item.source.clone(),
+                question: item.question.clone(),
                 route: item.route.clone(),
                 place: Place::Idle,
                 waiters: Vec::new(),
@@ -434,7 +434,7 @@ impl Table {
                 alone,
             },
         );
-        self.by_source.insert(place, id);
+        self.by_question.insert(place, id);
         id
     }
 
@@ -456,7 +456,7 @@ impl Table {
                 answers.push((self.entry(item, now), None));
             } else {
                 let error = ReadError::new(Reason::ProviderUnavailable, "the provider changed while it was asked; trying again");
-                answers.push((EntryId(0), Some(Err(error.about(&item.source)))));
+                answers.push((EntryId(0), Some(Err(error.about(&item.question)))));
             }
         }
         let distinct: BTreeSet<EntryId> = answers.iter().filter(|(_, answer)| answer.is_none()).map(|(entry, _)| *entry).collect();
@@ -579,7 +579,7 @@ impl Table {
         // A part that nobody wants would take a turn and a token for nothing.
         self.leave_part(id);
         if let Some(entry) = self.entries.get(&id).filter(|entry| entry.place == Place::Idle) {
-            self.by_source.remove(&(entry.scope, entry.source.clone()));
+            self.by_question.remove(&(entry.scope, entry.question.clone()));
             self.entries.remove(&id);
         }
     }
@@ -617,7 +617,7 @@ impl Table {
 
     /// By what an item's phase is told from others': as many as one call takes share one, so that they come due together.
     pub fn phase(&mut self, item: &Item, now: Instant) -> String {
-        let Some(lot) = item.route.lot.filter(|_| self.scopes.contains_key(&item.scope)) else { return item.source.to_string() };
+        let Some(lot) = item.route.lot.filter(|_| self.scopes.contains_key(&item.scope)) else { return item.question.to_string() };
         let id = self.entry(item, now);
         let group = self.entries.get(&id).and_then(|entry| entry.group).or_else(|| {
             let watched = self.scopes.get_mut(&item.scope)?.watched.entry(lot).or_default();

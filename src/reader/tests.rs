@@ -17,8 +17,8 @@ const SINGLE: Family = Family("single");
 struct Faulty;
 
 impl Provider for Faulty {
-    fn route(&self, source: &Source) -> Route {
-        Route { service: "aws.sm", single: SINGLE, lot: None, aliases: source.denotes().into() }
+    fn route(&self, question: &Question) -> Route {
+        Route { service: "aws.sm", single: SINGLE, lot: None, aliases: [question.to_string()].into() }
     }
 
     fn account(&self) -> &'static str {
@@ -29,16 +29,16 @@ impl Provider for Faulty {
         vec![(SINGLE, 500.0)]
     }
 
-    fn read_one<'a>(&'a self, source: &'a Source) -> BoxFuture<'a, Result<Reading, ReadError>> {
+    fn read_one<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Reading, ReadError>> {
         let read = async move {
-            assert!(!source.to_string().ends_with("bad"), "a defect");
-            let version = ServedVersion { arn: source.to_string(), id: "1".to_owned(), created: None };
+            assert!(!question.to_string().ends_with("bad"), "a defect");
+            let version = ServedVersion { arn: question.to_string(), id: "1".to_owned(), created: None };
             Ok(Reading { value: Value::Text(Sensitive::from("value".to_owned())), version, denotes: Vec::new() })
         };
         read.boxed()
     }
 
-    fn read_lot<'a>(&'a self, _: &'static Lot, _: &'a [Source]) -> BoxFuture<'a, LotAnswer> {
+    fn read_lot<'a>(&'a self, _: &'static Lot, _: &'a [Question]) -> BoxFuture<'a, LotAnswer> {
         unreachable!("no route has a lot")
     }
 }
@@ -50,7 +50,7 @@ async fn a_defect_in_one_call_fails_only_who_waits_for_it() {
     let stop = CancellationToken::new();
     for name in ["good", "bad", "fine"] {
         let reference: crate::api::reference::Reference = format!("aws.sm://{name}").parse().expect("a reference");
-        let item = reader.item(scope, &reference.source).expect("an open scope");
+        let item = reader.item(scope, &Question::Value(reference.source)).expect("an open scope");
         reader.ask(&Arc::new(("shop".to_owned(), name.to_owned())), Lane::New, &[item]);
     }
     let told: Mutex<BTreeMap<String, Result<(), Reason>>> = Mutex::default();

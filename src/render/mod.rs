@@ -57,11 +57,10 @@ impl RenderError {
 
 /// One key: the whole value byte for byte, or the part of its JSON that the keypath leads to.
 pub fn part(value: &Value, keypath: &[String]) -> Result<Sensitive, RenderError> {
-    if keypath.is_empty() {
-        let (Value::Text(bytes) | Value::Binary(bytes)) = value;
-        return Ok(bytes.clone());
+    match value {
+        Value::Text(bytes) | Value::Binary(bytes) if keypath.is_empty() => Ok(bytes.clone()),
+        _ => keypath::extract(text(value, keypath)?, keypath),
     }
-    keypath::extract(text(value, keypath)?, keypath)
 }
 
 /// The short form: a JSON object (at the keypath, if there is one) becomes one key a member, anything else the key `value`.
@@ -98,6 +97,7 @@ fn text<'v>(value: &'v Value, keypath: &[String]) -> Result<&'v str, RenderError
             Err(_) => "the value is not UTF-8",
         },
         Value::Binary(_) => "the value is binary and has no members",
+        Value::List(_) => "a listing has no value of its own",
     };
     Err(RenderError::Keypath { keypath: keypath.to_vec(), problem: problem.to_owned() })
 }

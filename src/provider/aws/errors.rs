@@ -75,7 +75,7 @@ fn unsent(error: &(dyn StdError + 'static)) -> ReadError {
     let refused = if cause.contains("refused") { " (connection refused)" } else { "" };
     let message = format!("the store could not be reached{refused}; check the provider's region and endpoints, and the way there");
     // Nothing was answered, so that the cause (an address, DNS, TLS) holds no value.
-    ReadError { reason: Reason::ProviderUnavailable, message, detail: Some(cause) }
+    ReadError { reason: Reason::ProviderUnavailable, message, detail: Some(cause), absent: false }
 }
 
 /// The innermost cause, in words.
@@ -123,7 +123,7 @@ fn by_code(action: &str, status: Option<u16>, code: &str, said: &str, request: O
     let (reason, explanation) = explain(action, status, code, said);
     let status = status.map(|status| format!(" (HTTP {status})")).unwrap_or_default();
     let request = request.unwrap_or("unknown");
-    ReadError { reason, message: format!("{explanation} ({code})"), detail: Some(format!("{code}{status}: {said} [request {request}]")) }
+    ReadError { reason, message: format!("{explanation} ({code})"), detail: Some(format!("{code}{status}: {said} [request {request}]")), absent: false }
 }
 
 fn cause(action: &str, status: u16, code: &str, said: &str, reason: Reason) -> Cause {

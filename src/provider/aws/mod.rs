@@ -1,6 +1,6 @@
 //! AWS: Secrets Manager and Parameter Store behind one identity and one region.
 //!
-//! Sources of both stores enter, readings leave. ARNs of another region or account are refused here, before the call that would
+//! Questions to both stores enter, readings leave. ARNs of another region or account are refused here, before the call that would
 //! read them; a parameter that stands for a secret is resolved as Secrets Manager reads it.
 
 mod errors;
@@ -19,7 +19,7 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture};
 
-use super::{Family, Lot, LotAnswer, Provider, ReadError, Reading, Route};
+use super::{Family, Lot, LotAnswer, Provider, Question, ReadError, Reading, Route};
 use crate::{
     api::{
         Reason,
@@ -55,13 +55,18 @@ impl AwsProvider {
         self.clients.limit(limits);
     }
 
-    /// Reads one source with one call. Its error names the source.
-    async fn read_alone(&self, source: &Source) -> Result<Reading, ReadError> {
-        let read = async {
-            self.check_arns(&[source]).await.into_iter().collect::<Result<(), _>>()?;
-            if source.through_secrets_manager().is_empty() { self.call(source).await } else { Err(misrouted()) }
+    /// Asks one question with one call. Its error names the question.
+    async fn read_alone(&self, question: &Question) -> Result<Reading, ReadError> {
+        let answer = match question {
+            Question::Value(source) => self.read_value(source).await,
+            Question::Presence { .. } | Question::Tags(_) | Question::List(_) => Err(misrouted()),
         };
-        read.await.map_err(|error| error.about(source))
+        answer.map_err(|error| error.about(question))
+    }
+
+    async fn read_value(&self, source: &Source) -> Result<Reading, ReadError> {
+        self.check_arns(&[source]).await.into_iter().collect::<Result<(), _>>()?;
+        if source.through_secrets_manager().is_empty() { self.call(source).await } else { Err(misrouted()) }
     }
 
     /// An ARN must be of this provider's region, which costs nothing to tell, and account, which costs one call once.
@@ -85,17 +90,17 @@ impl AwsProvider {
     }
 
     /// Reads those that may be read with one call, and gives each its answer.
-    async fn read_together(&self, lot: &'static Lot, sources: &[Source]) -> LotAnswer {
-        let sources: Vec<&Source> = sources.iter().collect();
-        let mut answers: Vec<Option<Result<Reading, ReadError>>> = self.check_arns(&sources).await.into_iter().map(|check| check.err().map(Err)).collect();
-        for (source, answer) in sources.iter().zip(&mut answers) {
-            // A version that a shared call can't ask for would be answered with another one.
-            if routes::route(source).lot != Some(lot) {
-                *answer = Some(Err(misrouted()));
-            }
+    async fn read_together(&self, lot: &'static Lot, questions: &[Question]) -> LotAnswer {
+        // A version that a shared call can't ask for would be answered with another one.
+        let mut answers: Vec<Option<Result<Reading, ReadError>>> = questions.iter().map(|_| Some(Err(misrouted()))).collect();
+        let fitting = questions.iter().enumerate().filter(|(_, question)| routes::route(question).lot == Some(lot));
+        let fitting: Vec<(usize, &Source)> =
+            fitting.filter_map(|(i, question)| if let Question::Value(source) = question { Some((i, source)) } else { None }).collect();
+        let sources: Vec<&Source> = fitting.iter().map(|(_, source)| *source).collect();
+        for ((i, _), check) in fitting.iter().zip(self.check_arns(&sources).await) {
+            answers[*i] = check.err().map(Err);
         }
-        let open: Vec<usize> = (0..sources.len()).filter(|&i| answers[i].is_none()).collect();
-        let asked: Vec<&Source> = open.iter().map(|&i| sources[i]).collect();
+        let (open, asked): (Vec<usize>, Vec<&Source>) = fitting.into_iter().filter(|(i, _)| answers[*i].is_none()).unzip();
         let Some(first) = asked.first() else { return LotAnswer::Each { answers, pages: 0 } };
         let heard = match first.store {
             Store::SecretsManager => secrets_manager::read_lot(&self.clients.secrets_manager, &asked, &self.metrics).await,
@@ -164,8 +169,8 @@ impl Drop for Observation<'_> {
 }
 
 impl Provider for AwsProvider {
-    fn route(&self, source: &Source) -> Route {
-        routes::route(source)
+    fn route(&self, question: &Question) -> Route {
+        routes::route(question)
     }
 
     fn account(&self) -> &str {
@@ -177,11 +182,11 @@ impl Provider for AwsProvider {
         [GET_SECRET_VALUE, BATCH_GET_SECRET_VALUE, SSM_READS].map(|family| (family, routes::ceiling(limits, family))).into()
     }
 
-    fn read_one<'a>(&'a self, source: &'a Source) -> BoxFuture<'a, Result<Reading, ReadError>> {
-        self.read_alone(source).boxed()
+    fn read_one<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Reading, ReadError>> {
+        self.read_alone(question).boxed()
     }
 
-    fn read_lot<'a>(&'a self, lot: &'static Lot, sources: &'a [Source]) -> BoxFuture<'a, LotAnswer> {
-        self.read_together(lot, sources).boxed()
+    fn read_lot<'a>(&'a self, lot: &'static Lot, questions: &'a [Question]) -> BoxFuture<'a, LotAnswer> {
+        self.read_together(lot, questions).boxed()
     }
 }

@@ -1,13 +1,13 @@
-//! Which sources may share a call, and how many calls there may be.
+//! Which questions may share a call, and how many calls there may be.
 //!
-//! A source enters, its route leaves; a family enters, its ceiling leaves. Nothing is called here.
+//! A question enters, its route leaves; a family enters, its ceiling leaves. Nothing is called here.
 
 use crate::{
     api::{
         provider::Limits,
         reference::{Name, Source, Store, without_root, without_suffix},
     },
-    provider::{Family, Lot, Route},
+    provider::{Family, Lot, Question, Route},
 };
 
 /// `GetSecretValue`: 10,000 a second in AWS, which everybody in the account shares.
@@ -25,13 +25,17 @@ const PARAMETERS: Lot = Lot { name: "aws.ps", size: 10, family: SSM_READS, actio
 const SECRETS_BY_ARN: Lot = Lot { name: "aws.sm by ARN", ..SECRETS };
 const PARAMETERS_BY_ARN: Lot = Lot { name: "aws.ps by ARN", ..PARAMETERS };
 
-/// How a source may be read.
-pub(super) fn route(source: &Source) -> Route {
-    let single = match source.store {
+/// How a question may be asked.
+pub(super) fn route(question: &Question) -> Route {
+    let single = match question.store() {
         Store::SecretsManager => GET_SECRET_VALUE,
         Store::ParameterStore => SSM_READS,
     };
-    Route { service: source.store.as_str(), single, lot: lot(source), aliases: source.denotes().iter().map(|reference| without_root(reference)).collect() }
+    let (lot, denoted) = match question {
+        Question::Value(source) => (lot(source), source.denotes()),
+        Question::Presence { .. } | Question::Tags(_) | Question::List(_) => (None, Vec::new()),
+    };
+    Route { service: question.store().as_str(), single, lot, aliases: denoted.iter().map(|reference| without_root(reference)).collect() }
 }
 
 fn lot(source: &Source) -> Option<&'static Lot> {
@@ -69,7 +73,7 @@ mod tests {
     const SECRET_ARN: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/db-AbCdEf";
 
     fn of(uri: &str) -> Route {
-        route(&uri.parse::<Reference>().expect("a reference").source)
+        route(&Question::Value(uri.parse::<Reference>().expect("a reference").source))
     }
 
     #[test]

@@ -139,14 +139,14 @@ impl ProvideCredentials for Keys {
     }
 }
 
-fn sources(uris: &[&str]) -> Vec<Source> {
-    uris.iter().map(|uri| uri.parse::<Reference>().unwrap().source).collect()
+fn questions(uris: &[&str]) -> Vec<Question> {
+    uris.iter().map(|uri| Question::Value(uri.parse::<Reference>().unwrap().source)).collect()
 }
 
 /// Reads them as the lot that the first of them belongs to.
 async fn read(provider: &AwsProvider, uris: &[&str]) -> LotAnswer {
-    let sources = sources(uris);
-    provider.read_lot(provider.route(&sources[0]).lot.unwrap(), &sources).await
+    let questions = questions(uris);
+    provider.read_lot(provider.route(&questions[0]).lot.unwrap(), &questions).await
 }
 
 /// Each answer in a word or two: the value, the reason and message, or a dash; and the number of pages.
@@ -165,6 +165,7 @@ fn text(reading: &Reading) -> String {
     match &reading.value {
         Value::Text(text) => String::from_utf8(text.expose().to_vec()).unwrap(),
         Value::Binary(bytes) => format!("{:?}", bytes.expose()),
+        Value::List(found) => format!("{} found", found.len()),
     }
 }
 
@@ -414,7 +415,7 @@ async fn both_ways_to_read_give_the_same_reading() {
     let mut versions = Vec::new();
     for uris in [["aws.sm://a", "aws.sm://bin"], ["aws.ps:///p/a", "aws.ps://root"]] {
         let LotAnswer::Each { answers, .. } = read(&provider, &uris).await else { panic!("not each") };
-        for (source, answer) in sources(&uris).iter().zip(answers) {
+        for (source, answer) in questions(&uris).iter().zip(answers) {
             let (together, alone) = (answer.unwrap().unwrap(), provider.read_one(source).await.unwrap());
             assert_eq!((text(&together), &together.version, &together.denotes), (text(&alone), &alone.version, &alone.denotes), "{source}");
             versions.push((together.version.id, together.version.created.unwrap(), together.denotes));
@@ -438,10 +439,10 @@ async fn a_single_read_names_its_source() {
     for (uri, start) in
         [("aws.sm://a?version-stage=X", "aws.sm://a?version-stage=X: Secrets Manager has no such"), ("aws.ps:///a", "aws.ps:///a: Parameter Store has")]
     {
-        let error = provider.read_one(&sources(&[uri])[0]).await.unwrap_err();
+        let error = provider.read_one(&questions(&[uri])[0]).await.unwrap_err();
         assert!(error.reason == Reason::SourceNotFound && error.message.starts_with(start), "{error:?}");
     }
-    let error = provider.read_one(&sources(&["aws.ps:///aws/reference/secretsmanager/a"])[0]).await.unwrap_err();
+    let error = provider.read_one(&questions(&["aws.ps:///aws/reference/secretsmanager/a"])[0]).await.unwrap_err();
     assert_eq!(error.reason, Reason::InternalError, "it is read as a secret: {error:?}");
     assert_eq!(wire.actions(), ["GetSecretValue", "GetParameter"]);
 }
@@ -472,7 +473,7 @@ async fn arns_are_held_against_region_and_account_which_is_asked_once() {
     assert_eq!(each(&provider, &[&abroad]).await, (vec![region.to_owned()], 0));
     assert_eq!(wire.actions(), Vec::<String>::new(), "the region is told from the reference alone");
 
-    let (uris, parameters, secrets) = ([home.as_str(), &away, &abroad], [parameter_home.as_str()], sources(&[&home]));
+    let (uris, parameters, secrets) = ([home.as_str(), &away, &abroad], [parameter_home.as_str()], questions(&[&home]));
     let ((answers, _), (parameters, _), single) = tokio::join!(each(&provider, &uris), each(&provider, &parameters), provider.read_one(&secrets[0]));
     let account = "NotAllowed: the provider's identity belongs to another account than the ARN; that is not allowed";
     assert_eq!((answers, parameters, text(&single.unwrap())), (vec!["one".into(), account.to_owned(), region.to_owned()], vec!["two".into()], "one".into()));
@@ -555,7 +556,7 @@ async fn without_credentials_no_call_is_made_and_no_source_is_to_blame() {
 #[tokio::test]
 async fn reads_after_each_other_share_a_connection() {
     let wire = Wire::new([ok("BatchGetSecretValue", &json!({"SecretValues": [secret("a", "one")]})), ok("GetSecretValue", &secret("a", "one"))]).await;
-    let (provider, source) = (wire.provider().await, sources(&["aws.sm://a"]));
+    let (provider, source) = (wire.provider().await, questions(&["aws.sm://a"]));
     for _ in 0..10 {
         assert_eq!(each(&provider, &["aws.sm://a"]).await.1, 1);
         provider.read_one(&source[0]).await.unwrap();

@@ -125,8 +125,8 @@ impl Table {
             match answers.next().flatten() {
                 Some(Err(error)) if error.reason == Reason::Throttled => back.push(passenger),
                 Some(result) => {
-                    let source = self.entries.get(&passenger.entry).map(|entry| entry.source.clone());
-                    let result = result.map_err(|error| source.map_or(error.clone(), |source| error.about(&source)));
+                    let asked = self.entries.get(&passenger.entry).map(|entry| entry.question.clone());
+                    let result = result.map_err(|error| asked.map_or(error.clone(), |asked| error.about(&asked)));
                     self.deliver(passenger, result, now, told);
                 }
                 None => {
@@ -150,7 +150,7 @@ impl Table {
             scope.proofs.remove(&id);
         }
         for passenger in flight.passengers {
-            let about = self.entries.get(&passenger.entry).map(|entry| error.about(&entry.source));
+            let about = self.entries.get(&passenger.entry).map(|entry| error.about(&entry.question));
             self.deliver(passenger, Err(about.unwrap_or_else(|| error.clone())), now, told);
         }
     }
@@ -232,9 +232,9 @@ impl Table {
         let Some(scope) = self.scopes.get_mut(&entry.scope) else { return };
         if alone {
             scope.quarantine.retain(|_, since| now.duration_since(*since) < FORGOTTEN);
-            scope.quarantine.insert(entry.source.clone(), now);
+            scope.quarantine.insert(entry.question.clone(), now);
         } else {
-            scope.quarantine.remove(&entry.source);
+            scope.quarantine.remove(&entry.question);
         }
     }
 

@@ -11,8 +11,8 @@ use std::{
 
 use super::{Call, CallId, Entry, EntryId, Flight, Line, LineId, Part, Passenger, Place, Scope, ScopeId, Table, Todo, Told, silent};
 use crate::{
-    api::{Reason, reference::Source},
-    provider::{Family, ReadError},
+    api::Reason,
+    provider::{Family, Question, ReadError},
     reader::{Lane, breaker::Admission},
 };
 
@@ -195,8 +195,8 @@ impl Table {
             passengers.push(Passenger { entry: id, waiters: std::mem::take(&mut entry.waiters), due, asked: entry.asked, lane: entry.lane });
             entry.lane = Lane::Periodic;
         }
-        let sources: Vec<Arc<Source>> = passengers.iter().filter_map(|passenger| Some(self.entries.get(&passenger.entry)?.source.clone())).collect();
-        if sources.is_empty() {
+        let questions: Vec<Arc<Question>> = passengers.iter().filter_map(|passenger| Some(self.entries.get(&passenger.entry)?.question.clone())).collect();
+        if questions.is_empty() {
             return None;
         }
         let scope = self.scopes.get_mut(&scope_id)?;
@@ -209,8 +209,8 @@ impl Table {
         scope.lines.get_mut(&line_id)?.flying += 1;
         let id = CallId(turn);
         self.flights.insert(id, Flight { scope: scope_id, line: line_id, family, passengers, proof: next.proof, expected, left: now });
-        let lot = if let LineId::Lot(_, lot) = line_id { Some(lot).filter(|_| sources.len() > 1) } else { None };
-        Some(Call { id, scope: scope_id, lot, sources })
+        let lot = if let LineId::Lot(_, lot) = line_id { Some(lot).filter(|_| questions.len() > 1) } else { None };
+        Some(Call { id, scope: scope_id, lot, questions })
     }
 
     /// The next call of a line: the part of a refused one, or whoever shares the next.
@@ -306,7 +306,7 @@ impl Table {
         self.leave_part(id);
         let Some(entry) = self.entries.get_mut(&id) else { return };
         entry.place = Place::Idle;
-        let about = error.about(&entry.source);
+        let about = error.about(&entry.question);
         let passenger = Passenger { entry: id, waiters: std::mem::take(&mut entry.waiters), due: None, asked: entry.asked, lane: entry.lane };
         entry.lane = Lane::Periodic;
         self.deliver(passenger, Err(about), now, told);
