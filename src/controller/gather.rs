@@ -10,7 +10,7 @@ use super::{
     compose,
     plan::{Entry, Makes, Plan, Planned, Search},
     providers::{Admitted, answered_otherwise},
-    status::Served,
+    served::{Previous, Served},
 };
 use crate::{
     api::{
@@ -22,15 +22,6 @@ use crate::{
     reader::{Answer, Held},
     render::naming::Naming,
 };
-
-/// What was mirrored before.
-#[derive(Clone, Debug)]
-pub(super) struct Previous {
-    /// What it was, and in which version.
-    pub(super) served: Served,
-    /// It was found to be gone, and its keys were taken out.
-    pub(super) gone: bool,
-}
 
 /// A question of the second round.
 #[derive(Clone, Debug)]

@@ -3,17 +3,21 @@
 //! A client and settings enter; Secrets and statuses leave. Three watches (resources, providers, Secrets), each with its own pauses,
 //! and the reader feed one queue: trouble with one of them never slows another. A panic or a hang in one resource never stops the rest.
 
+pub mod absence;
 mod asking;
 pub mod cache;
+pub mod compose;
 pub mod decide;
 pub mod drift;
 pub mod events;
+mod gather;
 pub mod mirror;
 pub mod plan;
 pub mod providers;
 pub mod queue;
 pub mod ration;
 pub mod schedule;
+pub mod served;
 mod settle;
 pub mod status;
 pub mod target;

@@ -94,7 +94,7 @@ impl Work<'_> {
                             schedule::until_retry(Reason::KubernetesError, standing.unwritten, schedule::LONGEST_RETRY, &standing.uid).unwrap_or(SOON)
                         }
                     };
-                    if matches!(outcome, Outcome::Mirrored(_)) {
+                    if matches!(outcome, Outcome::Mirrored(_) | Outcome::Removed(_)) {
                         let failure = Failure { reason: Reason::KubernetesError, message: "the status could not be written".to_owned(), intact: true };
                         standing.failing = Some(Failing { failure, count: 1, retry: Some(Instant::now() + again) });
                         self.stop_reading(standing);
@@ -169,7 +169,7 @@ impl Work<'_> {
         });
         // Whose turn to tell has come waits for it in another queue.
         let telling = self.until_telling(standing).filter(|wait| failing.is_none() && !wait.is_zero()).map(|wait| now + wait);
-        let doubt = standing.doubt.filter(|_| standing.reading.is_none());
+        let doubt = standing.doubt.into_iter().chain(standing.relook).filter(|_| standing.reading.is_none());
         // The reader tells when it has the answers; should that ever get lost, this finds it.
         let answers = standing.reading.as_ref().map(|_| now + LOST_ANSWERS);
         match retry.into_iter().chain(stale).chain(telling).chain(doubt).chain(answers).chain(standing.repairs.settles(now)).min() {

@@ -53,6 +53,8 @@ pub struct Totals {
     pub ready: usize,
     /// Those that are Fresh.
     pub fresh: usize,
+    /// Those whose Secret is kept although a source is not there.
+    pub retained: usize,
     /// The age of the oldest good check among those that are rechecked.
     pub oldest: Duration,
 }
@@ -157,6 +159,7 @@ impl Metrics {
         self.resources.set(count(totals.resources));
         self.mirrored.set(count(totals.ready));
         self.fresh.set(count(totals.fresh));
+        self.retained.set(count(totals.retained));
         self.oldest_check.set(totals.oldest.as_secs_f64());
     }
 
@@ -181,13 +184,14 @@ mod tests {
         let metrics = Metrics::default();
         metrics.provider_call("aws.sm", "GetSecretValue", "ok", Duration::from_millis(12));
         metrics.kube_write("Secret", true);
-        metrics.totals(Totals { resources: 2, ready: 1, fresh: 1, oldest: Duration::from_secs(90) });
+        metrics.totals(Totals { resources: 2, ready: 1, fresh: 1, retained: 1, oldest: Duration::from_secs(90) });
         let text = metrics.render();
         for line in [
             r#"robotosecret_provider_calls_total{store="aws.sm",api="GetSecretValue",outcome="ok"} 1"#,
             r#"robotosecret_kube_writes_total{kind="Secret",outcome="ok"} 1"#,
             "robotosecret_mirrored 1",
             "robotosecret_fresh 1",
+            "robotosecret_retained 1",
             "robotosecret_oldest_check_age_seconds 90",
             "robotosecret_reconcile_seconds_count 0",
             "robotosecret_provider_call_seconds_count",

@@ -12,7 +12,7 @@ use std::{
 use super::{CallId, EntryId, Expected, Flight, LineId, News, Outcome, Part, Passenger, Place, Proof, ScopeId, Table, Told, Waiter, silent};
 use crate::{
     api::Reason,
-    provider::{Lot, LotAnswer, ReadError, Reading},
+    provider::{Lot, LotAnswer, ReadError, Reading, Value},
     reader::{
         Key, Lane,
         held::{Answer, Held, size},
@@ -316,11 +316,15 @@ impl Table {
     /// Hands an answer to those who waited for it, and tells those who watch what they need to know.
     pub(super) fn deliver(&mut self, passenger: Passenger, result: Result<Reading, ReadError>, now: Instant, told: &mut Told) {
         let id = passenger.entry;
-        let Some(entry) = self.entries.get(&id) else { return };
+        let Some(entry) = self.entries.get_mut(&id) else { return };
         let Some(scope) = self.scopes.get_mut(&entry.scope) else { return };
         let (found, error) = match &result {
             Ok(reading) => {
-                scope.largest = scope.largest.max(size(reading));
+                match &reading.value {
+                    // All of it together says nothing of how large one value may be.
+                    Value::List(found) => entry.weight = found.iter().filter(|found| found.reading.is_some()).count().max(1),
+                    Value::Text(_) | Value::Binary(_) => scope.largest = scope.largest.max(size(reading)),
+                }
                 (Some(Expected::Version((&reading.version).into())), None)
             }
             Err(error) => ((error.reason == Reason::SourceNotFound).then_some(Expected::Absent), Some(error.clone())),
