@@ -500,7 +500,13 @@ impl Standings {
         let count = |of: fn(&Summary) -> bool| all.values().filter(|entry| of(&entry.summary)).count();
         let oldest = all.iter().filter_map(|(key, entry)| entry.summary.last_check.max(entry.summary.last_check.and(rechecked(key)))).min();
         let age = oldest.and_then(|oldest| Duration::try_from(now.duration_since(oldest)).ok()).unwrap_or_default();
-        Totals { resources: all.len(), ready: count(|summary| summary.ready), fresh: count(|summary| summary.fresh), retained: count(|summary| summary.retained), oldest: age }
+        Totals {
+            resources: all.len(),
+            ready: count(|summary| summary.ready),
+            fresh: count(|summary| summary.fresh),
+            retained: count(|summary| summary.retained),
+            oldest: age,
+        }
     }
 }
 

@@ -92,7 +92,8 @@ fn keys_of(entry: &Entry, found: &Found<'_>) -> Result<Data, ComposeError> {
             named.into_iter().map(whole).collect()
         }
         (Makes::Key(_) | Makes::Members { .. }, Found::Listed(_)) | (Makes::Listed { .. }, Found::Value(..)) => {
-            Err(ComposeError::new(&entry.field, RenderError::Mismatch))
+            let problem = "what was found is not what was asked for".to_owned();
+            Err(ComposeError::new(&entry.field, RenderError::Keypath { keypath: Vec::new(), problem }))
         }
     }
 }

@@ -25,11 +25,11 @@ use crate::{
 
 /// A question of the second round.
 #[derive(Clone, Debug)]
-pub(super) struct Need {
+pub struct Need {
     /// The question of the plan that it comes from, whose provider answers it.
-    pub(super) of: usize,
+    pub of: usize,
     /// What to ask.
-    pub(super) question: Question,
+    pub question: Question,
 }
 
 /// How an absence is to be taken.
@@ -45,7 +45,7 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 enum Heard<'h> {
     Value(&'h Arc<Held>, &'h [String]),
-    Listing(&'h Arc<Held>, &'h [Found]),
+    Listing(&'h [Found]),
     /// It is not there, which may come to mean something.
     Absent(ReadError),
 }
@@ -98,7 +98,7 @@ impl<'g> Gathering<'g> {
         for entry in &self.plan.entries {
             let of = entry.question;
             match (&heard[of], &entry.makes) {
-                (Heard::Listing(_, listed), Makes::Listed { search, naming }) => {
+                (Heard::Listing(listed), Makes::Listed { search, naming }) => {
                     for member in self.members(of, listed, search, naming).filter(|member| member.reading.is_none()) {
                         need(of, Question::Value(member.source));
                     }
@@ -149,10 +149,10 @@ impl<'g> Gathering<'g> {
                     }
                     compose::Found::Gone
                 }
-                (Heard::Listing(_, listed), Makes::Listed { search, naming }) => {
+                (Heard::Listing(listed), Makes::Listed { search, naming }) => {
                     self.gather_listed(entry, listed, (search, naming), &answers, &mut judge, &mut gathered, &mut errors)
                 }
-                (Heard::Listing(..), _) => {
+                (Heard::Listing(_), _) => {
                     errors.push(ReadError::new(Reason::InternalError, format!("{}: a listing was answered where a value was asked for", entry.field)));
                     compose::Found::Gone
                 }
@@ -160,7 +160,8 @@ impl<'g> Gathering<'g> {
             gathered.found.push(found);
         }
         if !gathered.gone.is_empty() && !gathered.sources.is_empty() && self.plan.deletion == DeletionPolicy::Delete {
-            let message = format!("{}: gone from the store; the Secret is deleted once all of its sources are gone, and stays as it is until then", gathered.gone[0].uri);
+            let message =
+                format!("{}: gone from the store; the Secret is deleted once all of its sources are gone, and stays as it is until then", gathered.gone[0].uri);
             errors.push(ReadError::new(Reason::SourceNotFound, message));
         }
         worst(errors).map_or(Ok(gathered), Err)
@@ -275,7 +276,7 @@ impl<'g> Gathering<'g> {
             let found = mine.iter().zip(&admitted.candidates).find(|(answer, _)| !is_absent(answer));
             match found.or_else(|| mine.iter().zip(&admitted.candidates).next()) {
                 Some((Ok(held), (_, keypath))) => match &held.reading().value {
-                    Value::List(listed) => heard.push(Heard::Listing(held, listed)),
+                    Value::List(listed) => heard.push(Heard::Listing(listed)),
                     Value::Text(_) | Value::Binary(_) if self.may_read(of, &held.reading().denotes) => heard.push(Heard::Value(held, keypath)),
                     // That name is not told: what the provider doesn't allow is not the reader's to know.
                     Value::Text(_) | Value::Binary(_) => errors.push(answered_otherwise(&planned.provider.name, self.namespace, &planned.question.to_string())),

@@ -379,15 +379,7 @@ impl Work<'_> {
     }
 
     /// Renders and writes, against the Secret as it was looked at.
-    async fn attempt(
-        &self,
-        standing: &mut Standing,
-        plan: &Plan,
-        admitted: &[Admitted],
-        known: &Known,
-        look: &Look,
-        rounds: &Rounds,
-    ) -> Result<Done, Trouble> {
+    async fn attempt(&self, standing: &mut Standing, plan: &Plan, admitted: &[Admitted], known: &Known, look: &Look, rounds: &Rounds) -> Result<Done, Trouble> {
         let record = standing.record();
         let Gathered { found, sources, gone, relook } = self.gather(standing, plan, admitted, &record, rounds)?;
         if sources.is_empty() && plan.deletion == DeletionPolicy::Delete {
@@ -456,7 +448,10 @@ impl Work<'_> {
             name: self.key.1.clone(),
             namespace: self.key.0.clone(),
             target: self.wanted.name.clone(),
-            sources: sources.iter().map(|served| (served.uri.clone(), if served.version.lasts() { served.version.id.clone() } else { String::new() })).collect(),
+            sources: sources
+                .iter()
+                .map(|served| (served.uri.clone(), if served.version.lasts() { served.version.id.clone() } else { String::new() }))
+                .collect(),
         }
     }
 
@@ -513,9 +508,9 @@ impl Work<'_> {
 }
 
 /// What was answered in both rounds.
-struct Rounds {
-    first: Vec<Answer>,
-    second: Vec<(Need, Answer)>,
+pub(super) struct Rounds {
+    pub(super) first: Vec<Answer>,
+    pub(super) second: Vec<(Need, Answer)>,
 }
 
 /// What is rechecked, and what has to be found for nothing to be done.

@@ -12,6 +12,7 @@ pub mod drift;
 pub mod events;
 mod gather;
 pub mod mirror;
+mod missing;
 pub mod plan;
 pub mod providers;
 pub mod queue;

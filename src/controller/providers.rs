@@ -105,7 +105,9 @@ impl Providers {
         let found = found.0.as_ref().map_err(|_| missing("cannot be read; it is older than the controller's rules"))?;
         let rules = &found.spec.allow;
         let candidates = match &planned.question {
-            Question::Value(source) => admit_source(name, rules, namespace, source)?.into_iter().map(|(source, rest)| (Question::Value(source), rest)).collect(),
+            Question::Value(source) => {
+                admit_source(name, rules, namespace, source)?.into_iter().map(|(source, rest)| (Question::Value(source), rest)).collect()
+            }
             Question::Tags(source) => admit_source(name, rules, namespace, source)?.into_iter().map(|(source, rest)| (Question::Tags(source), rest)).collect(),
             // Each of its members is checked by itself.
             question if allows_something(rules, namespace, question.store()) => vec![(question.clone(), Vec::new())],

@@ -14,12 +14,10 @@ use super::{
     drift::Seen,
     served::{Comparison, Served},
 };
-use crate::{
-    api::{
-        Reason, RobotoSecretStatus,
-        robotosecret::RefreshPolicy,
-        status::{FRESH, LISTED, READY, STALLED, SourceStatus, TargetStatus},
-    },
+use crate::api::{
+    Reason, RobotoSecretStatus,
+    robotosecret::RefreshPolicy,
+    status::{FRESH, LISTED, READY, STALLED, SourceStatus, TargetStatus},
 };
 
 /// The circumstances of a status.
@@ -281,7 +279,8 @@ fn sources_status(prior: &RobotoSecretStatus, sources: &[Served], gone: &[Served
             gone_since: None,
         }
     };
-    let absent = |served: &Served| SourceStatus { gone_since: Some(was(served).and_then(|source| source.gone_since.clone()).unwrap_or(Time(now))), ..entry(served) };
+    let absent =
+        |served: &Served| SourceStatus { gone_since: Some(was(served).and_then(|source| source.gone_since.clone()).unwrap_or(Time(now))), ..entry(served) };
     gone.iter().map(absent).chain(sources.iter().map(entry)).take(LISTED).collect()
 }
 

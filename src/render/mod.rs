@@ -8,6 +8,7 @@ pub mod keypath;
 pub mod kinds;
 pub mod naming;
 mod pems;
+pub mod template;
 
 use std::collections::BTreeMap;
 
@@ -130,7 +131,7 @@ pub fn whole(value: &Value, keypath: &[String], as_key: &str) -> Result<Data, Re
 pub fn members(value: &Value, keypath: &[String], as_key: &str) -> Result<Vec<(String, Sensitive)>, RenderError> {
     let members = match value {
         Value::Text(_) => keypath::members(text(value, keypath)?, keypath)?,
-        Value::Binary(_) => None,
+        Value::Binary(_) | Value::List(_) => None,
     };
     match members {
         Some(members) if members.is_empty() => Err(RenderError::Empty),

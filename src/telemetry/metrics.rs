@@ -69,6 +69,7 @@ pub struct Metrics {
     kube_writes: Family<KubeWrite, Counter>,
     mirrored: Gauge,
     fresh: Gauge,
+    retained: Gauge,
     resources: Gauge,
     oldest_check: Gauge<f64, AtomicU64>,
     panics: Counter,
@@ -83,7 +84,7 @@ impl Default for Metrics {
         let call_seconds = Family::<ProviderApi, Histogram, Seconds>::new_with_constructor(Seconds);
         let reconcile_seconds = Seconds.new_metric();
         let kube_writes = Family::<KubeWrite, Counter>::default();
-        let (resources, mirrored, fresh) = (Gauge::default(), Gauge::default(), Gauge::default());
+        let (resources, mirrored, fresh, retained) = (Gauge::default(), Gauge::default(), Gauge::default(), Gauge::default());
         let oldest_check = Gauge::<f64, AtomicU64>::default();
         let panics = Counter::default();
         registry.register("provider_calls", "Calls to a store, by API and outcome: ok or the reason of the failure", calls.clone());
@@ -93,6 +94,7 @@ impl Default for Metrics {
         registry.register("resources", "RobotoSecrets that the controller knows", resources.clone());
         registry.register("mirrored", "RobotoSecrets that are Ready", mirrored.clone());
         registry.register("fresh", "RobotoSecrets whose last recheck worked", fresh.clone());
+        registry.register("retained", "RobotoSecrets whose Secret is kept although a source is not in the store", retained.clone());
         registry.register_with_unit(
             "oldest_check_age",
             "Age of the oldest good check among the RobotoSecrets that are rechecked",
@@ -112,6 +114,7 @@ impl Default for Metrics {
             kube_writes,
             mirrored,
             fresh,
+            retained,
             resources,
             oldest_check,
             panics,
