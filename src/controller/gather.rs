@@ -384,3 +384,218 @@ fn plain(uri: &str) -> Option<Source> {
 fn worst(errors: Vec<ReadError>) -> Option<ReadError> {
     errors.into_iter().min_by_key(|error| error.reason.is_passing())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::{
+            RobotoSecretSpec,
+            provider::{AllowRule, Namespaces},
+        },
+        controller::providers::Through,
+        provider::ServedVersion,
+        reader::ScopeId,
+        sensitive::Sensitive,
+    };
+
+    /// A resource's question to the stores, and what they say. The provider allows everything but what is named `secret`.
+    struct Case {
+        plan: Plan,
+        admitted: Vec<Admitted>,
+        previous: Vec<Previous>,
+    }
+
+    const FIND: &str = "dataFrom: [{find: {store: aws.sm, path: p/}}]";
+    const TWO: &str = "data: [{key: a, uri: 'aws.sm://a'}, {key: b, uri: 'aws.sm://b'}]";
+
+    fn case(policy: &str, spec: &str, previous: &[&str]) -> Case {
+        let spec: RobotoSecretSpec = serde_yaml::from_str(&format!("{{target: {{deletionPolicy: {policy}}}, {spec}}}")).expect("a spec");
+        let plan = Plan::new(&spec).expect("a plan");
+        let names = Namespaces { names: Some(vec!["shop".into()]), all: None };
+        let references = vec!["aws.sm://*".into(), "aws.sm://p/[ab]".into(), "aws.sm://p/a*".into(), "aws.sm://p/b*".into()];
+        let rules: Arc<[AllowRule]> = [AllowRule { namespaces: names, references }].into();
+        let through = Through { scope: ScopeId(1), rules, generation: 1, confirmed: None };
+        let admitted = plan.questions.iter().map(|planned| Admitted { through: through.clone(), candidates: vec![(planned.question.clone(), Vec::new())] });
+        let previous = previous.iter().map(|uri| {
+            let (uri, gone) = uri.strip_suffix(" gone").map_or((*uri, false), |uri| (uri, true));
+            Previous { served: Served { uri: uri.into(), provider: None, version: version(uri) }, gone }
+        });
+        Case { admitted: admitted.collect(), previous: previous.collect(), plan }
+    }
+
+    fn version(uri: &str) -> ServedVersion {
+        ServedVersion { arn: format!("arn of {uri}"), id: "1".into(), created: None }
+    }
+
+    fn source(uri: &str) -> Source {
+        uri.parse::<Reference>().expect("a reference").source
+    }
+
+    fn reading(uri: &str) -> Reading {
+        Reading { value: Value::Text(Sensitive::from(format!("value of {uri}"))), version: version(uri), denotes: vec![uri.to_owned()] }
+    }
+
+    fn held(reading: Reading) -> Answer {
+        Ok(Arc::new(Held::new(reading, [Arc::default(), Arc::default()])))
+    }
+
+    fn there(uri: &str) -> Answer {
+        held(reading(uri))
+    }
+
+    /// A listing; what ends in a star comes with its value.
+    fn listed(uris: &[&str]) -> Answer {
+        let found = |uri: &&str| {
+            let name = uri.trim_end_matches('*');
+            Found { source: source(name), reading: (name != *uri).then(|| reading(name)) }
+        };
+        held(Reading { value: Value::List(uris.iter().map(found).collect()), version: version("list"), denotes: Vec::new() })
+    }
+
+    fn failed(reason: Reason, absent: bool) -> Answer {
+        Err(ReadError { absent, ..ReadError::new(reason, "because") })
+    }
+
+    fn missing() -> Answer {
+        failed(Reason::SourceNotFound, false)
+    }
+
+    fn gone() -> Answer {
+        failed(Reason::SourceNotFound, true)
+    }
+
+    impl Case {
+        fn gathering(&self) -> Gathering<'_> {
+            Gathering { plan: &self.plan, admitted: &self.admitted, namespace: "shop", previous: &self.previous, provider: "default" }
+        }
+
+        fn needs(&self, first: &[Answer]) -> Result<Vec<String>, String> {
+            let shown = |need: &Need| match &need.question {
+                Question::Presence { source, arn } => format!("is {source} there ({arn})"),
+                other => other.to_string(),
+            };
+            self.gathering().needs(first).map(|needs| needs.iter().map(shown).collect()).map_err(|error| error.to_string())
+        }
+
+        /// What comes of both rounds, in words. Every absence is `proven`, or waits.
+        fn outcome(&self, first: &[Answer], second: Vec<Answer>, proven: bool) -> Result<String, String> {
+            let gathering = self.gathering();
+            let needs = gathering.needs(first).expect("needs");
+            assert_eq!(needs.len(), second.len(), "{needs:?}");
+            let second: Vec<(Need, Answer)> = needs.into_iter().zip(second).collect();
+            let judge = |_: usize, _: &Source, _: Sight| if proven { Verdict::Proven } else { Verdict::Waiting("wait".into()) };
+            let gathered = gathering.gather(first, &second, judge).map_err(|error| error.to_string())?;
+            let uris = |served: &[Served]| served.iter().map(|served| served.uri.trim_start_matches("aws.sm://").to_owned()).collect::<Vec<_>>().join(" ");
+            let found = gathered.found.iter().map(|found| match found {
+                compose::Found::Value(uri, ..) => uri.trim_start_matches("aws.sm://").to_owned(),
+                compose::Found::Listed(members) => format!("[{}]", members.iter().map(|(name, ..)| name.as_str()).collect::<Vec<_>>().join(" ")),
+                compose::Found::Gone => "-".to_owned(),
+            });
+            let relook = if gathered.relook { ", look again" } else { "" };
+            Ok(format!("{}; read {}; gone {}{relook}", found.collect::<Vec<_>>().join(", "), uris(&gathered.sources), uris(&gathered.gone)))
+        }
+    }
+
+    #[test]
+    fn members_that_came_without_values_are_asked_for_if_they_are_allowed() {
+        let case = case("Retain", FIND, &[]);
+        let first = [listed(&["aws.sm://p/a1", "aws.sm://p/b1*", "aws.sm://p/secret", "aws.sm://q/a"])];
+        assert_eq!(case.needs(&first), Ok(vec!["aws.sm://p/a1".into()]));
+        assert_eq!(case.outcome(&first, vec![there("aws.sm://p/a1")], false), Ok("[p/a1 p/b1]; read p/a1 p/b1; gone ".into()));
+    }
+
+    #[test]
+    fn a_member_that_fails_fails_the_whole() {
+        let case = case("DropKeys", FIND, &[]);
+        let first = [listed(&["aws.sm://p/a1", "aws.sm://p/a2"])];
+        let outcome = case.outcome(&first, vec![failed(Reason::Throttled, false), failed(Reason::AccessDenied, false)], true);
+        assert_eq!(outcome, Err("AccessDenied: because".into()), "what lasts is told first");
+        assert_eq!(case.outcome(&first, vec![there("aws.sm://p/a1"), missing()], true), Err("SourceNotFound: because".into()));
+        let elsewhere = held(Reading { denotes: vec!["aws.sm://p/secret".into()], ..reading("aws.sm://p/a2") });
+        let denied = case.outcome(&first, vec![there("aws.sm://p/a1"), elsewhere], true).expect_err("answered under another name");
+        assert!(denied.starts_with("NotAllowed") && !denied.contains("p/secret"), "{denied}");
+    }
+
+    #[test]
+    fn a_member_that_a_listing_lost_is_asked_for_by_name() {
+        for policy in ["Retain", "DropKeys", "Delete"] {
+            let case = case(policy, FIND, &["aws.sm://p/a1", "aws.sm://p/a2"]);
+            let first = [listed(&["aws.sm://p/a1*"])];
+            assert_eq!(case.needs(&first), Ok(vec!["is aws.sm://p/a2 there (arn of aws.sm://p/a2)".into()]));
+            let outcome = |answer, proven| case.outcome(&first, vec![answer], proven);
+            assert_eq!(outcome(there("aws.sm://p/a2"), false), Ok("[p/a1 p/a2]; read p/a1 p/a2; gone , look again".into()), "it only was not listed");
+            assert_eq!(outcome(there("aws.sm://p/a2"), true), Ok("[p/a1]; read p/a1; gone ".into()), "it does not match any more");
+            assert_eq!(outcome(gone(), false), Err("SourceNotFound: because; wait".into()));
+            assert_eq!(outcome(gone(), true), Ok("[p/a1]; read p/a1; gone ".into()));
+            assert_eq!(outcome(missing(), true), Err("SourceNotFound: because".into()), "not for certain");
+            assert_eq!(outcome(failed(Reason::ProviderUnavailable, false), true), Err("ProviderUnavailable: because".into()));
+        }
+    }
+
+    #[test]
+    fn what_another_entry_or_provider_read_or_a_rule_forbids_is_not_missed() {
+        let previous = ["aws.sm://p/secret", "aws.sm://q/x", "aws.sm://p/a1?version-stage=OLD", "aws.sm://p/a9 gone", "tags of aws.sm://p/a1"];
+        assert_eq!(case("Retain", FIND, &previous).needs(&[listed(&["aws.sm://p/a1*"])]), Ok(vec![]));
+        let both = case("Retain", "dataFrom: [{find: {store: aws.sm, path: p/}}], data: [{key: k, uri: 'aws.sm://p/a2'}]", &["aws.sm://p/a2"]);
+        assert_eq!(both.needs(&[listed(&["aws.sm://p/a1*"]), there("aws.sm://p/a2")]), Ok(vec![]));
+        let mut foreign = case("Retain", FIND, &["aws.sm://p/a2"]);
+        foreign.previous[0].served.provider = Some("other".into());
+        assert_eq!(foreign.needs(&[listed(&["aws.sm://p/a1*"])]), Ok(vec![]));
+        let excluded = case("Retain", "dataFrom: [{find: {store: aws.sm, path: p/}, exclude: [a2]}]", &["aws.sm://p/a2"]);
+        assert_eq!(excluded.needs(&[listed(&["aws.sm://p/a1*", "aws.sm://p/a2"])]), Ok(vec![]), "what is excluded is neither read nor missed");
+    }
+
+    #[test]
+    fn an_empty_listing_takes_keys_away_only_as_the_policy_says() {
+        let nothing = "SourceNotFound: spec.dataFrom[0]: aws.sm://p/** finds nothing";
+        let (first, lost) = ([listed(&[])], ["aws.sm://p/a1"]);
+        for policy in ["Retain", "DropKeys", "Delete"] {
+            assert_eq!(case(policy, FIND, &[]).outcome(&first, vec![], true), Err(nothing.into()), "nothing was ever found");
+            assert_eq!(case(policy, FIND, &lost).outcome(&first, vec![gone()], false), Err("SourceNotFound: because; wait".into()));
+        }
+        assert_eq!(case("Retain", FIND, &lost).outcome(&first, vec![gone()], true), Err(nothing.into()));
+        for policy in ["DropKeys", "Delete"] {
+            assert_eq!(case(policy, FIND, &lost).outcome(&first, vec![gone()], true), Ok("-; read ; gone p/a1".into()));
+            assert_eq!(case(policy, FIND, &["aws.sm://p/a1 gone"]).outcome(&first, vec![], false), Ok("-; read ; gone p/a1".into()), "it stays gone");
+        }
+    }
+
+    #[test]
+    fn an_absent_value_is_an_error_unless_its_absence_is_proven_and_means_something() {
+        let (first, both) = ([there("aws.sm://a"), missing()], ["aws.sm://a", "aws.sm://b"]);
+        let error = || Err("SourceNotFound: because".to_owned());
+        assert_eq!(case("Retain", TWO, &both).needs(&first), Err("SourceNotFound: because".to_owned()));
+        for policy in ["DropKeys", "Delete"] {
+            assert_eq!(case(policy, TWO, &["aws.sm://a"]).needs(&first), Ok(vec![]), "it was never mirrored");
+            assert_eq!(case(policy, TWO, &["aws.sm://a"]).outcome(&first, vec![], true), error());
+            let case = case(policy, TWO, &both);
+            assert_eq!(case.needs(&first), Ok(vec!["is aws.sm://b there (arn of aws.sm://b)".into()]));
+            assert_eq!(case.outcome(&first, vec![gone()], false), Err("SourceNotFound: because; wait".into()));
+            for answer in [missing(), there("aws.sm://b")] {
+                assert_eq!(case.outcome(&first, vec![answer], true), error());
+            }
+        }
+        assert_eq!(case("DropKeys", TWO, &both).outcome(&first, vec![gone()], true), Ok("a, -; read a; gone b".into()));
+        let remembered = case("DropKeys", TWO, &["aws.sm://a", "aws.sm://b gone"]);
+        assert_eq!(remembered.outcome(&first, vec![gone()], false), Ok("a, -; read a; gone b".into()), "what was proven once needs no second proof");
+        let back = case("DropKeys", TWO, &["aws.sm://a", "aws.sm://b gone"]);
+        assert_eq!(back.outcome(&[there("aws.sm://a"), there("aws.sm://b")], vec![], false), Ok("a, b; read a b; gone ".into()));
+    }
+
+    #[test]
+    fn the_secret_goes_only_once_all_of_its_sources_are_gone() {
+        let case = case("Delete", TWO, &["aws.sm://a", "aws.sm://b"]);
+        let partly = case.outcome(&[there("aws.sm://a"), missing()], vec![gone()], true).expect_err("one is still there");
+        assert!(partly.contains("aws.sm://b: gone from the store; the Secret is deleted once all"), "{partly}");
+        assert_eq!(case.outcome(&[missing(), missing()], vec![gone(), gone()], true), Ok("-, -; read ; gone a b".into()));
+    }
+
+    #[test]
+    fn the_absence_of_a_version_never_counts() {
+        let spec = "data: [{key: a, uri: 'aws.sm://a?version-stage=OLD'}]";
+        let case = case("Delete", spec, &["aws.sm://a?version-stage=OLD"]);
+        assert_eq!(case.needs(&[missing()]), Ok(vec![]));
+        assert_eq!(case.outcome(&[missing()], vec![], true), Err("SourceNotFound: because".into()));
+    }
+}
