@@ -22,7 +22,9 @@ pub use status::{Reason, RobotoSecretStatus};
 pub const GROUP: &str = "robotosecret.dev";
 /// Label on every mirrored Secret: `"true"`. The controller watches only Secrets that carry it.
 pub const MANAGED_LABEL: &str = "robotosecret.dev/managed";
-/// Annotation on every mirrored Secret: the name of the `RobotoSecret` it belongs to.
+/// Finalizer of a `RobotoSecret` that merges into a Secret: when it goes, its keys are taken out first.
+pub const MERGE_FINALIZER: &str = "robotosecret.dev/merge";
+/// Annotation on every Secret that belongs to one `RobotoSecret` alone: its name.
 pub const OWNER_ANNOTATION: &str = "robotosecret.dev/owner";
 /// Annotation that a user changes on a `RobotoSecret` to have it rechecked at once.
 pub const REFRESH_ANNOTATION: &str = "robotosecret.dev/refresh";

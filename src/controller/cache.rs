@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::{
     absence::Absences,
     decide::Why,
-    drift::{Manager, Seen, is_older},
+    drift::{MANAGER_PREFIX, Manager, Seen, is_older},
     gather::Need,
     plan::Plan,
     providers::Through,
@@ -27,9 +27,9 @@ use super::{
 };
 use crate::{
     api::{
-        REFRESH_ANNOTATION, Reason, RobotoSecret, RobotoSecretSpec, RobotoSecretStatus,
+        MERGE_FINALIZER, REFRESH_ANNOTATION, Reason, RobotoSecret, RobotoSecretSpec, RobotoSecretStatus,
         robotosecret::RefreshPolicy,
-        status::{FRESH, READY},
+        status::{FRESH, READY, TargetStatus},
     },
     reader::{Answer, ScopeId, phase},
     telemetry::metrics::Totals,
@@ -47,32 +47,38 @@ pub struct Secrets(Mutex<Labelled>);
 
 struct Labelled {
     seen: HashMap<Arc<Key>, Arc<Seen>>,
-    by_owner: Relation<Arc<Key>>,
+    by_name: Relation<Arc<Key>>,
 }
 
 impl Default for Secrets {
     fn default() -> Self {
-        Self(Mutex::new(Labelled { seen: HashMap::new(), by_owner: Relation(HashMap::new()) }))
+        Self(Mutex::new(Labelled { seen: HashMap::new(), by_name: Relation(HashMap::new()) }))
     }
 }
 
 impl Labelled {
     fn put(&mut self, key: Key, seen: Seen) {
         let key = self.take(&key).unwrap_or_else(|| Arc::new(key));
-        if let Some(owner) = &seen.owner {
-            let owner = if *owner == key.1 { key.clone() } else { Arc::new((key.0.clone(), owner.clone())) };
-            self.by_owner.add(owner, &key);
+        for name in named(&seen) {
+            let named = if name == key.1 { key.clone() } else { Arc::new((key.0.clone(), name.to_owned())) };
+            self.by_name.add(named, &key);
         }
         self.seen.insert(key, Arc::new(seen));
     }
 
     fn take(&mut self, key: &Key) -> Option<Arc<Key>> {
         let (key, seen) = self.seen.remove_entry(key)?;
-        if let Some(owner) = seen.owner.clone() {
-            self.by_owner.remove(&(key.0.clone(), owner), &key);
+        for name in named(&seen) {
+            self.by_name.remove(&(key.0.clone(), name.to_owned()), &key);
         }
         Some(key)
     }
+}
+
+/// The names of the `RobotoSecret`s that show in a Secret: by our mark, or as managers of what they merged into it.
+fn named(seen: &Seen) -> BTreeSet<&str> {
+    let managers = seen.managers.iter().filter_map(|manager| manager.name.strip_prefix(MANAGER_PREFIX));
+    seen.owner.as_deref().into_iter().chain(managers).collect()
 }
 
 impl Secrets {
@@ -115,12 +121,12 @@ impl Secrets {
         }
     }
 
-    /// The Secrets of a namespace that name this owner, other than `target`.
+    /// The Secrets of a namespace in which a `RobotoSecret` of this name shows, by its mark or by what it merged into them.
     #[must_use]
-    pub fn leftovers(&self, namespace: &str, owner: &str, target: &str) -> Vec<Arc<Seen>> {
+    pub fn naming(&self, namespace: &str, resource: &str) -> Vec<Arc<Seen>> {
         let secrets = locked(&self.0);
-        let keys = secrets.by_owner.get(&(namespace.to_owned(), owner.to_owned()));
-        keys.into_iter().filter(|key| key.1 != target).filter_map(|key| secrets.seen.get(&key).cloned()).collect()
+        let keys = secrets.by_name.get(&(namespace.to_owned(), resource.to_owned()));
+        keys.into_iter().filter_map(|key| secrets.seen.get(&key).cloned()).collect()
     }
 }
 
@@ -191,7 +197,11 @@ impl Resources {
         let many = resource.spec.data_from.iter().flatten().filter_map(|entry| entry.provider.as_ref());
         let providers: BTreeSet<String> = single.chain(many).chain([&resource.spec.provider]).map(|provider| provider.name.clone()).collect();
         let meta = resource.meta_mut();
-        (meta.managed_fields, meta.labels, meta.owner_references, meta.finalizers) = (None, None, None, None);
+        (meta.managed_fields, meta.labels, meta.owner_references) = (None, None, None);
+        if let Some(finalizers) = &mut meta.finalizers {
+            finalizers.retain(|name| name == MERGE_FINALIZER);
+        }
+        meta.finalizers.take_if(|finalizers| finalizers.is_empty());
         if let Some(annotations) = &mut meta.annotations {
             annotations.retain(|name, _| name == REFRESH_ANNOTATION);
         }
@@ -298,6 +308,11 @@ pub struct Standing {
     pub unmoved: Option<String>,
     /// Managers that owned keys beside us right after our last write.
     pub tolerated: Vec<Manager>,
+    /// What we merged into a shared Secret: its uid, and the fields that were ours right after the write. The status lists only keys,
+    /// and not all.
+    pub merged: Option<(String, Vec<String>)>,
+    /// The target before it was renamed, until it is dealt with.
+    pub former: Option<TargetStatus>,
     /// Repairs of the target.
     pub repairs: Repairs,
     /// What the last try to read went through, whatever came of it.
@@ -441,6 +456,8 @@ impl Standing {
             refused: false,
             unmoved: None,
             tolerated: Vec::new(),
+            merged: None,
+            former: None,
             repairs: Repairs::default(),
             tried_through: Vec::new(),
             status,
@@ -522,6 +539,7 @@ mod tests {
         let mut resource = RobotoSecret::new(name, serde_yaml::from_str(spec).expect("a spec"));
         resource.meta_mut().labels = Some([("app".to_owned(), "shop".to_owned())].into());
         resource.meta_mut().annotations = Some([("note".to_owned(), "long".to_owned()), (REFRESH_ANNOTATION.to_owned(), "1".to_owned())].into());
+        resource.meta_mut().finalizers = Some(vec!["somebody.example/slow".to_owned(), MERGE_FINALIZER.to_owned()]);
         resource.status = Some(RobotoSecretStatus::default());
         resource
     }
@@ -552,6 +570,7 @@ mod tests {
         let kept = resources.get(&key("a")).expect("the resource");
         assert_eq!(kept.annotations().keys().collect::<Vec<_>>(), [REFRESH_ANNOTATION]);
         assert!(kept.labels().is_empty() && kept.status.is_some());
+        assert_eq!(kept.finalizers(), [MERGE_FINALIZER]);
         resources.drop_status(&key("a"));
         assert!(resources.get(&key("a")).is_some_and(|kept| kept.status.is_none()));
     }
@@ -566,8 +585,20 @@ mod tests {
         assert!(secrets.get("shop", "a").is_some() && secrets.get("shop", "b").is_none() && secrets.get("other", "c").is_some());
         secrets.keep_only(None, &BTreeSet::from([Key::clone(&key("a"))]));
         assert!(secrets.get("other", "c").is_none());
-        assert_eq!(secrets.leftovers("shop", "rs", "now").len(), 1);
-        assert_eq!(secrets.leftovers("shop", "rs", "a").len(), 0);
+        assert_eq!(secrets.naming("shop", "rs").len(), 1);
+    }
+
+    #[test]
+    fn a_secret_is_found_by_its_mark_and_by_who_merged_into_it_until_that_is_taken_out() {
+        let secrets = Secrets::default();
+        let manager = |name: &str| Manager { name: name.into(), ..Manager::default() };
+        let shared = Seen { name: "shared".into(), managers: vec![manager("robotosecret/x"), manager("robotosecret/y"), manager("helm")], ..Seen::default() };
+        secrets.put("shop", shared.clone());
+        secrets.put("shop", Seen { name: "own".into(), owner: Some("x".into()), managers: vec![manager("robotosecret/x")], ..Seen::default() });
+        let names = |resource: &str| secrets.naming("shop", resource).iter().map(|seen| seen.name.clone()).collect::<Vec<_>>();
+        assert_eq!((names("x"), names("y")), (vec!["own".to_owned(), "shared".to_owned()], vec!["shared".to_owned()]));
+        secrets.put("shop", Seen { managers: vec![manager("robotosecret/y")], ..shared });
+        assert_eq!((names("x"), names("y")), (vec!["own".to_owned()], vec!["shared".to_owned()]));
     }
 
     #[test]

@@ -4,7 +4,11 @@
 //! fails, nothing is written and the last good Secret stays. Nobody waits here for a store: what is to be read is asked of the reader,
 //! and the resource is looked at again when the answers are there. A resource that did not change makes no request at all.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::OwnerReference, jiff::Timestamp};
 use kube::{Client, Resource, ResourceExt};
@@ -16,8 +20,9 @@ use super::{
     cache::{FirstRound, Key, Reading, Resources, Secrets, Standing, Standings, fingerprint, target_name},
     compose::{self, ComposeError},
     decide::{Decision, Pause, Situation, Why, decide},
-    drift::{self, Drift, Ownership, Seen, first_apply_changed_nothing, is_older, judge, ownership},
+    drift::{self, Claim, DATA_FIELD, Drift, MANAGER_PREFIX, Ownership, Seen, first_apply_changed_nothing, is_older, judge, ownership},
     events::Events,
+    finalizer::is_held,
     gather::{Gathered, Need},
     plan::{InvalidSpec, Plan},
     providers::{Admitted, Providers},
@@ -29,9 +34,9 @@ use super::{
 };
 use crate::{
     api::{
-        MANAGED_LABEL, OWNER_ANNOTATION, REFRESH_ANNOTATION, Reason, RobotoSecret,
+        MANAGED_LABEL, REFRESH_ANNOTATION, Reason, RobotoSecret,
         reference::{Reference, Store},
-        robotosecret::{DeletionPolicy, RefreshPolicy},
+        robotosecret::{CreationPolicy, DeletionPolicy, RefreshPolicy},
         status,
     },
     provider::{Question, ReadError, ServedVersion},
@@ -84,8 +89,9 @@ pub struct Context {
 /// Works on one resource. Never fails: what goes wrong is in its status, and in when it is looked at again.
 pub async fn reconcile(key: &Arc<Key>, resource: &RobotoSecret, context: &Context) -> Next {
     let Some(uid) = resource.uid() else { return Next::OnChange };
-    if resource.meta().deletion_timestamp.is_some() {
-        // The Secret goes with its owner, by garbage collection.
+    let leaves = resource.meta().deletion_timestamp.is_some();
+    if leaves && !is_held(resource) {
+        // The Secret goes with its owner, by garbage collection, or stays.
         return Next::OnChange;
     }
     let slot = context.standings.of(key);
@@ -111,10 +117,16 @@ pub async fn reconcile(key: &Arc<Key>, resource: &RobotoSecret, context: &Contex
         context,
         asked: fingerprint(&resource.spec),
         wanted: wanted(resource, owner),
-        manager: format!("robotosecret/{}", key.1),
+        manager: format!("{MANAGER_PREFIX}{}", key.1),
         key: key.clone(),
     };
-    let action = work.run(plan, standing).await;
+    if leaves {
+        return work.leave(standing).await;
+    }
+    let action = match work.hold(plan.is_ok(), standing).await {
+        Some(next) => next,
+        None => work.run(plan, standing).await,
+    };
     context.standings.summarize(&work.key, resource.spec.refresh_policy, standing);
     action
 }
@@ -137,6 +149,7 @@ fn wanted(resource: &RobotoSecret, owner: OwnerReference) -> Wanted {
     let named = |own: &BTreeMap<String, String>, templated: BTreeMap<String, String>| templated.into_iter().chain(own.clone()).collect();
     Wanted {
         name: target_name(resource),
+        policy: target.creation_policy,
         type_: target.type_.clone().unwrap_or_else(|| "Opaque".to_owned()),
         labels: named(&target.labels, metadata.labels),
         annotations: named(&target.annotations, metadata.annotations),
@@ -268,7 +281,7 @@ impl Work<'_> {
     /// Whether the watch sees a Secret of the target's name that belongs to somebody else. Where it sees none, a look must tell.
     fn is_foreign_to_watch(&self) -> bool {
         let seen = self.context.secrets.get(&self.key.0, &self.wanted.name);
-        seen.is_some_and(|seen| matches!(ownership(&seen, &self.wanted.owner.name, &self.wanted.owner.uid), Ownership::Foreign(_)))
+        seen.is_some_and(|seen| matches!(ownership(&seen, &self.claim()), Ownership::Foreign(_)))
     }
 
     /// The value of the refresh annotation, as much of it as a status holds.
@@ -278,7 +291,13 @@ impl Work<'_> {
     }
 
     pub(super) fn target(&self) -> Target<'_> {
-        Target::new(&self.context.client, &self.key.0, &self.manager, &self.context.metrics)
+        Target::new(&self.context.client, &self.key.0, self.claim(), &self.context.metrics)
+    }
+
+    /// Who asks for the target, and what for.
+    pub(super) fn claim(&self) -> Claim<'_> {
+        let owner = &self.wanted.owner;
+        Claim { name: &owner.name, uid: &owner.uid, manager: &self.manager, policy: self.wanted.policy, merged: is_held(self.resource) }
     }
 
     /// How the target stands, from what the watch saw; asks the API server only where the watch can't tell.
@@ -292,21 +311,22 @@ impl Work<'_> {
                 Look::Ours(seen) => Arc::from(seen),
             },
         };
-        if let Ownership::Foreign(why) = ownership(&seen, &self.wanted.owner.name, &self.wanted.owner.uid) {
+        if let Ownership::Foreign(why) = ownership(&seen, &self.claim()) {
             return Err(TargetError::NotOwned(why));
         }
+        let respecified = self.respecified(standing);
         let expected = drift::Expected {
-            manager: &self.manager,
+            policy: (!respecified).then_some(self.wanted.policy),
             uid: &was.uid,
             resource_version: standing.unmoved.as_deref().unwrap_or(&was.resource_version),
             keys: &was.keys,
             key_count: usize::try_from(was.key_count).unwrap_or_default(),
             // What the user just asked for in addition is not there yet; nobody took it away.
-            labels: if self.respecified(standing) { vec![MANAGED_LABEL] } else { self.wanted.label_names().collect() },
-            annotations: if self.respecified(standing) { vec![OWNER_ANNOTATION] } else { self.wanted.annotation_names().collect() },
+            labels: if respecified { vec![MANAGED_LABEL] } else { self.wanted.label_names().collect() },
+            annotations: if respecified { Vec::new() } else { self.wanted.annotation_names().collect() },
             tolerated: &standing.tolerated,
         };
-        Ok(match judge(&seen, (&self.wanted.owner.name, &self.wanted.owner.uid), &expected) {
+        Ok(match judge(&seen, &self.claim(), &expected) {
             Drift::None => {
                 standing.tolerated = seen.tolerable(&self.manager, Timestamp::now().as_second());
                 Known::Intact(seen)
@@ -323,7 +343,7 @@ impl Work<'_> {
     }
 
     /// Whether the spec asks for something else than was last mirrored, as far as is known.
-    fn respecified(&self, standing: &Standing) -> bool {
+    pub(super) fn respecified(&self, standing: &Standing) -> bool {
         standing.asked != Some(self.asked)
     }
 
@@ -357,6 +377,8 @@ impl Work<'_> {
                 if wrote {
                     standing.unmoved = None;
                     standing.tolerated = mirrored.target.tolerable(&self.manager, Timestamp::now().as_second());
+                    let shared = self.wanted.policy == CreationPolicy::Merge;
+                    standing.merged = shared.then(|| (mirrored.target.uid.clone(), mirrored.target.owned(&self.manager).fields()));
                 }
                 self.mirrored(standing, plan, admitted, mirrored, expected, (why, relook)).await
             }
@@ -407,6 +429,7 @@ impl Work<'_> {
         // A permission may have been taken back while the store was read.
         self.context.providers.admit(plan, &self.key.0)?;
         if let Look::Ours(seen) = look
+            && self.wanted.policy == CreationPolicy::Owner
             && seen.controller.is_none()
             && !self.target().owner_stays(&self.wanted.owner).await?
         {
@@ -414,7 +437,7 @@ impl Work<'_> {
             return Err(Trouble::Leaving);
         }
         let wanted = self.wanted.rendered(rendered.labels, rendered.annotations);
-        let target = self.target().put(&wanted, &rendered.data, look).await?;
+        let target = self.target().put(&wanted, &rendered.data, look, &were_ours(standing, look)).await?;
         self.context.secrets.put(&self.key.0, target.clone());
         let was_right = matches!(look, Look::Ours(seen) if seen.uid == target.uid && seen.resource_version == target.resource_version);
         let repaired = match known {
@@ -539,6 +562,15 @@ enum Done {
     },
     /// All sources are gone, and so is the Secret.
     Removed(Vec<Served>),
+}
+
+/// The fields of a shared Secret that were ours when we last wrote it, as the API server names them.
+fn were_ours(standing: &Standing, look: &Look) -> BTreeSet<String> {
+    let Look::Ours(seen) = look else { return BTreeSet::new() };
+    let told = standing.status.target.iter().filter(|was| was.name == seen.name && was.uid == seen.uid);
+    let told = told.flat_map(|was| was.keys.iter().map(|key| format!("{DATA_FIELD}{key}")));
+    let known = standing.merged.iter().filter(|(uid, _)| *uid == seen.uid).flat_map(|(_, fields)| fields.iter().cloned());
+    told.chain(known).collect()
 }
 
 /// Whether this is certainly older than what was mirrored lately: a parameter's versions go only forward, unless one is asked for.

@@ -10,6 +10,7 @@ pub mod compose;
 pub mod decide;
 pub mod drift;
 pub mod events;
+mod finalizer;
 mod gather;
 pub mod mirror;
 mod missing;
