@@ -19,6 +19,7 @@ use super::{
     plan::{InvalidSpec, Plan, PlannedSource},
     providers::{Admitted, Providers},
     queue::{Next, Queue},
+    rollout::Rollouts,
     status::{self, Failure, Mirrored, Notice, Outcome},
     target::{Look, Target, TargetError, Wanted},
     tellings::Tellings,
@@ -41,7 +42,7 @@ pub(super) const SOON: Duration = Duration::from_millis(250);
 /// How often a resource may be met in an older version than we wrote, [`SOON`] apart, before that counts as its present one.
 const LAGGING: u32 = 40;
 /// How soon to try again when the status could not be written.
-const STATUS_RETRY: Duration = Duration::from_secs(5);
+pub(super) const STATUS_RETRY: Duration = Duration::from_secs(5);
 /// For how long a version that was just replaced is not believed at once: the store may answer with either for a while.
 const UNSETTLED: Duration = Duration::from_mins(2);
 /// After how long a version that is not believed is read again.
@@ -67,6 +68,10 @@ pub struct Context {
     pub reader: Arc<Reader>,
     /// Whose time of the last check is written next.
     pub tellings: Tellings,
+    /// Which workloads are restarted next.
+    pub rollouts: Rollouts,
+    /// Whether workloads may be restarted at all.
+    pub allow_rollout: bool,
     /// Takes events.
     pub events: Events,
     /// Counts.
@@ -109,6 +114,7 @@ pub async fn reconcile(key: &Arc<Key>, resource: &RobotoSecret, context: &Contex
         key: key.clone(),
     };
     let action = work.run(plan, standing).await;
+    let action = work.roll_out(standing, action).await;
     context.standings.summarize(&work.key, resource.spec.refresh_policy, standing);
     action
 }
@@ -304,7 +310,7 @@ impl Work<'_> {
             }
             Drift::ForeignMetadata => {
                 // Until the first good read of this process it may also be the write of a predecessor that died before it wrote the status.
-                if standing.checked {
+                if standing.checked && !standing.untold {
                     standing.unmoved = Some(seen.resource_version.clone());
                 }
                 Known::Moved(seen)
@@ -355,7 +361,7 @@ impl Work<'_> {
     /// Renders and writes, against the Secret as it was looked at. Tells besides whether there was anything to write.
     async fn attempt(
         &self,
-        standing: &Standing,
+        standing: &mut Standing,
         plan: &Plan,
         admitted: &[Admitted],
         known: &Known,
@@ -371,11 +377,12 @@ impl Work<'_> {
         // Not the generation: a changed spec that could not be carried out is an observed one, too.
         let respecified = self.respecified(standing);
         if let (Known::Intact(seen) | Known::Moved(seen), Some(was), false) = (known, &standing.status.target, respecified)
+            && !standing.untold
             && status::same_versions(&standing.status, &sources)
         {
             // What moved without touching what is ours is not worth a status write.
             let target = Seen { resource_version: was.resource_version.clone(), ..Seen::clone(seen) };
-            return Ok((Mirrored { target, keys, sources, moved: false, respecified, repaired: None }, false));
+            return Ok((Mirrored { target, keys, sources, moved: false, rewritten: false, respecified, repaired: None }, false));
         }
         let in_doubt = |(planned, (uri, version)): (&PlannedSource, &(String, ServedVersion))| {
             is_outdated(standing, &planned.source, uri, version) || (standing.doubt.is_none() && was_just_replaced(standing, uri, version))
@@ -392,6 +399,7 @@ impl Work<'_> {
             // It is just being orphaned: our reference to a resource that is gone would have it removed.
             return Err(Trouble::Leaving);
         }
+        standing.untold = true;
         let target = self.target().put(&self.wanted, &data, look).await?;
         self.context.secrets.put(&self.key.0, target.clone());
         let was_right = matches!(look, Look::Ours(seen) if seen.uid == target.uid && seen.resource_version == target.resource_version);
@@ -406,7 +414,7 @@ impl Work<'_> {
             Look::Absent => false,
         };
         let moved = !same || !matches!(known, Known::Intact(_));
-        Ok((Mirrored { target, keys, sources, moved, respecified, repaired }, true))
+        Ok((Mirrored { target, keys, sources, moved, rewritten: !same, respecified, repaired }, true))
     }
 
     async fn mirrored(

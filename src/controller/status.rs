@@ -66,6 +66,8 @@ pub struct Mirrored {
     pub sources: Vec<(String, ServedVersion)>,
     /// Whether the Secret moved, and not by foreign metadata alone as far as that shows.
     pub moved: bool,
+    /// Whether this very write moved it, for certain.
+    pub rewritten: bool,
     /// Whether the spec asks for something else than was mirrored before.
     pub respecified: bool,
     /// Whether a repair made the write necessary, and who made that necessary.
@@ -265,6 +267,21 @@ pub fn same_versions(prior: &RobotoSecretStatus, sources: &[(String, ServedVersi
         && sources.iter().all(|(uri, version)| prior.sources.iter().any(|source| source.uri == *uri && is_version(source, version)))
 }
 
+/// Whether the data changed at its source: a source has another version than was mirrored, or, although the spec did not change, there
+/// are other sources. `None`: there are more than a status lists, and nothing that it lists tells.
+#[must_use]
+pub fn rotated(prior: &RobotoSecretStatus, sources: &[(String, ServedVersion)], respecified: bool) -> Option<bool> {
+    let others = |(uri, version): &(String, ServedVersion)| {
+        let mut known = prior.sources.iter().filter(|source| source.uri == *uri).peekable();
+        known.peek().is_some() && !known.any(|source| is_version(source, version))
+    };
+    if sources.iter().any(others) {
+        return Some(true);
+    }
+    let listed = sources.len() <= LISTED && prior.source_count.is_none_or(|number| number <= count(LISTED));
+    listed.then(|| !respecified && !same_versions(prior, sources))
+}
+
 /// Whether the content of the Secret changed because of its sources or its spec: not by a repair, nor when a new version has the old value.
 fn changed(prior: &RobotoSecretStatus, mirrored: &Mirrored) -> bool {
     prior.target.is_none() || (mirrored.moved && (mirrored.respecified || !same_versions(prior, &mirrored.sources)))
@@ -355,6 +372,7 @@ mod tests {
             keys: vec!["a".into()],
             sources: vec![("aws.sm://x".into(), ServedVersion { arn: "arn".into(), id: version.into(), created: None })],
             moved: resource_version != "7",
+            rewritten: resource_version != "7",
             respecified: false,
             repaired: None,
         }
