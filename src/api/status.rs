@@ -242,6 +242,9 @@ pub struct RolloutStatus {
     /// Since when a restart is to be made; left out: none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_since: Option<Time>,
+    /// The resourceVersion of the Secret that a restart is to be made for; left out: none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_for: Option<String>,
     /// The resourceVersion of the Secret that the last restart was made for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub done_for: Option<String>,

@@ -267,6 +267,7 @@ impl Resources {
 }
 
 /// How a resource stands, between two looks at it.
+#[allow(clippy::struct_excessive_bools)] // Each is a fact of its own.
 pub struct Standing {
     /// The resource's uid: another one is another resource.
     pub uid: String,
@@ -278,6 +279,8 @@ pub struct Standing {
     pub lagging: u32,
     /// How often in a row the status could not be written.
     pub unwritten: u32,
+    /// A write of the Secret was begun and no status tells of it yet: where the Secret moved, it may be our own doing.
+    pub untold: bool,
     /// What the spec asked for when it was last mirrored (see [`fingerprint`]), if that is known.
     pub asked: Option<u64>,
     /// Whether this process has checked it with success and written that down.
@@ -440,6 +443,7 @@ impl Standing {
             resource_version: String::new(),
             lagging: 0,
             unwritten: 0,
+            untold: false,
             // Ready speaks of the observed spec. What was written for another one is not known any more.
             asked: (status.is_true(READY) && status.observed_generation == resource.meta().generation).then(|| fingerprint(&resource.spec)),
             checked: false,

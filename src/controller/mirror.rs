@@ -27,6 +27,7 @@ use super::{
     plan::{InvalidSpec, Plan},
     providers::{Admitted, Providers},
     queue::{Next, Queue},
+    rollout::Rollouts,
     served::{self, Previous, Served},
     status::{Failure, Mirrored, Notice, Outcome},
     target::{Look, Target, TargetError, Wanted},
@@ -52,7 +53,7 @@ pub(super) const SOON: Duration = Duration::from_millis(250);
 /// How often a resource may be met in an older version than we wrote, [`SOON`] apart, before that counts as its present one.
 const LAGGING: u32 = 40;
 /// How soon to try again when the status could not be written.
-const STATUS_RETRY: Duration = Duration::from_secs(5);
+pub(super) const STATUS_RETRY: Duration = Duration::from_secs(5);
 /// For how long a version that was just replaced is not believed at once: the store may answer with either for a while.
 const UNSETTLED: Duration = Duration::from_mins(2);
 /// After how long a version that is not believed is read again.
@@ -78,6 +79,10 @@ pub struct Context {
     pub reader: Arc<Reader>,
     /// Whose time of the last check is written next.
     pub tellings: Tellings,
+    /// Which workloads are restarted next.
+    pub rollouts: Rollouts,
+    /// Whether workloads may be restarted at all.
+    pub allow_rollout: bool,
     /// Takes events.
     pub events: Events,
     /// Counts.
@@ -127,6 +132,7 @@ pub async fn reconcile(key: &Arc<Key>, resource: &RobotoSecret, context: &Contex
         Some(next) => next,
         None => work.run(plan, standing).await,
     };
+    let action = work.roll_out(standing, action).await;
     context.standings.summarize(&work.key, resource.spec.refresh_policy, standing);
     action
 }
@@ -333,7 +339,7 @@ impl Work<'_> {
             }
             Drift::ForeignMetadata => {
                 // Until the first good read of this process it may also be the write of a predecessor that died before it wrote the status.
-                if standing.checked {
+                if standing.checked && !standing.untold {
                     standing.unmoved = Some(seen.resource_version.clone());
                 }
                 Known::Moved(seen)
@@ -411,15 +417,16 @@ impl Work<'_> {
         let rendered = compose::read_keys(plan, &found).map_err(failed)?;
         let rendered = compose::finish(plan, rendered, Vec::new(), &self.provenance(&sources)).map_err(failed)?;
         let keys: Vec<String> = rendered.data.keys().cloned().collect();
-        let compared = served::compare(&record, &sources, &gone);
+        let compared = served::compare(&record, standing.status.source_count, &sources, &gone);
         // Not the generation: a changed spec that could not be carried out is an observed one, too.
         let respecified = self.respecified(standing);
         if let (Known::Intact(seen) | Known::Moved(seen), Some(was), false) = (known, &standing.status.target, respecified)
+            && !standing.untold
             && compared.same
         {
             // What moved without touching what is ours is not worth a status write.
             let target = Seen { resource_version: was.resource_version.clone(), ..Seen::clone(seen) };
-            let mirrored = Mirrored { target, keys, sources, gone, compared, moved: false, respecified, repaired: None };
+            let mirrored = Mirrored { target, keys, sources, gone, compared, moved: false, rewritten: false, respecified, repaired: None };
             return Ok(Done::Mirrored { mirrored: Box::new(mirrored), wrote: false, relook });
         }
         let in_doubt = |served: &Served| is_outdated(standing, &record, served) || (standing.doubt.is_none() && was_just_replaced(standing, served));
@@ -436,6 +443,7 @@ impl Work<'_> {
             // It is just being orphaned: our reference to a resource that is gone would have it removed.
             return Err(Trouble::Leaving);
         }
+        standing.untold = true;
         let wanted = self.wanted.rendered(rendered.labels, rendered.annotations);
         let target = self.target().put(&wanted, &rendered.data, look, &were_ours(standing, look)).await?;
         self.context.secrets.put(&self.key.0, target.clone());
@@ -451,7 +459,7 @@ impl Work<'_> {
             Look::Absent => false,
         };
         let moved = !same || !matches!(known, Known::Intact(_));
-        let mirrored = Mirrored { target, keys, sources, gone, compared, moved, respecified, repaired };
+        let mirrored = Mirrored { target, keys, sources, gone, compared, moved, rewritten: !same, respecified, repaired };
         Ok(Done::Mirrored { mirrored: Box::new(mirrored), wrote: true, relook })
     }
 

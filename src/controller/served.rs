@@ -62,16 +62,35 @@ pub struct Comparison {
     pub same: bool,
     /// The references whose version is another, or new.
     pub moved: Vec<String>,
+    /// Whether one that was there before has another version, for certain.
+    pub replaced: bool,
+    /// Whether something is not remembered that was there before, so that nothing follows from its being new.
+    pub forgotten: bool,
 }
 
-/// Compares. More sources than are remembered (after a restart) count as changed.
+impl Comparison {
+    /// Whether the data changed at its source: a source has another version, or, although the spec did not change, there are other
+    /// sources. `None`: what is remembered does not tell.
+    #[must_use]
+    pub fn rotated(&self, respecified: bool) -> Option<bool> {
+        if self.replaced {
+            return Some(true);
+        }
+        (!self.forgotten).then_some(!respecified && !self.same)
+    }
+}
+
+/// Compares. `count`: how many sources there were, of which the record may have fewer.
 #[must_use]
-pub fn compare(record: &[Previous], sources: &[Served], gone: &[Served]) -> Comparison {
-    let known = |served: &&Served| record.iter().any(|previous| !previous.gone && previous.served == **served);
-    let moved: Vec<String> = sources.iter().filter(|served| !known(served)).map(|served| served.uri.clone()).collect();
+pub fn compare(record: &[Previous], count: Option<i32>, sources: &[Served], gone: &[Served]) -> Comparison {
+    let there: Vec<&Served> = record.iter().filter(|previous| !previous.gone).map(|previous| &previous.served).collect();
+    let moved: Vec<String> = sources.iter().filter(|served| !there.contains(served)).map(|served| served.uri.clone()).collect();
     let was_gone = |served: &Served| record.iter().any(|previous| previous.gone && previous.served.is_of(served));
     let same = moved.is_empty() && record.len() == sources.len() + gone.len() && gone.iter().all(was_gone);
-    Comparison { same, moved }
+    let is_told = |was: &Served| !was.version.id.is_empty();
+    let replaced = there.iter().any(|was| is_told(was) && sources.iter().any(|served| served.is_of(was) && served.version != was.version));
+    let forgotten = count.is_some_and(|count| usize::try_from(count).is_ok_and(|count| count > there.len())) || !there.iter().all(|was| is_told(was));
+    Comparison { same, moved, replaced, forgotten }
 }
 
 #[cfg(test)]
@@ -110,8 +129,8 @@ mod tests {
         assert_eq!(record.len(), 4);
         assert_eq!(version_of(&record, "tags", None).map(|version| version.id.as_str()), Some("9"));
         let now = [served("x", None, "1"), served("x", Some("b"), "2"), served("tags", None, "9"), served("far", None, "1")];
-        assert_eq!(compare(&record, &now, &[]), Comparison { same: true, moved: vec![] });
-        assert!(!compare(&record, &now[1..], &[]).same, "one is missing");
+        assert_eq!(compare(&record, Some(4), &now, &[]), Comparison { same: true, ..Comparison::default() });
+        assert!(!compare(&record, Some(4), &now[1..], &[]).same, "one is missing");
     }
 
     #[test]
@@ -122,9 +141,24 @@ mod tests {
         let record = record(&status, &[]);
         assert_eq!(version_of(&record, "x", Some("b")), None);
         let here = [served("x", None, "1")];
-        assert!(compare(&record, &here, &[served("x", Some("b"), "2")]).same);
-        assert!(!compare(&record, &here, &[]).same);
+        assert!(compare(&record, None, &here, &[served("x", Some("b"), "2")]).same);
+        assert!(!compare(&record, None, &here, &[]).same);
         let back = [served("x", None, "1"), served("x", Some("b"), "2")];
-        assert_eq!(compare(&record, &back, &[]), Comparison { same: false, moved: vec!["x".to_owned()] });
+        assert_eq!(compare(&record, None, &back, &[]), Comparison { moved: vec!["x".to_owned()], ..Comparison::default() });
+    }
+
+    #[test]
+    fn a_rotation_is_told_from_what_was_forgotten() {
+        let rotated =
+            |sources: &[Served], count, respecified| compare(&record(&status(), &[served("tags", None, "9")]), count, sources, &[]).rotated(respecified);
+        let now = |id: &str| [served("x", None, id), served("x", Some("b"), "2"), served("tags", None, "9")];
+        let more = |id: &str| [now(id).as_slice(), &[served("new", None, "1")]].concat();
+        assert_eq!(rotated(&now("1"), Some(3), false), Some(false));
+        assert_eq!(rotated(&now("2"), Some(3), true), Some(true), "a rotation together with an edit");
+        assert_eq!(rotated(&more("1"), Some(3), false), Some(true), "a member came");
+        assert_eq!(rotated(&more("1"), Some(3), true), Some(false), "an edit that names more");
+        assert_eq!(rotated(&more("1"), Some(4), false), None, "one of four was not remembered");
+        assert_eq!(rotated(&more("2"), Some(4), false), Some(true));
+        assert_eq!(compare(&record(&status(), &[]), Some(3), &now("1"), &[]).rotated(false), None, "tags have no version that outlives the process");
     }
 }

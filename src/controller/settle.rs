@@ -20,7 +20,7 @@ use super::{
     mirror::{Known, SOON, Work},
     plan::Plan,
     queue::Next,
-    schedule,
+    rollout, schedule,
     status::{self, Circumstances, Failure, Notice, Outcome},
     target::TargetError,
 };
@@ -80,13 +80,16 @@ impl Work<'_> {
     /// Writes the status if it has something to say, publishes what goes with it, and tells when to look again.
     pub(super) async fn settle(&self, standing: &mut Standing, outcome: &Outcome) -> Next {
         let circumstances = self.circumstances(standing);
-        let next = status::next(&standing.status, &circumstances, outcome);
+        let mut next = status::next(&standing.status, &circumstances, outcome);
+        let mirrored = if let Outcome::Mirrored(mirrored) = outcome { Some(&**mirrored) } else { None };
+        rollout::amend(&mut next, &standing.status, self.wish(), mirrored, circumstances.now);
         let notice = status::notice(&standing.status, outcome);
         if status::differs(&standing.status, &next) || self.until_telling(standing).is_some_and(|wait| wait.is_zero()) {
             match self.write_status(&next).await {
                 Ok(resource_version) => {
                     let renamed = |was: &TargetStatus| next.target.as_ref().is_some_and(|is| is.name != was.name);
                     standing.former = standing.status.target.take_if(|was| renamed(was)).or(standing.former.take());
+                    self.tell_refusal(&standing.status, &next);
                     standing.status = next;
                     standing.resource_version = resource_version;
                     standing.unwritten = 0;
@@ -113,6 +116,7 @@ impl Work<'_> {
         if matches!(outcome, Outcome::Mirrored(_)) {
             standing.asked = Some(self.asked);
             standing.checked = true;
+            standing.untold = false;
         }
         if let Some(notice) = notice {
             tracing::info!(namespace = self.key.0, name = self.key.1, reason = notice.reason, note = notice.note, "told");
@@ -202,7 +206,7 @@ impl Work<'_> {
         Some(if last > told { Duration::ZERO } else { interval })
     }
 
-    async fn write_status(&self, status: &RobotoSecretStatus) -> Result<String, StatusError> {
+    pub(super) async fn write_status(&self, status: &RobotoSecretStatus) -> Result<String, StatusError> {
         let api = Api::<RobotoSecret>::namespaced(self.context.client.clone(), &self.key.0);
         let body = json!({
             "apiVersion": format!("{GROUP}/v1alpha1"),
@@ -293,7 +297,7 @@ impl Work<'_> {
 }
 
 #[derive(PartialEq, Eq)]
-enum StatusError {
+pub(super) enum StatusError {
     /// The resource is gone.
     Gone,
     /// The resource changed since it was looked at.

@@ -72,6 +72,8 @@ pub struct Mirrored {
     pub compared: Comparison,
     /// Whether the Secret moved, and not by foreign metadata alone as far as that shows.
     pub moved: bool,
+    /// Whether this very write moved it, for certain.
+    pub rewritten: bool,
     /// Whether the spec asks for something else than was mirrored before.
     pub respecified: bool,
     /// Whether a repair made the write necessary, and who made that necessary.
@@ -376,8 +378,13 @@ mod tests {
             keys: vec!["a".into()],
             sources: vec![Served { uri: "aws.sm://x".into(), provider: None, version: ServedVersion { arn: "arn".into(), id: version.into(), created: None } }],
             gone: Vec::new(),
-            compared: if version == "v1" { Comparison { same: true, moved: vec![] } } else { Comparison { same: false, moved: vec!["aws.sm://x".into()] } },
+            compared: if version == "v1" {
+                Comparison { same: true, ..Comparison::default() }
+            } else {
+                Comparison { moved: vec!["aws.sm://x".into()], ..Comparison::default() }
+            },
             moved: resource_version != "7",
+            rewritten: resource_version != "7",
             respecified: false,
             repaired: None,
         }

@@ -141,7 +141,7 @@ impl Metrics {
         self.batch_denied.inc();
     }
 
-    /// Counts one write to the API server. `kind` is `Secret`, `Status` or `Event`.
+    /// Counts one write to the API server. `kind` is `Secret`, `Status`, `Event` or `Workload`.
     pub fn kube_write(&self, kind: &'static str, ok: bool) {
         self.kube_writes.get_or_create(&KubeWrite { kind, outcome: if ok { "ok" } else { "error" } }).inc();
     }

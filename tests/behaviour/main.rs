@@ -14,4 +14,5 @@ mod operating;
 mod provider;
 mod reading;
 mod refusal;
+mod rollout;
 mod support;
