@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fmt};
 
 use futures::future::BoxFuture;
 
-pub use crate::limit::Family;
+pub use crate::limit::{Calls, Family};
 use crate::{
     api::{
         Reason,
@@ -225,8 +225,8 @@ pub trait Provider: Send + Sync {
     /// How many calls a second of each family there may be at most.
     fn ceilings(&self) -> Vec<(Family, f64)>;
 
-    /// Asks one question with one call.
-    fn read_one<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Reading, ReadError>>;
+    /// Asks one question: with one call, which has had its turn; a listing and what needs to be confirmed with a few, made by `calls`.
+    fn read_one<'a>(&'a self, question: &'a Question, calls: &'a Calls) -> BoxFuture<'a, Result<Reading, ReadError>>;
 
     /// Asks several questions of one lot with one call (and its further pages).
     fn read_lot<'a>(&'a self, lot: &'static Lot, questions: &'a [Question]) -> BoxFuture<'a, LotAnswer>;

@@ -13,7 +13,7 @@ mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{Arc, Mutex, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
 
@@ -112,6 +112,8 @@ pub struct Call {
     pub id: CallId,
     /// The scope.
     pub scope: ScopeId,
+    /// What it counts against.
+    pub family: Family,
     /// For several; else for the one question.
     pub lot: Option<&'static Lot>,
     /// What to read.
@@ -157,6 +159,8 @@ pub struct Told {
 enum LineId {
     Single(&'static str, Family),
     Lot(&'static str, &'static Lot),
+    /// Of listings, which take long.
+    Listing(&'static str, Family),
     /// Of those that must not take others along.
     Quarantine(&'static str, Family),
 }
@@ -164,14 +168,14 @@ enum LineId {
 impl LineId {
     const fn family(self) -> Family {
         match self {
-            Self::Single(_, family) | Self::Quarantine(_, family) => family,
+            Self::Single(_, family) | Self::Listing(_, family) | Self::Quarantine(_, family) => family,
             Self::Lot(_, lot) => lot.family,
         }
     }
 
     const fn service(self) -> &'static str {
         match self {
-            Self::Single(service, _) | Self::Lot(service, _) | Self::Quarantine(service, _) => service,
+            Self::Single(service, _) | Self::Lot(service, _) | Self::Listing(service, _) | Self::Quarantine(service, _) => service,
         }
     }
 }
@@ -306,6 +310,8 @@ struct Scope {
     /// What the calls under way are taken to bring.
     expected: usize,
     largest: usize,
+    /// The same for listings, whose answers are of another size.
+    largest_listing: usize,
     held: Arc<AtomicUsize>,
     denied: BTreeMap<&'static Lot, Instant>,
     told: BTreeSet<&'static Lot>,
@@ -321,11 +327,18 @@ struct Scope {
 }
 
 impl Scope {
+    /// How large an answer is taken for. No listing waits until nothing else is read.
+    fn expects(&self, line: LineId) -> usize {
+        if matches!(line, LineId::Listing(..)) { self.largest_listing.min(leaving::SCOPE_BYTES / 2) } else { self.largest }
+    }
+
     fn admits(&self, line: LineId, now: Instant) -> Admission {
         match line {
             // What is in quarantine would be a probe that fails for reasons of its own.
             LineId::Quarantine(..) => Admission::Yes,
-            LineId::Single(service, _) | LineId::Lot(service, _) => self.breakers.get(service).map_or(Admission::Yes, |breaker| breaker.admits(now)),
+            LineId::Single(service, _) | LineId::Lot(service, _) | LineId::Listing(service, _) => {
+                self.breakers.get(service).map_or(Admission::Yes, |breaker| breaker.admits(now))
+            }
         }
     }
 }
@@ -355,7 +368,7 @@ struct Passenger {
 /// The table.
 #[derive(Debug, Default)]
 pub struct Table {
-    budgets: Budgets,
+    budgets: Arc<Mutex<Budgets>>,
     scopes: BTreeMap<ScopeId, Scope>,
     entries: HashMap<EntryId, Entry>,
     by_question: HashMap<(ScopeId, Arc<Question>), EntryId>,
@@ -377,14 +390,15 @@ impl Table {
         self.count
     }
 
-    /// The budgets of all accounts.
-    pub fn budgets(&mut self) -> &mut Budgets {
-        &mut self.budgets
+    /// The budgets of all accounts, which further calls for an answer count against as well.
+    #[must_use]
+    pub fn budgets(&self) -> &Arc<Mutex<Budgets>> {
+        &self.budgets
     }
 
     /// Opens a scope, whose calls count against the account's budgets.
     pub fn open(&mut self, scope: ScopeId, account: Arc<str>) {
-        self.scopes.insert(scope, Scope { account, largest: FIRST_GUESS, ..Scope::default() });
+        self.scopes.insert(scope, Scope { account, largest: FIRST_GUESS, largest_listing: FIRST_GUESS, ..Scope::default() });
     }
 
     /// Closes a scope. Returns who asked it or watched it: all of these ask and watch nothing more.
@@ -510,6 +524,7 @@ impl Table {
         match entry.route.lot {
             _ if entry.alone => LineId::Quarantine(entry.route.service, entry.route.single),
             Some(lot) if !denied(lot) => LineId::Lot(entry.route.service, lot),
+            _ if matches!(*entry.question, Question::List(_)) => LineId::Listing(entry.route.service, entry.route.single),
             _ => LineId::Single(entry.route.service, entry.route.single),
         }
     }

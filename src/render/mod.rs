@@ -46,7 +46,7 @@ pub enum RenderError {
     Key(String),
     /// A name from `dataFrom` that makes no key of a Secret.
     #[error(
-        "{name:?} would become the key {key:?}, which a Secret cannot have (letters, digits, - _ . and at most 253 characters); exclude it, rewrite it, or set conversion: Underscore"
+        "{name:?} would become the key {key:?}, which a Secret cannot have (letters, digits, - _ . and at most 253 characters); choose keys with data, or exclude, rewrite or convert it with dataFrom"
     )]
     Name {
         /// The name in the store, or of the member.

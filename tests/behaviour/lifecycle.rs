@@ -135,11 +135,15 @@ async fn a_changed_type_makes_the_secret_anew_unless_the_api_server_refuses_it()
         // A certificate has other keys, so this type can't be had, and what is there must not be given up for it.
         s.patch("db", json!({"spec": {"target": {"type": "kubernetes.io/tls"}}})).await;
         let message = s.condition("db", "Ready", "False TargetRejected", SECONDS).await;
-        says(&message, "check that the keys are those that target.type asks for");
+        says(&message, "the type kubernetes.io/tls needs the key tls.crt");
+        // Nor is it given up for one that only the API server refuses.
+        s.patch("db", json!({"spec": {"target": {"type": "example.com/own", "labels": {"team": "no good value!"}}}})).await;
+        let message = s.condition("db", "Ready", "False TargetRejected", SECONDS).await;
+        says(&message, "metadata.labels");
         let kept = s.secrets().get("db").await.unwrap();
         assert_eq!((kept.metadata.uid, kept.type_.as_deref()), (second.metadata.uid, Some("kubernetes.io/basic-auth")));
         s.holds("db", &[("password", &password), ("username", &username)], SECONDS).await;
-        s.patch("db", json!({"spec": {"target": {"type": "Opaque"}}})).await;
+        s.patch("db", json!({"spec": {"target": {"type": "Opaque", "labels": null}}})).await;
         s.ready("db").await;
         assert_eq!(s.secrets().get("db").await.unwrap().type_.as_deref(), Some("Opaque"));
     })

@@ -5,10 +5,12 @@
 
 mod errors;
 mod identity;
+mod listing;
 mod matcher;
 mod parameter_store;
 mod routes;
 mod secrets_manager;
+mod tags;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +21,7 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture};
 
-use super::{Family, Lot, LotAnswer, Provider, Question, ReadError, Reading, Route};
+use super::{Calls, Family, Listing, Lot, LotAnswer, Provider, Question, ReadError, Reading, Route};
 use crate::{
     api::{
         Reason,
@@ -31,7 +33,7 @@ use crate::{
 
 pub use identity::Ambient;
 use identity::Clients;
-pub use routes::{BATCH_GET_SECRET_VALUE, GET_SECRET_VALUE, SSM_READS, STS};
+pub use routes::{BATCH_GET_SECRET_VALUE, DESCRIBE_PARAMETERS, DESCRIBE_SECRET, GET_SECRET_VALUE, LIST_SECRETS, SSM_READS, SSM_TAGS, STS};
 
 /// Reads with one identity in one region.
 pub struct AwsProvider {
@@ -55,18 +57,69 @@ impl AwsProvider {
         self.clients.limit(limits);
     }
 
-    /// Asks one question with one call. Its error names the question.
-    async fn read_alone(&self, question: &Question) -> Result<Reading, ReadError> {
+    /// Asks one question. Its error names the question.
+    async fn read_alone(&self, question: &Question, calls: &Calls) -> Result<Reading, ReadError> {
         let answer = match question {
             Question::Value(source) => self.read_value(source).await,
-            Question::Presence { .. } | Question::Tags(_) | Question::List(_) => Err(misrouted()),
+            Question::Presence { source, arn } => self.read_presence(source, arn, calls).await,
+            Question::Tags(source) => self.read_tags(source).await,
+            Question::List(listing) => self.list(listing, calls).await,
         };
         answer.map_err(|error| error.about(question))
     }
 
     async fn read_value(&self, source: &Source) -> Result<Reading, ReadError> {
+        self.check(source).await?;
+        self.call(source).await
+    }
+
+    async fn read_tags(&self, source: &Source) -> Result<Reading, ReadError> {
+        self.check(source).await?;
+        let (Clients { secrets_manager, parameter_store, .. }, reason) = (&self.clients, |error: &ReadError| error.reason);
+        match source.store {
+            Store::SecretsManager => observed(&self.metrics, "aws.sm", "DescribeSecret", reason, secrets_manager::tags(secrets_manager, source)).await,
+            Store::ParameterStore => observed(&self.metrics, "aws.ps", "ListTagsForResource", reason, parameter_store::tags(parameter_store, source)).await,
+        }
+    }
+
+    async fn read_presence(&self, source: &Source, arn: &str, calls: &Calls) -> Result<Reading, ReadError> {
+        // Elsewhere it may be missing for ever without being gone.
+        self.check_home(arn).await?;
+        self.check(source).await?;
+        let source = &Source { version: None, ..source.clone() };
+        let (Clients { secrets_manager, parameter_store, .. }, reason) = (&self.clients, |error: &ReadError| error.reason);
+        match source.store {
+            Store::SecretsManager => secrets_manager::presence(secrets_manager, source, calls, &self.metrics).await,
+            Store::ParameterStore => observed(&self.metrics, "aws.ps", "GetParameter", reason, parameter_store::presence(parameter_store, source)).await,
+        }
+    }
+
+    async fn list(&self, listing: &Listing, calls: &Calls) -> Result<Reading, ReadError> {
+        match listing.store {
+            Store::SecretsManager => secrets_manager::list(&self.clients.secrets_manager, listing, calls, &self.metrics).await,
+            Store::ParameterStore => parameter_store::list(&self.clients.parameter_store, listing, calls, &self.metrics).await,
+        }
+    }
+
+    /// Whether a source may be asked for as it is written.
+    async fn check(&self, source: &Source) -> Result<(), ReadError> {
         self.check_arns(&[source]).await.into_iter().collect::<Result<(), _>>()?;
-        if source.through_secrets_manager().is_empty() { self.call(source).await } else { Err(misrouted()) }
+        if source.through_secrets_manager().is_empty() { Ok(()) } else { Err(misrouted()) }
+    }
+
+    /// Whether what has this ARN would be found where the provider reads now.
+    async fn check_home(&self, arn: &str) -> Result<(), ReadError> {
+        let mut parts = arn.split(':').skip(3);
+        let elsewhere = |what: &str| {
+            let problem =
+                format!("the provider now reads another {what} than the one where this was mirrored from; that it is not found there does not count as gone");
+            Err(ReadError::new(Reason::SourceNotFound, problem))
+        };
+        if parts.next() != Some(&self.clients.region) {
+            return elsewhere("region");
+        }
+        let account = self.clients.account(&self.metrics).await?;
+        if parts.next() == Some(&account) { Ok(()) } else { elsewhere("account") }
     }
 
     /// An ARN must be of this provider's region, which costs nothing to tell, and account, which costs one call once.
@@ -179,11 +232,13 @@ impl Provider for AwsProvider {
 
     fn ceilings(&self) -> Vec<(Family, f64)> {
         let limits = *self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        [GET_SECRET_VALUE, BATCH_GET_SECRET_VALUE, SSM_READS].map(|family| (family, routes::ceiling(limits, family))).into()
+        [GET_SECRET_VALUE, BATCH_GET_SECRET_VALUE, DESCRIBE_SECRET, LIST_SECRETS, SSM_READS, DESCRIBE_PARAMETERS, SSM_TAGS]
+            .map(|family| (family, routes::ceiling(limits, family)))
+            .into()
     }
 
-    fn read_one<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Reading, ReadError>> {
-        self.read_alone(question).boxed()
+    fn read_one<'a>(&'a self, question: &'a Question, calls: &'a Calls) -> BoxFuture<'a, Result<Reading, ReadError>> {
+        self.read_alone(question, calls).boxed()
     }
 
     fn read_lot<'a>(&'a self, lot: &'static Lot, questions: &'a [Question]) -> BoxFuture<'a, LotAnswer> {

@@ -12,7 +12,8 @@ use std::{
 use super::{CallId, EntryId, Expected, Flight, LineId, News, Outcome, Part, Passenger, Place, Proof, ScopeId, Table, Told, Waiter, silent};
 use crate::{
     api::Reason,
-    provider::{Lot, LotAnswer, ReadError, Reading, Value},
+    limit::lock,
+    provider::{Lot, LotAnswer, Question, ReadError, Reading, Value},
     reader::{
         Key, Lane,
         held::{Answer, Held, size},
@@ -114,7 +115,7 @@ impl Table {
             if let LineId::Lot(_, lot) = flight.line {
                 scope.told.remove(&lot);
             }
-            if let Some(bucket) = self.budgets.bucket(&(scope.account.clone(), flight.family)) {
+            if let Some(bucket) = lock(&self.budgets).bucket(&(scope.account.clone(), flight.family)) {
                 bucket.owe(pages.saturating_sub(1));
             }
         }
@@ -161,7 +162,7 @@ impl Table {
             if let Some(line) = scope.lines.get_mut(&flight.line) {
                 line.last_throttle = Some(now);
             }
-            if let Some(bucket) = self.budgets.bucket(&(scope.account.clone(), flight.family)) {
+            if let Some(bucket) = lock(&self.budgets).bucket(&(scope.account.clone(), flight.family)) {
                 bucket.throttled(now);
             }
         }
@@ -320,11 +321,11 @@ impl Table {
         let Some(scope) = self.scopes.get_mut(&entry.scope) else { return };
         let (found, error) = match &result {
             Ok(reading) => {
-                match &reading.value {
-                    // All of it together says nothing of how large one value may be.
-                    Value::List(found) => entry.weight = found.iter().filter(|found| found.reading.is_some()).count().max(1),
-                    Value::Text(_) | Value::Binary(_) => scope.largest = scope.largest.max(size(reading)),
+                if let Value::List(found) = &reading.value {
+                    entry.weight = found.iter().filter(|found| found.reading.is_some()).count().max(1);
                 }
+                let largest = if matches!(*entry.question, Question::List(_)) { &mut scope.largest_listing } else { &mut scope.largest };
+                *largest = (*largest).max(size(reading));
                 (Some(Expected::Version((&reading.version).into())), None)
             }
             Err(error) => ((error.reason == Reason::SourceNotFound).then_some(Expected::Absent), Some(error.clone())),

@@ -9,7 +9,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    provider::{Reading, ServedVersion, Value},
+    api::reference::Store,
+    provider::{Found, Listing, Reading, ServedVersion, Value},
     sensitive::Sensitive,
 };
 
@@ -74,7 +75,7 @@ impl World {
             let account = Arc::from("account");
             table.open(ScopeId(scope), Arc::clone(&account));
             for (family, ceiling) in [(SINGLE, 500.0), (BATCH, 50.0)] {
-                table.budgets().enlist(&scope.to_string(), &account, family, ceiling, now);
+                table.budgets().lock().unwrap().enlist(&scope.to_string(), &account, family, ceiling, now);
             }
         }
         Self { table, now, woken: Vec::new(), denied: 0, calls: Vec::new() }
@@ -251,6 +252,41 @@ fn as_many_as_a_call_takes_share_a_phase() {
     assert_ne!(world.table.phase(&item(2, "s0003"), world.now), phases[3], "each scope has its own");
 }
 
+/// A listing, which has the family of single reads here.
+fn listing(path: &str) -> Item {
+    let listing = Listing { store: Store::SecretsManager, path: Some(path.to_owned()), recursive: true, tags: BTreeMap::new() };
+    let route = Route { service: "aws.sm", single: SINGLE, lot: None, aliases: [].into() };
+    Item { scope: ScopeId(1), question: Arc::new(Question::List(listing)), route }
+}
+
+#[test]
+fn listings_keep_neither_each_other_nor_single_reads_waiting() {
+    let mut world = World::new();
+    for number in 0..40 {
+        world.table.ask(&key(&format!("list{number}")), Lane::New, &[listing(&number.to_string())], world.now);
+    }
+    assert_eq!(world.poll().len(), 4, "listings are long: a few at a time");
+    let single = Item { route: Route { lot: None, ..item(1, "a").route }, ..item(1, "a") };
+    world.table.ask(&key("single"), Lane::New, &[single], world.now);
+    let calls = world.poll();
+    assert_eq!(calls.iter().map(names).collect::<Vec<_>>(), [["a"]]);
+    // What is large is not taken for the size of every other answer, and two large listings still go side by side.
+    world.answer(&calls[0], "v1");
+    let listings: Vec<Call> =
+        world.table.flights.keys().map(|id| Call { id: *id, scope: ScopeId(1), family: SINGLE, lot: None, questions: Vec::new() }).collect();
+    for call in &listings[..2] {
+        let found = (0..3000).map(|number| {
+            let name = format!("aws.sm://{}{number}", "x".repeat(500)).parse::<crate::api::reference::Reference>().expect("a reference");
+            Found { source: name.source, reading: None }
+        });
+        let reading = Reading { value: Value::List(found.collect()), version: version("v1"), denotes: Vec::new() };
+        world.finish(call, Outcome::One(Ok(reading)));
+    }
+    let scope = &world.table.scopes[&ScopeId(1)];
+    assert!(scope.largest < 10_000 && scope.largest_listing > 1_500_000, "{} {}", scope.largest, scope.largest_listing);
+    assert!(scope.held.load(Ordering::Relaxed) > 3_000_000, "the names of what is held count");
+}
+
 #[test]
 fn a_new_resource_does_not_wait_behind_a_wave() {
     let mut world = World::new();
@@ -270,8 +306,8 @@ fn urgent_reads_without_end_leave_rechecks_a_share() {
     let mut world = World::new();
     let account = Arc::from("account");
     for scope in ["1", "2"] {
-        world.table.budgets().enlist(scope, &account, SINGLE, 3.0, world.now);
-        world.table.budgets().enlist(scope, &account, BATCH, 3.0, world.now);
+        world.table.budgets().lock().unwrap().enlist(scope, &account, SINGLE, 3.0, world.now);
+        world.table.budgets().lock().unwrap().enlist(scope, &account, BATCH, 3.0, world.now);
     }
     let alone = |name: &str| Item { route: Route { lot: None, ..item(1, name).route }, ..item(1, name) };
     for name in all(20) {
@@ -298,7 +334,7 @@ fn a_recheck_that_never_gets_its_turn_is_told_and_one_that_is_late_is_not() {
     for (per_second, told) in [(0.02, true), (0.2, false)] {
         let mut world = World::new();
         for scope in ["1", "2"] {
-            world.table.budgets().enlist(scope, &Arc::from("account"), BATCH, per_second, world.now);
+            world.table.budgets().lock().unwrap().enlist(scope, &Arc::from("account"), BATCH, per_second, world.now);
         }
         for name in all(200) {
             world.watch(&name, &name, "v1", 0);
