@@ -327,7 +327,7 @@ struct Manifest<'m> {
     metadata: Metadata<'m>,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     type_: Option<&'m str>,
-    #[serde(serialize_with = "encode")]
+    #[serde(serialize_with = "encode", skip_serializing_if = "BTreeMap::is_empty")]
     data: &'m Data,
 }
 
@@ -336,6 +336,8 @@ struct Manifest<'m> {
 struct Metadata<'m> {
     name: &'m str,
     labels: BTreeMap<&'m str, &'m str>,
+    // Who applies an empty map takes it from all who have something in it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     annotations: BTreeMap<&'m str, &'m str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     owner_references: Option<[&'m OwnerReference; 1]>,
@@ -534,7 +536,7 @@ mod tests {
             manifest(CreationPolicy::Merge),
             json!({
                 "apiVersion": "v1", "kind": "Secret", "data": {"a": "AP8K"},
-                "metadata": {"name": "db", "labels": {"team": "shop", MANAGED_LABEL: "true"}, "annotations": {}},
+                "metadata": {"name": "db", "labels": {"team": "shop", MANAGED_LABEL: "true"}},
             })
         );
     }

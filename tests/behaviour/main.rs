@@ -11,6 +11,7 @@ mod leaks;
 mod lifecycle;
 mod mirroring;
 mod operating;
+mod policies;
 mod provider;
 mod reading;
 mod refusal;
