@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use kube::{
     Api, Client, Config,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
 use robotosecret::api::status::RolloutStatus;
@@ -71,13 +71,13 @@ async fn mirror(s: &Scene, name: &str, more: &str) {
     s.ready(name).await;
 }
 
-/// Waits until the restarts that a resource asked for were made, and returns for which version of the Secret.
-async fn rolled_out(s: &Scene, name: &str) -> String {
+/// Waits until the restarts that a resource asked for were made, for another version of the Secret than before. Returns which.
+async fn rolled_out(s: &Scene, name: &str, before: &str) -> String {
     let done = async || match s.status(name).await.rollout {
-        Some(RolloutStatus { pending_since: None, pending_for: None, done_for: Some(version) }) => Some(version),
+        Some(RolloutStatus { pending_since: None, pending_for: None, done_for: Some(version) }) => Some(version).filter(|version| version != before),
         _ => None,
     };
-    until(&format!("the rollout of {name} is done\n{}", s.log_tail()), RESTARTED, done).await
+    until(&format!("the rollout of {name} is done; see {}", s.controller().process.log_path().display()), RESTARTED, done).await
 }
 
 /// Waits until a resource's status says that a restart is to come.
@@ -137,7 +137,7 @@ async fn a_rotation_restarts_every_kind_of_workload_once_and_nothing_else_does()
         s.put_secret("db", &s.value("two")).await;
         s.holds("db", &[("value", &s.value("two"))], WITHIN_TTL).await;
         let written = version(s, "db").await;
-        assert_eq!(rolled_out(s, "db").await, written);
+        assert_eq!(rolled_out(s, "db", "").await, written);
         assert_eq!((restarts(s, "web").await, restarts(s, "other").await), ((1, Some(written.clone())), (0, None)));
         let stores: Api<StatefulSet> = Api::namespaced(s.client.clone(), &s.namespace);
         let agents: Api<DaemonSet> = Api::namespaced(s.client.clone(), &s.namespace);
@@ -176,7 +176,7 @@ async fn a_burst_of_rotations_of_what_two_resources_mirror_makes_one_restart() {
             }
         }
         assert_eq!(restarts(s, "web").await.0, 0, "restarted in the middle of the burst");
-        let (one, two) = (rolled_out(s, "one").await, rolled_out(s, "two").await);
+        let (one, two) = (rolled_out(s, "one", "").await, rolled_out(s, "two", "").await);
         let (count, last) = restarts(s, "web").await;
         assert_eq!(count, 1);
         assert!(last.as_ref() == Some(&one) || last.as_ref() == Some(&two), "{last:?} is neither {one} nor {two}");
@@ -201,8 +201,8 @@ async fn a_restart_is_made_once_although_the_controller_is_killed_at_any_moment(
         s.kill_controller();
         assert_eq!(restarts(s, "web").await, (0, None), "killed too late");
         s.start_controller_as(&whole, ALLOWED);
-        assert_eq!(rolled_out(s, "db").await, need);
-        assert_eq!(restarts(s, "web").await, (1, Some(need)));
+        assert_eq!(rolled_out(s, "db", "").await, need);
+        assert_eq!(restarts(s, "web").await, (1, Some(need.clone())));
         s.kill_controller();
 
         // Between the Secret and the status.
@@ -215,8 +215,8 @@ async fn a_restart_is_made_once_although_the_controller_is_killed_at_any_moment(
         assert_eq!(s.status("db").await.rollout.and_then(|rollout| rollout.pending_for), None, "the status was written after all");
         let whole = s.account(ENABLED, |_| true).await;
         s.start_controller_as(&whole, ALLOWED);
-        assert_eq!(rolled_out(s, "db").await, written);
-        assert_eq!(restarts(s, "web").await, (2, Some(written)));
+        assert_eq!(rolled_out(s, "db", &need).await, written);
+        assert_eq!(restarts(s, "web").await, (2, Some(written.clone())));
 
         // Nobody dies, and the status can't be written for a while.
         s.account(ENABLED, no_status).await;
@@ -225,10 +225,9 @@ async fn a_restart_is_made_once_although_the_controller_is_killed_at_any_moment(
         let failures = async || (s.controller().metric("robotosecret_kube_writes_total", r#"kind="Status",outcome="error""#) >= 3.0).then_some(());
         until("the status can't be written", SECONDS, failures).await;
         s.account(ENABLED, |_| true).await;
-        let written = version(s, "db").await;
-        let done = async || (s.status("db").await.rollout?.done_for? == written).then_some(());
-        until("the rollout is done", RESTARTED, done).await;
-        assert_eq!(restarts(s, "web").await, (3, Some(written)));
+        let last = version(s, "db").await;
+        assert_eq!(rolled_out(s, "db", &written).await, last);
+        assert_eq!(restarts(s, "web").await, (3, Some(last)));
     })
     .await;
 }
@@ -256,7 +255,7 @@ async fn a_missing_workload_is_told_once_holds_nothing_up_and_is_restarted_when_
         s.holds("db", &[("value", &s.value("three"))], WITHIN_TTL).await;
         deploy(s, "web").await;
         let written = version(s, "db").await;
-        assert_eq!(rolled_out(s, "db").await, written);
+        assert_eq!(rolled_out(s, "db", "").await, written);
         assert_eq!(restarts(s, "web").await, (1, Some(written)));
         s.event("db", "the Deployment web is restarted").await;
     })
@@ -284,7 +283,7 @@ async fn a_rollout_that_is_not_granted_is_refused_in_words_and_the_secret_is_mir
         until("the refusal is taken back", SECONDS, unsaid).await;
         assert_eq!((restarts(s, "web").await, s.status("db").await.rollout), ((0, None), None));
         s.put_secret("db", &s.value("three")).await;
-        rolled_out(s, "db").await;
+        rolled_out(s, "db", "").await;
         assert_eq!(restarts(s, "web").await.0, 1);
     })
     .await;
@@ -309,9 +308,8 @@ async fn the_controllers_account_can_change_nothing_in_a_workload_but_its_annota
         let annotations = |annotations: Value| template(json!({"metadata": {"annotations": annotations}}));
         // The API server learns of a policy a moment after it was made.
         let image = spec(json!({"containers": [{"name": "app", "image": "registry.example.com/evil:1"}]}));
-        let guarded = async || patch("web", &image).await.is_err().then_some(());
+        let guarded = async || ours.patch("web", &PatchParams::default().dry_run(), &Patch::Merge(&image)).await.is_err().then_some(());
         until("the policy holds", SECONDS, guarded).await;
-        deploy(s, "web").await;
         let before = theirs.get("web").await.unwrap();
 
         let forbidden = [
@@ -328,7 +326,7 @@ async fn the_controllers_account_can_change_nothing_in_a_workload_but_its_annota
             (json!({"spec": {"replicas": 7}}), "the spec"),
             (json!({"spec": {"paused": true}}), "the spec"),
             (json!({"spec": {"minReadySeconds": 7}}), "the spec"),
-            (json!({"metadata": {"annotations": {ANNOTATION: "8"}}}), "the metadata"),
+            (json!({"metadata": {"annotations": {ANNOTATION: "8"}}}), "the annotations"),
             (json!({"metadata": {"labels": {"more": "x"}}}), "the metadata"),
             (json!({"metadata": {"labels": null}}), "the metadata"),
             (json!({"metadata": {"finalizers": ["example.com/stay"]}}), "the metadata"),
@@ -358,6 +356,16 @@ async fn the_controllers_account_can_change_nothing_in_a_workload_but_its_annota
                 let changed = patch(name, &annotations(json!({ANNOTATION: value}))).await.unwrap_or_else(|error| panic!("{name}: {value}: {error}"));
                 let found = changed.spec.unwrap().template.metadata.unwrap().annotations.unwrap_or_default();
                 assert_eq!(found.get(ANNOTATION).map(String::as_str), value.as_str());
+            }
+        }
+        // The other kinds are guarded alike; that their annotation can be set, a rotation shows.
+        for kind in ["StatefulSet", "DaemonSet"] {
+            apply_object(&s.client, &workload(kind, "other", &s.namespace)).await.unwrap();
+            let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", kind));
+            let others: Api<DynamicObject> = Api::namespaced_with(ours.clone().into_client(), &s.namespace, &resource);
+            for (change, _) in forbidden.iter().filter(|(_, what)| *what != "the spec") {
+                let refused = others.patch("other", &PatchParams::default(), &Patch::Merge(change)).await;
+                assert_eq!(refused.map_err(code).map(|_| ()), Err(403), "{kind}: {change}");
             }
         }
         // And everybody else changes what they like.
