@@ -28,6 +28,8 @@ pub const MERGE_FINALIZER: &str = "robotosecret.dev/merge";
 pub const OWNER_ANNOTATION: &str = "robotosecret.dev/owner";
 /// Annotation that a user changes on a `RobotoSecret` to have it rechecked at once.
 pub const REFRESH_ANNOTATION: &str = "robotosecret.dev/refresh";
+/// Annotation on the pod template of a workload: the resourceVersion of the Secret that it was last restarted for.
+pub const RESTARTED_FOR_ANNOTATION: &str = "robotosecret.dev/restarted-for";
 
 /// The custom resource definitions, as they are installed.
 #[must_use]

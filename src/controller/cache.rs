@@ -14,11 +14,14 @@ use kube::{Resource, ResourceExt};
 use tokio::time::Instant;
 
 use super::{
+    absence::Absences,
     decide::Why,
     drift::{MANAGER_PREFIX, Manager, Seen, is_older},
+    gather::Need,
     plan::Plan,
     providers::Through,
     schedule,
+    served::{self, Previous, Served},
     status::Failure,
     target::Look,
 };
@@ -28,8 +31,7 @@ use crate::{
         robotosecret::RefreshPolicy,
         status::{FRESH, READY, TargetStatus},
     },
-    provider::ServedVersion,
-    reader::{ScopeId, phase},
+    reader::{Answer, ScopeId, phase},
     telemetry::metrics::Totals,
 };
 
@@ -191,8 +193,9 @@ impl Resources {
     /// Takes a resource in, or takes note of its change. It is cut down to what is used of it. Returns its key, for all to share.
     pub fn put(&self, key: &Key, mut resource: RobotoSecret) -> Arc<Key> {
         let target = (key.0.clone(), target_name(&resource));
-        let entries = resource.spec.data.iter().flatten().filter_map(|entry| entry.provider.as_ref());
-        let providers: BTreeSet<String> = entries.chain([&resource.spec.provider]).map(|provider| provider.name.clone()).collect();
+        let single = resource.spec.data.iter().flatten().filter_map(|entry| entry.provider.as_ref());
+        let many = resource.spec.data_from.iter().flatten().filter_map(|entry| entry.provider.as_ref());
+        let providers: BTreeSet<String> = single.chain(many).chain([&resource.spec.provider]).map(|provider| provider.name.clone()).collect();
         let meta = resource.meta_mut();
         (meta.managed_fields, meta.labels, meta.owner_references) = (None, None, None);
         if let Some(finalizers) = &mut meta.finalizers {
@@ -264,6 +267,7 @@ impl Resources {
 }
 
 /// How a resource stands, between two looks at it.
+#[allow(clippy::struct_excessive_bools)] // Each is a fact of its own.
 pub struct Standing {
     /// The resource's uid: another one is another resource.
     pub uid: String,
@@ -275,6 +279,8 @@ pub struct Standing {
     pub lagging: u32,
     /// How often in a row the status could not be written.
     pub unwritten: u32,
+    /// A write of the Secret was begun and no status tells of it yet: where the Secret moved, it may be our own doing.
+    pub untold: bool,
     /// What the spec asked for when it was last mirrored (see [`fingerprint`]), if that is known.
     pub asked: Option<u64>,
     /// Whether this process has checked it with success and written that down.
@@ -283,10 +289,16 @@ pub struct Standing {
     pub last_check: Option<Timestamp>,
     /// A recheck found another version than is mirrored.
     pub changed: bool,
-    /// Versions that were replaced lately: the source, the version, and when.
-    pub replaced: Vec<(String, ServedVersion, Instant)>,
+    /// Versions that were replaced lately, and when.
+    pub replaced: Vec<(Served, Instant)>,
     /// The store answered with a version that was just replaced: until when it is not believed.
     pub doubt: Option<Instant>,
+    /// When to look again at what is mirrored and its listing does not have any more.
+    pub relook: Option<Instant>,
+    /// What the status can't tell of what was mirrored: what is beyond its list, and versions that only this process can compare.
+    pub beside: Vec<Served>,
+    /// What the store shows no more, until that is proven.
+    pub absences: Absences,
     /// The services that its sources are read from.
     pub services: Vec<(ScopeId, &'static str)>,
     /// What was asked of the reader.
@@ -324,6 +336,17 @@ pub struct Reading {
     pub look: Look,
     /// How often the target changed meanwhile.
     pub attempts: usize,
+    /// What the first round came to, while the second is under way.
+    pub first: Option<FirstRound>,
+}
+
+/// The answers of the first round, and what they left open.
+#[derive(Debug)]
+pub struct FirstRound {
+    /// In the order of the questions.
+    pub answers: Vec<Answer>,
+    /// What is asked in the second round.
+    pub needs: Vec<Need>,
 }
 
 /// Tells apart what specs ask to be in the Secret; how often it is checked is left out.
@@ -331,7 +354,8 @@ pub struct Reading {
 pub fn fingerprint(spec: &RobotoSecretSpec) -> u64 {
     let mut hasher = DefaultHasher::new();
     // A spec that came as JSON always goes into JSON.
-    serde_json::to_string(&(&spec.uri, &spec.data, &spec.provider, &spec.target)).unwrap_or_default().hash(&mut hasher);
+    let asked = (&spec.uri, &spec.data, &spec.data_from, &spec.on_collision, &spec.provider, &spec.target);
+    serde_json::to_string(&asked).unwrap_or_default().hash(&mut hasher);
     hasher.finish()
 }
 
@@ -393,6 +417,12 @@ impl Repairs {
 }
 
 impl Standing {
+    /// All that was mirrored before.
+    #[must_use]
+    pub fn record(&self) -> Vec<Previous> {
+        served::record(&self.status, &self.beside)
+    }
+
     /// How a resource stands when it is met for the first time, or after a restart: what its status says.
     #[must_use]
     pub fn new(resource: &RobotoSecret, uid: &str, plan: Option<&Plan>, now: Timestamp) -> Self {
@@ -413,6 +443,7 @@ impl Standing {
             resource_version: String::new(),
             lagging: 0,
             unwritten: 0,
+            untold: false,
             // Ready speaks of the observed spec. What was written for another one is not known any more.
             asked: (status.is_true(READY) && status.observed_generation == resource.meta().generation).then(|| fingerprint(&resource.spec)),
             checked: false,
@@ -420,6 +451,9 @@ impl Standing {
             changed: false,
             replaced: Vec::new(),
             doubt: None,
+            relook: None,
+            beside: Vec::new(),
+            absences: Absences::default(),
             services: Vec::new(),
             reading: None,
             failing,
@@ -449,6 +483,7 @@ struct Entry {
 struct Summary {
     ready: bool,
     fresh: bool,
+    retained: bool,
     last_check: Option<Timestamp>,
 }
 
@@ -468,8 +503,14 @@ impl Standings {
     pub fn summarize(&self, key: &Key, policy: RefreshPolicy, standing: &Standing) {
         if let Some(entry) = locked(&self.0).get_mut(key) {
             let rechecked = policy == RefreshPolicy::Ttl;
-            entry.summary =
-                Summary { ready: standing.status.is_true(READY), fresh: standing.status.is_true(FRESH), last_check: standing.last_check.filter(|_| rechecked) };
+            let status = &standing.status;
+            let sourceless = status.condition(FRESH).is_some_and(|fresh| fresh.reason == Reason::SourceNotFound.as_str());
+            entry.summary = Summary {
+                ready: status.is_true(READY),
+                fresh: status.is_true(FRESH),
+                retained: sourceless && status.target.is_some(),
+                last_check: standing.last_check.filter(|_| rechecked),
+            };
         }
     }
 
@@ -480,7 +521,13 @@ impl Standings {
         let count = |of: fn(&Summary) -> bool| all.values().filter(|entry| of(&entry.summary)).count();
         let oldest = all.iter().filter_map(|(key, entry)| entry.summary.last_check.max(entry.summary.last_check.and(rechecked(key)))).min();
         let age = oldest.and_then(|oldest| Duration::try_from(now.duration_since(oldest)).ok()).unwrap_or_default();
-        Totals { resources: all.len(), ready: count(|summary| summary.ready), fresh: count(|summary| summary.fresh), oldest: age }
+        Totals {
+            resources: all.len(),
+            ready: count(|summary| summary.ready),
+            fresh: count(|summary| summary.fresh),
+            retained: count(|summary| summary.retained),
+            oldest: age,
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
     mirror::{Known, SOON, Work},
     plan::Plan,
     queue::Next,
-    schedule,
+    rollout, schedule,
     status::{self, Circumstances, Failure, Notice, Outcome},
     target::TargetError,
 };
@@ -80,13 +80,16 @@ impl Work<'_> {
     /// Writes the status if it has something to say, publishes what goes with it, and tells when to look again.
     pub(super) async fn settle(&self, standing: &mut Standing, outcome: &Outcome) -> Next {
         let circumstances = self.circumstances(standing);
-        let next = status::next(&standing.status, &circumstances, outcome);
+        let mut next = status::next(&standing.status, &circumstances, outcome);
+        let mirrored = if let Outcome::Mirrored(mirrored) = outcome { Some(&**mirrored) } else { None };
+        rollout::amend(&mut next, &standing.status, self.wish(), mirrored, circumstances.now);
         let notice = status::notice(&standing.status, outcome);
         if status::differs(&standing.status, &next) || self.until_telling(standing).is_some_and(|wait| wait.is_zero()) {
             match self.write_status(&next).await {
                 Ok(resource_version) => {
                     let renamed = |was: &TargetStatus| next.target.as_ref().is_some_and(|is| is.name != was.name);
                     standing.former = standing.status.target.take_if(|was| renamed(was)).or(standing.former.take());
+                    self.tell_refusal(&standing.status, &next);
                     standing.status = next;
                     standing.resource_version = resource_version;
                     standing.unwritten = 0;
@@ -101,7 +104,7 @@ impl Work<'_> {
                             schedule::until_retry(Reason::KubernetesError, standing.unwritten, schedule::LONGEST_RETRY, &standing.uid).unwrap_or(SOON)
                         }
                     };
-                    if matches!(outcome, Outcome::Mirrored(_)) {
+                    if matches!(outcome, Outcome::Mirrored(_) | Outcome::Removed(_)) {
                         let failure = Failure { reason: Reason::KubernetesError, message: "the status could not be written".to_owned(), intact: true };
                         standing.failing = Some(Failing { failure, count: 1, retry: Some(Instant::now() + again) });
                         self.stop_reading(standing);
@@ -113,6 +116,7 @@ impl Work<'_> {
         if matches!(outcome, Outcome::Mirrored(_)) {
             standing.asked = Some(self.asked);
             standing.checked = true;
+            standing.untold = false;
         }
         if let Some(notice) = notice {
             tracing::info!(namespace = self.key.0, name = self.key.1, reason = notice.reason, note = notice.note, "told");
@@ -176,7 +180,7 @@ impl Work<'_> {
         });
         // Whose turn to tell has come waits for it in another queue.
         let telling = self.until_telling(standing).filter(|wait| failing.is_none() && !wait.is_zero()).map(|wait| now + wait);
-        let doubt = standing.doubt.filter(|_| standing.reading.is_none());
+        let doubt = standing.doubt.into_iter().chain(standing.relook).filter(|_| standing.reading.is_none());
         // The reader tells when it has the answers; should that ever get lost, this finds it.
         let answers = standing.reading.as_ref().map(|_| now + LOST_ANSWERS);
         match retry.into_iter().chain(stale).chain(telling).chain(doubt).chain(answers).chain(standing.repairs.settles(now)).min() {
@@ -202,7 +206,7 @@ impl Work<'_> {
         Some(if last > told { Duration::ZERO } else { interval })
     }
 
-    async fn write_status(&self, status: &RobotoSecretStatus) -> Result<String, StatusError> {
+    pub(super) async fn write_status(&self, status: &RobotoSecretStatus) -> Result<String, StatusError> {
         let api = Api::<RobotoSecret>::namespaced(self.context.client.clone(), &self.key.0);
         let body = json!({
             "apiVersion": format!("{GROUP}/v1alpha1"),
@@ -293,7 +297,7 @@ impl Work<'_> {
 }
 
 #[derive(PartialEq, Eq)]
-enum StatusError {
+pub(super) enum StatusError {
     /// The resource is gone.
     Gone,
     /// The resource changed since it was looked at.

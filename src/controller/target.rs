@@ -86,6 +86,15 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// With what templates made of labels and annotations.
+    #[must_use]
+    pub fn rendered(&self, labels: BTreeMap<String, String>, annotations: BTreeMap<String, String>) -> Self {
+        let mut wanted = self.clone();
+        wanted.labels.extend(labels);
+        wanted.annotations.extend(annotations);
+        wanted
+    }
+
     /// The names of all labels, our mark included.
     pub fn label_names(&self) -> impl Iterator<Item = &str> {
         self.labels.keys().map(String::as_str).chain([MANAGED_LABEL])

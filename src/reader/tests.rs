@@ -6,19 +6,19 @@ use futures::{FutureExt, future::BoxFuture};
 
 use super::*;
 use crate::{
-    api::Reason,
-    provider::{Family, LotAnswer, Reading, Route, ServedVersion, Value},
+    api::reference::Store,
+    provider::{Family, Listing, LotAnswer, Reading, Route, ServedVersion, Value},
     sensitive::Sensitive,
 };
 
 const SINGLE: Family = Family("single");
 
-/// Reads one by one; meets a defect at `bad`.
+/// Reads one by one; meets a defect at `bad`. A listing takes a second a page: six pages, or with the path `hangs` one that never comes.
 struct Faulty;
 
 impl Provider for Faulty {
-    fn route(&self, source: &Source) -> Route {
-        Route { service: "aws.sm", single: SINGLE, lot: None, aliases: source.denotes().into() }
+    fn route(&self, question: &Question) -> Route {
+        Route { service: "aws.sm", single: SINGLE, lot: None, aliases: [question.to_string()].into() }
     }
 
     fn account(&self) -> &'static str {
@@ -29,41 +29,70 @@ impl Provider for Faulty {
         vec![(SINGLE, 500.0)]
     }
 
-    fn read_one<'a>(&'a self, source: &'a Source) -> BoxFuture<'a, Result<Reading, ReadError>> {
+    fn read_one<'a>(&'a self, question: &'a Question, calls: &'a Calls) -> BoxFuture<'a, Result<Reading, ReadError>> {
         let read = async move {
-            assert!(!source.to_string().ends_with("bad"), "a defect");
-            let version = ServedVersion { arn: source.to_string(), id: "1".to_owned(), created: None };
+            assert!(!question.to_string().ends_with("bad"), "a defect");
+            if let Question::List(listing) = question {
+                for _ in 0..6 {
+                    calls.make(tokio::time::sleep(Duration::from_secs(1)).boxed()).await;
+                }
+                if listing.path.as_deref() == Some("hangs") {
+                    calls.make(std::future::pending::<()>().boxed()).await;
+                }
+            }
+            let version = ServedVersion { arn: question.to_string(), id: "1".to_owned(), created: None };
             Ok(Reading { value: Value::Text(Sensitive::from("value".to_owned())), version, denotes: Vec::new() })
         };
         read.boxed()
     }
 
-    fn read_lot<'a>(&'a self, _: &'static Lot, _: &'a [Source]) -> BoxFuture<'a, LotAnswer> {
+    fn read_lot<'a>(&'a self, _: &'static Lot, _: &'a [Question]) -> BoxFuture<'a, LotAnswer> {
         unreachable!("no route has a lot")
     }
 }
 
-#[tokio::test]
-async fn a_defect_in_one_call_fails_only_who_waits_for_it() {
+/// What comes of each question, by its text.
+async fn told(questions: &[Question]) -> BTreeMap<String, Result<(), ReadError>> {
     let reader = Reader::new(Metrics::default());
     let scope = reader.open(Arc::new(Faulty));
     let stop = CancellationToken::new();
-    for name in ["good", "bad", "fine"] {
-        let reference: crate::api::reference::Reference = format!("aws.sm://{name}").parse().expect("a reference");
-        let item = reader.item(scope, &reference.source).expect("an open scope");
-        reader.ask(&Arc::new(("shop".to_owned(), name.to_owned())), Lane::New, &[item]);
+    for question in questions {
+        let item = reader.item(scope, question).expect("an open scope");
+        reader.ask(&Arc::new(("shop".to_owned(), question.to_string())), Lane::New, &[item]);
     }
-    let told: Mutex<BTreeMap<String, Result<(), Reason>>> = Mutex::default();
+    let told: Mutex<BTreeMap<String, Result<(), ReadError>>> = Mutex::default();
     let wake = |key: &Arc<Key>, _: Lane| {
         let answers = reader.take(key).expect("answers for whom is woken");
         let mut told = told.lock().expect("no panic here");
-        told.insert(key.1.clone(), answers[0].as_ref().map(|_| ()).map_err(|error| error.reason));
-        if told.len() == 3 {
+        told.insert(key.1.clone(), answers[0].as_ref().map(|_| ()).map_err(Clone::clone));
+        if told.len() == questions.len() {
             stop.cancel();
         }
     };
     let run = reader.run(wake, |_| {}, stop.clone());
-    tokio::time::timeout(Duration::from_secs(20), run).await.expect("everybody is told");
-    let told = told.into_inner().expect("no panic here");
-    assert_eq!(told, BTreeMap::from([("good".to_owned(), Ok(())), ("bad".to_owned(), Err(Reason::InternalError)), ("fine".to_owned(), Ok(()))]));
+    tokio::time::timeout(Duration::from_secs(40), run).await.expect("everybody is told");
+    told.into_inner().expect("no panic here")
+}
+
+fn listing(path: &str) -> Question {
+    Question::List(Listing { store: Store::SecretsManager, path: Some(path.to_owned()), recursive: true, tags: BTreeMap::new() })
+}
+
+#[tokio::test]
+async fn a_listing_may_take_longer_than_a_call_but_none_of_its_pages() {
+    let told = told(&[listing("long"), listing("hangs")]).await;
+    assert!(told["aws.sm://long**"].is_ok(), "{told:?}");
+    let error = told["aws.sm://hangs**"].as_ref().expect_err("a page that never comes");
+    assert_eq!((error.reason, error.message.as_str()), (Reason::ProviderUnavailable, "aws.sm://hangs**: the store did not answer within 5 s"));
+}
+
+#[tokio::test]
+async fn a_defect_in_one_call_fails_only_who_waits_for_it() {
+    let question = |name: &str| {
+        let reference: crate::api::reference::Reference = format!("aws.sm://{name}").parse().expect("a reference");
+        Question::Value(reference.source)
+    };
+    let told = told(&["good", "bad", "fine"].map(question)).await;
+    let told: Vec<_> = told.iter().map(|(question, answer)| (question.as_str(), answer.as_ref().copied().map_err(|error| error.reason))).collect();
+    assert_eq!(told, [("aws.sm://bad", Err(Reason::InternalError)), ("aws.sm://fine", Ok(())), ("aws.sm://good", Ok(()))]);
 }

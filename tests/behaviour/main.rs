@@ -15,4 +15,5 @@ mod policies;
 mod provider;
 mod reading;
 mod refusal;
+mod rollout;
 mod support;

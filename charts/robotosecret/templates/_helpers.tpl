@@ -63,4 +63,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+{{- if .Values.rollout.enabled }}
+# Restarts after a rotation: one annotation on the pod template. The right to patch a workload is the right to run one; the
+# admission policy in rollout.yaml takes it back to that annotation. Not create: what isn't there is never made.
+- apiGroups: [apps]
+  resources: [deployments, statefulsets, daemonsets]
+  verbs: [patch]
+{{- end }}
 {{- end -}}
