@@ -439,7 +439,7 @@ fn explain(error: &kube::Error) -> TargetError {
         }
         404 => TargetError::Kubernetes("the namespace or the Secret disappeared; trying again".into()),
         422 if fields.contains(&"immutable") || (fields.contains(&"data") && status.message.contains("immutable")) => {
-            TargetError::Rejected("somebody made the Secret immutable; delete it, and it is made again".into())
+            TargetError::Rejected("somebody made the Secret immutable, so that nothing in it can be changed; delete it, and it is made again with what is mirrored and nothing else".into())
         }
         400 | 403 | 413 | 422 => TargetError::Rejected(refusal(status.code, &fields)),
         code => TargetError::Kubernetes(format!("the API server failed with HTTP {code}")),
