@@ -602,17 +602,19 @@ async fn a_controller_that_is_killed_between_an_apply_and_what_it_leaves_to_take
 #[tokio::test]
 async fn a_merge_that_is_deleted_while_the_controller_is_down_leaves_when_it_is_back() {
     scene("merge-down", async |s| {
-        put(s, "db", &["a", "b"]).await;
+        put(s, "db", &["a", "b", "c"]).await;
         for name in ["shared", "gone"] {
             theirs(s, name, json!({})).await;
-            mirror_from(s, &format!("into-{name}"), "db", &["a", "b"], json!({"name": name, "creationPolicy": "Merge"})).await;
+            mirror_from(s, &format!("into-{name}"), "db", &["a", "b", "c"], json!({"name": name, "creationPolicy": "Merge"})).await;
             s.ready(&format!("into-{name}")).await;
         }
         s.kill_controller();
         for name in ["into-shared", "into-gone"] {
             s.resources().delete(name, &DeleteParams::background()).await.unwrap();
         }
-        // One key has become somebody else's, the label was taken off, and the other Secret is gone.
+        // One key has become somebody else's, one is somebody else's too, the label was taken off, and the other Secret is gone.
+        let both = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "shared"}, "data": {"b": BASE64_STANDARD.encode(of(s, "db", "b"))}});
+        s.secrets().patch("shared", &PatchParams::apply("argocd"), &Patch::Apply(&both)).await.unwrap();
         s.tamper("shared", "kubectl-edit", json!({"data": {"a": BASE64_STANDARD.encode("kept")}, "metadata": {"labels": {MANAGED: null}}})).await;
         s.secrets().delete("gone", &DeleteParams::default()).await.unwrap();
         s.front.down().unwrap();
@@ -620,7 +622,7 @@ async fn a_merge_that_is_deleted_while_the_controller_is_down_leaves_when_it_is_
         for name in ["into-shared", "into-gone"] {
             is_gone(s, name).await;
         }
-        s.holds("shared", &[("a", "kept"), ("theirs", "x")], SECONDS).await;
+        s.holds("shared", &[("a", "kept"), ("b", &of(s, "db", "b")), ("theirs", "x")], SECONDS).await;
         assert_eq!(s.data("gone").await, None, "a Secret was made to have something to leave");
         s.front.up().unwrap();
     })
