@@ -129,6 +129,17 @@ pub struct ServedVersion {
     pub created: Option<String>,
 }
 
+impl ServedVersion {
+    /// What the id of a version begins with that is a keyed hash: its key lives in this process alone.
+    pub const KEYED: &'static str = "keyed:";
+
+    /// Whether another process could compare it.
+    #[must_use]
+    pub fn lasts(&self) -> bool {
+        !self.id.starts_with(Self::KEYED)
+    }
+}
+
 /// Why a read failed: what the user is told, what the log is told besides, and how soon it is worth trying again.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{reason}: {message}")]

@@ -21,7 +21,7 @@ pub struct Held {
 }
 
 impl Held {
-    pub(super) fn new(reading: Reading, counters: [Arc<AtomicUsize>; 2]) -> Self {
+    pub(crate) fn new(reading: Reading, counters: [Arc<AtomicUsize>; 2]) -> Self {
         let bytes = size(&reading);
         for counter in &counters {
             counter.fetch_add(bytes, Ordering::Relaxed);

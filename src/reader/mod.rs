@@ -226,6 +226,12 @@ impl Reader {
         Timestamp::now().checked_sub(age).ok()
     }
 
+    /// How many distinct references of a scope are asked or rechecked, those that a listing brought included.
+    #[must_use]
+    pub fn references(&self, scope: ScopeId) -> usize {
+        self.table().references(scope)
+    }
+
     /// Looks anew: values that were read are used by now.
     pub fn poke(&self) {
         self.changed.notify_one();

@@ -215,6 +215,8 @@ struct Entry {
     due: Option<(LineId, Instant)>,
     /// With whom it shares a phase.
     group: Option<usize>,
+    /// For how many references it stands: a listing that brings values, for as many as it brought.
+    weight: usize,
     /// Reads alone until that works once: company refused it, left it out, or got no answer with it.
     alone: bool,
 }
@@ -445,6 +447,7 @@ impl Table {
                 ttls: Vec::new(),
                 due: None,
                 group: None,
+                weight: 1,
                 alone,
             },
         );
@@ -613,6 +616,12 @@ impl Table {
         if self.askers.get(key).is_some_and(|asker| asker.asked.is_none() && asker.watched.is_none() && asker.news.is_none()) {
             self.askers.remove(key);
         }
+    }
+
+    /// How many distinct references of a scope are asked or rechecked, those that a listing brought included.
+    #[must_use]
+    pub fn references(&self, scope: ScopeId) -> usize {
+        self.entries.values().filter(|entry| entry.scope == scope).map(|entry| entry.weight).sum()
     }
 
     /// Whether the key asked and has not all answers yet.

@@ -2,12 +2,18 @@
 //!
 //! Pure: no I/O, no clock. It must never put a part of a value into an error; names of members and keys may stand there.
 
+pub mod decode;
+mod engine;
 pub mod keypath;
+pub mod kinds;
+pub mod naming;
+mod pems;
+pub mod template;
 
 use std::collections::BTreeMap;
 
 use crate::{
-    api::{Reason, reference::pointer, robotosecret::DEFAULT_KEY},
+    api::{Reason, reference::pointer},
     provider::Value,
     sensitive::Sensitive,
 };
@@ -38,6 +44,52 @@ pub enum RenderError {
     /// A member whose name no key of a Secret can have.
     #[error("the member {0:?} cannot be a key of a Secret (letters, digits, - _ . and at most 253 characters); choose keys with data instead of uri")]
     Key(String),
+    /// A name from `dataFrom` that makes no key of a Secret.
+    #[error(
+        "{name:?} would become the key {key:?}, which a Secret cannot have (letters, digits, - _ . and at most 253 characters); choose keys with data, or exclude, rewrite or convert it with dataFrom"
+    )]
+    Name {
+        /// The name in the store, or of the member.
+        name: String,
+        /// What it became.
+        key: String,
+    },
+    /// Two that make one key: neither may win silently.
+    #[error("{first} and {second} both make the key {key:?}; nothing is written until it is clear which one is meant")]
+    Collision {
+        /// The key.
+        key: String,
+        /// One of them: a quoted name, or where it stands.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// A value that is not of the form that `decode` names.
+    #[error("the value is not {form}{place}", place = .at.map(|at| format!(": see byte {at}")).unwrap_or_default())]
+    Decode {
+        /// The form.
+        form: &'static str,
+        /// The place of the first byte that doesn't fit, from 0.
+        at: Option<usize>,
+    },
+    /// A template that can't be read or carried out.
+    #[error("{origin}{line}: {problem}", line = .line.map(|line| format!(" line {line}")).unwrap_or_default())]
+    Template {
+        /// Where the template stands.
+        origin: String,
+        /// The line in it, from 1.
+        line: Option<usize>,
+        /// What is wrong, in our words.
+        problem: String,
+    },
+    /// Data that the Secret's type doesn't allow.
+    #[error("the type {type_} {problem}")]
+    Type {
+        /// The type.
+        type_: String,
+        /// What it demands, and what is not there.
+        problem: String,
+    },
     /// More than Kubernetes stores.
     #[error("the keys hold {0} bytes; a Secret holds at most 1048576")]
     TooLarge(usize),
@@ -49,8 +101,11 @@ impl RenderError {
     pub const fn reason(&self) -> Reason {
         match self {
             Self::Keypath { .. } | Self::Empty | Self::BrokenObject => Reason::KeypathNotFound,
-            Self::Key(_) => Reason::InvalidKey,
-            Self::TooLarge(_) => Reason::TargetRejected,
+            Self::Key(_) | Self::Name { .. } => Reason::InvalidKey,
+            Self::Collision { .. } => Reason::KeyCollision,
+            Self::Decode { .. } => Reason::DecodeError,
+            Self::Template { .. } => Reason::TemplateError,
+            Self::TooLarge(_) | Self::Type { .. } => Reason::TargetRejected,
         }
     }
 }
@@ -63,18 +118,25 @@ pub fn part(value: &Value, keypath: &[String]) -> Result<Sensitive, RenderError>
     }
 }
 
-/// The short form: a JSON object (at the keypath, if there is one) becomes one key a member, anything else the key `value`.
-pub fn whole(value: &Value, keypath: &[String]) -> Result<Data, RenderError> {
-    let Value::Text(_) = value else {
-        return Ok(Data::from([(DEFAULT_KEY.to_owned(), part(value, keypath)?)]));
+/// The short form: a JSON object (at the keypath, if there is one) becomes one key a member, anything else the one key `as_key`.
+pub fn whole(value: &Value, keypath: &[String], as_key: &str) -> Result<Data, RenderError> {
+    let members = members(value, keypath, as_key)?;
+    match members.iter().find(|(name, _)| !is_key(name)) {
+        Some((name, _)) => Err(RenderError::Key(name.clone())),
+        None => Ok(members.into_iter().collect()),
+    }
+}
+
+/// The same, with the members' names as they are: they need not be keys of a Secret yet. Sorted, each name once.
+pub fn members(value: &Value, keypath: &[String], as_key: &str) -> Result<Vec<(String, Sensitive)>, RenderError> {
+    let members = match value {
+        Value::Text(_) => keypath::members(text(value, keypath)?, keypath)?,
+        Value::Binary(_) | Value::List(_) => None,
     };
-    match keypath::members(text(value, keypath)?, keypath)? {
+    match members {
         Some(members) if members.is_empty() => Err(RenderError::Empty),
-        Some(members) => match members.keys().find(|name| !is_key(name)) {
-            Some(name) => Err(RenderError::Key(name.clone())),
-            None => Ok(members),
-        },
-        None => Ok(Data::from([(DEFAULT_KEY.to_owned(), part(value, keypath)?)])),
+        Some(members) => Ok(members.into_iter().collect()),
+        None => Ok(vec![(as_key.to_owned(), part(value, keypath)?)]),
     }
 }
 
@@ -105,6 +167,7 @@ fn text<'v>(value: &'v Value, keypath: &[String]) -> Result<&'v str, RenderError
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::robotosecret::DEFAULT_KEY;
 
     fn value(text: &str) -> Value {
         Value::Text(Sensitive::from(text.to_owned()))
@@ -125,28 +188,38 @@ mod tests {
 
     #[test]
     fn the_short_form_makes_a_key_of_each_member() {
-        let data = whole(&value(r#"{"user":"root","port":3306,"tls":true,"opts":{"a" : [1, 2.50]}}"#), &[]).expect("data");
+        let data = whole(&value(r#"{"user":"root","port":3306,"tls":true,"opts":{"a" : [1, 2.50]}}"#), &[], DEFAULT_KEY).expect("data");
         assert_eq!(rendered(&data), [("opts", r#"{"a" : [1, 2.50]}"#), ("port", "3306"), ("tls", "true"), ("user", "root")]);
-        let inner = whole(&value(r#"{"db":{"user":"root"}}"#), &["db".to_owned()]).expect("data");
+        let inner = whole(&value(r#"{"db":{"user":"root"}}"#), &["db".to_owned()], DEFAULT_KEY).expect("data");
         assert_eq!(rendered(&inner), [("user", "root")]);
     }
 
     #[test]
     fn the_short_form_keeps_everything_else_under_one_key() {
         for text in ["hunter2", "[1]", "42", "\"quoted\"", "null"] {
-            assert_eq!(rendered(&whole(&value(text), &[]).expect("data")), [("value", text)]);
+            assert_eq!(rendered(&whole(&value(text), &[], DEFAULT_KEY).expect("data")), [("value", text)]);
         }
-        let binary = whole(&Value::Binary(Sensitive::new(vec![0, 255])), &[]).expect("data");
+        let binary = whole(&Value::Binary(Sensitive::new(vec![0, 255])), &[], DEFAULT_KEY).expect("data");
         assert_eq!(binary["value"].expose(), [0, 255]);
     }
 
     #[test]
+    fn members_keep_their_names_and_what_has_none_gets_the_given_one() {
+        let named = |text: &str| members(&value(text), &[], "as.it").map(|members| members.into_iter().map(|(name, _)| name).collect::<Vec<_>>());
+        assert_eq!(named(r#"{"b/c":1,"a b":2,"":3}"#), Ok(vec![String::new(), "a b".to_owned(), "b/c".to_owned()]));
+        assert_eq!(named("hunter2"), Ok(vec!["as.it".to_owned()]));
+        assert_eq!(named("{}"), Err(RenderError::Empty));
+        assert_eq!(named(" {broken"), Err(RenderError::BrokenObject));
+        assert!(matches!(named(r#"{"a":1,"b":null}"#), Err(RenderError::Keypath { .. })));
+    }
+
+    #[test]
     fn the_short_form_never_loses_a_member() {
-        assert_eq!(whole(&value("{}"), &[]), Err(RenderError::Empty));
-        assert_eq!(whole(&value(" {broken"), &[]), Err(RenderError::BrokenObject));
-        assert_eq!(whole(&value(r#"{"a b":1}"#), &[]), Err(RenderError::Key("a b".to_owned())));
-        assert_eq!(whole(&value(r#"{"naïve":1}"#), &[]), Err(RenderError::Key("naïve".to_owned())));
-        assert!(matches!(whole(&value(r#"{"a":1,"b":null}"#), &[]), Err(RenderError::Keypath { .. })));
+        assert_eq!(whole(&value("{}"), &[], DEFAULT_KEY), Err(RenderError::Empty));
+        assert_eq!(whole(&value(" {broken"), &[], DEFAULT_KEY), Err(RenderError::BrokenObject));
+        assert_eq!(whole(&value(r#"{"a b":1}"#), &[], DEFAULT_KEY), Err(RenderError::Key("a b".to_owned())));
+        assert_eq!(whole(&value(r#"{"naïve":1}"#), &[], DEFAULT_KEY), Err(RenderError::Key("naïve".to_owned())));
+        assert!(matches!(whole(&value(r#"{"a":1,"b":null}"#), &[], DEFAULT_KEY), Err(RenderError::Keypath { .. })));
     }
 
     #[test]

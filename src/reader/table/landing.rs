@@ -13,7 +13,7 @@ use super::{CallId, EntryId, Expected, Flight, LineId, News, Outcome, Part, Pass
 use crate::{
     api::Reason,
     limit::lock,
-    provider::{Lot, LotAnswer, Question, ReadError, Reading},
+    provider::{Lot, LotAnswer, Question, ReadError, Reading, Value},
     reader::{
         Key, Lane,
         held::{Answer, Held, size},
@@ -317,10 +317,13 @@ impl Table {
     /// Hands an answer to those who waited for it, and tells those who watch what they need to know.
     pub(super) fn deliver(&mut self, passenger: Passenger, result: Result<Reading, ReadError>, now: Instant, told: &mut Told) {
         let id = passenger.entry;
-        let Some(entry) = self.entries.get(&id) else { return };
+        let Some(entry) = self.entries.get_mut(&id) else { return };
         let Some(scope) = self.scopes.get_mut(&entry.scope) else { return };
         let (found, error) = match &result {
             Ok(reading) => {
+                if let Value::List(found) = &reading.value {
+                    entry.weight = found.iter().filter(|found| found.reading.is_some()).count().max(1);
+                }
                 let largest = if matches!(*entry.question, Question::List(_)) { &mut scope.largest_listing } else { &mut scope.largest };
                 *largest = (*largest).max(size(reading));
                 (Some(Expected::Version((&reading.version).into())), None)
