@@ -312,7 +312,7 @@ impl Work<'_> {
         let seen = match self.context.secrets.get(&self.key.0, &self.wanted.name) {
             Some(seen) => seen,
             // It was deleted, or our label was taken off.
-            None => match self.target().look(&self.wanted.name, &self.wanted.owner).await? {
+            None => match self.target().look(&self.wanted.name).await? {
                 Look::Absent => return Ok(Known::Missing),
                 Look::Ours(seen) => Arc::from(seen),
             },
@@ -384,7 +384,7 @@ impl Work<'_> {
                     standing.unmoved = None;
                     standing.tolerated = mirrored.target.tolerable(&self.manager, Timestamp::now().as_second());
                     let shared = self.wanted.policy == CreationPolicy::Merge;
-                    standing.merged = shared.then(|| (mirrored.target.uid.clone(), mirrored.target.owned(&self.manager).fields()));
+                    standing.merged = shared.then(|| Box::new((mirrored.target.uid.clone(), mirrored.target.owned(&self.manager).fields())));
                 }
                 self.mirrored(standing, plan, admitted, mirrored, expected, (why, relook)).await
             }
@@ -577,7 +577,7 @@ fn were_ours(standing: &Standing, look: &Look) -> BTreeSet<String> {
     let Look::Ours(seen) = look else { return BTreeSet::new() };
     let told = standing.status.target.iter().filter(|was| was.name == seen.name && was.uid == seen.uid);
     let told = told.flat_map(|was| was.keys.iter().map(|key| format!("{DATA_FIELD}{key}")));
-    let known = standing.merged.iter().filter(|(uid, _)| *uid == seen.uid).flat_map(|(_, fields)| fields.iter().cloned());
+    let known = standing.merged.as_deref().into_iter().filter(|(uid, _)| *uid == seen.uid).flat_map(|(_, fields)| fields.iter().cloned());
     told.chain(known).collect()
 }
 

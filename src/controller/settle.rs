@@ -88,7 +88,7 @@ impl Work<'_> {
             match self.write_status(&next).await {
                 Ok(resource_version) => {
                     let renamed = |was: &TargetStatus| next.target.as_ref().is_some_and(|is| is.name != was.name);
-                    standing.former = standing.status.target.take_if(|was| renamed(was)).or(standing.former.take());
+                    standing.former = standing.status.target.take_if(|was| renamed(was)).map(Box::new).or(standing.former.take());
                     self.tell_refusal(&standing.status, &next);
                     standing.status = next;
                     standing.resource_version = resource_version;
@@ -239,7 +239,7 @@ impl Work<'_> {
         let mut done = true;
         for seen in self.context.secrets.naming(&self.key.0, &self.key.1) {
             if seen.name != self.wanted.name {
-                done &= self.remove_leftover(standing.former.as_ref(), &seen).await;
+                done &= self.remove_leftover(standing.former.as_deref(), &seen).await;
             }
         }
         if done {
