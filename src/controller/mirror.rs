@@ -38,7 +38,6 @@ use crate::{
         MANAGED_LABEL, REFRESH_ANNOTATION, Reason, RobotoSecret,
         reference::{Reference, Store},
         robotosecret::{CreationPolicy, DeletionPolicy, RefreshPolicy},
-        status,
     },
     provider::{Question, ReadError, ServedVersion},
     reader::{Answer, Expected, News, Reader, Since},
@@ -521,9 +520,6 @@ impl Work<'_> {
         }
         self.checked(standing, plan, admitted, expected, changed);
         standing.relook = relook.then(|| now + absence::STALE_LISTING);
-        let listed = status::LISTED.saturating_sub(mirrored.gone.len());
-        let untold = |(place, served): (usize, &Served)| (place >= listed || !served.version.lasts()).then(|| served.clone());
-        standing.beside = mirrored.sources.iter().enumerate().filter_map(untold).collect();
         tracing::debug!(namespace = self.key.0, name = self.key.1, ?why, "checked");
         if why == Why::Drift
             && standing.repairs.made(Instant::now())

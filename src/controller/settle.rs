@@ -21,14 +21,15 @@ use super::{
     plan::Plan,
     queue::Next,
     rollout, schedule,
-    status::{self, Circumstances, Failure, Notice, Outcome},
+    served::Served,
+    status::{self, Circumstances, Failure, Mirrored, Notice, Outcome},
     target::TargetError,
 };
 use crate::{
     api::{
         GROUP, Reason, RobotoSecret, RobotoSecretStatus,
         robotosecret::{CreationPolicy, RefreshPolicy},
-        status::{READY, TargetStatus},
+        status::{LISTED, READY, TargetStatus},
     },
     provider::ReadError,
 };
@@ -113,7 +114,9 @@ impl Work<'_> {
                 }
             }
         }
-        if matches!(outcome, Outcome::Mirrored(_)) {
+        if let Some(mirrored) = mirrored {
+            // Not before the status tells the rest of it: what could not be written down has yet to be found to differ.
+            standing.beside = beside(mirrored);
             standing.asked = Some(self.asked);
             standing.checked = true;
             standing.untold = false;
@@ -294,6 +297,13 @@ impl Work<'_> {
             }
         }
     }
+}
+
+/// The sources whose versions the status has no room for, or that only this process can compare.
+fn beside(mirrored: &Mirrored) -> Vec<Served> {
+    let listed = LISTED.saturating_sub(mirrored.gone.len());
+    let untold = |(place, served): (usize, &Served)| (place >= listed || !served.version.lasts()).then(|| served.clone());
+    mirrored.sources.iter().enumerate().filter_map(untold).collect()
 }
 
 #[derive(PartialEq, Eq)]
