@@ -199,6 +199,10 @@ impl Shared {
     }
 }
 
+mod turns;
+
+pub use turns::{CALL_LIMIT, Calls, Turns, lock};
+
 #[cfg(test)]
 mod minute;
 

@@ -59,6 +59,9 @@ struct ControllerArguments {
     /// How many resources are worked on at the same time.
     #[arg(long, env = "ROBOTOSECRET_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: u16,
+    /// Restart the workloads that `spec.rollout` names when mirrored data changed; needs the right to patch them.
+    #[arg(long, env = "ROBOTOSECRET_ALLOW_ROLLOUT")]
+    allow_rollout: bool,
     /// The pod's name, which events name as their source.
     #[arg(long, env = "POD_NAME", hide = true)]
     pod_name: Option<String>,
@@ -117,6 +120,7 @@ async fn run_controller(arguments: ControllerArguments) -> anyhow::Result<()> {
         namespaces: namespaces.into_iter().collect(),
         concurrency: arguments.concurrency,
         status_interval: arguments.status_interval,
+        allow_rollout: arguments.allow_rollout,
         instance: arguments.pod_name,
     };
     // The probes go on answering while the controller finishes.

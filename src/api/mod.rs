@@ -22,10 +22,14 @@ pub use status::{Reason, RobotoSecretStatus};
 pub const GROUP: &str = "robotosecret.dev";
 /// Label on every mirrored Secret: `"true"`. The controller watches only Secrets that carry it.
 pub const MANAGED_LABEL: &str = "robotosecret.dev/managed";
-/// Annotation on every mirrored Secret: the name of the `RobotoSecret` it belongs to.
+/// Finalizer of a `RobotoSecret` that merges into a Secret: when it goes, its keys are taken out first.
+pub const MERGE_FINALIZER: &str = "robotosecret.dev/merge";
+/// Annotation on every Secret that belongs to one `RobotoSecret` alone: its name.
 pub const OWNER_ANNOTATION: &str = "robotosecret.dev/owner";
 /// Annotation that a user changes on a `RobotoSecret` to have it rechecked at once.
 pub const REFRESH_ANNOTATION: &str = "robotosecret.dev/refresh";
+/// Annotation on the pod template of a workload: the resourceVersion of the Secret that it was last restarted for.
+pub const RESTARTED_FOR_ANNOTATION: &str = "robotosecret.dev/restarted-for";
 
 /// The custom resource definitions, as they are installed.
 #[must_use]

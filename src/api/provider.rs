@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::reference::{Source, without_root};
+use super::reference::{Source, Store, without_root};
 
 /// Says whose identity reads which store, which namespaces may use it, and for which references.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl AwsSpec {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
-    /// Reads of Parameter Store, `GetParameter` and `GetParameters` together. Default 35: AWS allows 40 an account and region, unless higher throughput was turned on.
+    /// Reads of Parameter Store: `GetParameter`, `GetParameters` and each page of `GetParametersByPath` together. Default 35: AWS allows 40 an account and region, unless higher throughput was turned on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10000))]
     pub ssm_reads: Option<i32>,
@@ -190,6 +190,13 @@ pub fn allows_reference(rules: &[AllowRule], namespace: &str, reference: &str) -
         .iter()
         .filter(|rule| rule.namespaces.contain(namespace))
         .any(|rule| rule.references.iter().any(|pattern| pattern_matches(pattern, namespace, reference)))
+}
+
+/// Whether a rule lets the namespace read anything at all in this store.
+#[must_use]
+pub fn allows_something(rules: &[AllowRule], namespace: &str, store: Store) -> bool {
+    let in_store = |pattern: &String| pattern == "*" || pattern.starts_with(&format!("{store}://"));
+    rules.iter().any(|rule| rule.namespaces.contain(namespace) && rule.references.iter().any(in_store))
 }
 
 fn pattern_matches(pattern: &str, namespace: &str, reference: &str) -> bool {

@@ -415,7 +415,7 @@ pub enum RefreshPolicy {
     validation = Rule::new("!has(self.creationPolicy) || self.creationPolicy != 'Merge' || !has(self.type)").message("with creationPolicy Merge the Secret keeps the type that it has")
 )]
 pub struct Target {
-    /// The Secret's name; left out: the name of the RobotoSecret. When it changes, the new Secret is written first and then the old one is deleted.
+    /// The Secret's name; left out: the name of the RobotoSecret. When it changes, the new Secret is written first and then the old one is deleted; with `creationPolicy: Merge` the mirrored keys are taken out of it instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')").message("the name of a Secret has lower case letters, digits, - and . and starts and ends with a letter or digit"))]
@@ -452,7 +452,7 @@ pub struct Target {
 
     /// Makes the Secret's keys, labels and annotations out of templates (minijinja).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub template: Option<Template>,
+    pub template: Option<Box<Template>>,
 }
 
 /// Whose the Secret is.

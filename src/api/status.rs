@@ -242,6 +242,9 @@ pub struct RolloutStatus {
     /// Since when a restart is to be made; left out: none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_since: Option<Time>,
+    /// The resourceVersion of the Secret that a restart is to be made for; left out: none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_for: Option<String>,
     /// The resourceVersion of the Secret that the last restart was made for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub done_for: Option<String>,
@@ -253,9 +256,12 @@ pub struct RolloutStatus {
 pub struct SourceStatus {
     /// The reference, without keypath.
     pub uri: String,
+    /// The provider that it was read through, where it is not the resource's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
     /// The ARN that the store answered with.
     pub arn: String,
-    /// The version served: the version id of a secret, the number of a parameter.
+    /// The version served: the version id of a secret, the number of a parameter; empty for what has none, such as tags.
     pub version: String,
     /// When the store says that this version was made. With `arn` and `version` it tells a new value from the old one, also when a secret was deleted and made again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -263,4 +269,7 @@ pub struct SourceStatus {
     /// When the controller first saw this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_changed_time: Option<Time>,
+    /// Since when it is known to be gone; its keys were then taken out, as `deletionPolicy` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_since: Option<Time>,
 }

@@ -1,32 +1,30 @@
 //! What a resource asks of the reader, what it has rechecked, and what comes back.
 //!
-//! A plan whose providers were found enters; asks and watches leave, and readings for the sources in their order. Nobody waits here:
-//! whoever asked is looked at again when the answers are there. What a store answered under a name that the provider does not allow
-//! goes no further.
+//! A plan whose providers were found enters; asks and watches leave. Nobody waits here: whoever asked is looked at again when the
+//! answers are there. What they come to is [`gather`](super::gather)'s.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use kube::Resource;
 
 use super::{
-    cache::{Reading, Standing},
+    cache::{FirstRound, Reading, Standing},
     decide::Why,
     drift::Seen,
+    gather::Need,
     mirror::{Known, SOON, Work},
     plan::Plan,
-    providers::{Admitted, Through, answered_otherwise},
+    providers::{Admitted, Through},
     queue::Next,
-    status,
     target::Look,
 };
 use crate::{
-    api::Reason,
-    provider::ReadError,
-    reader::{Answer, Expected, Held, Item, Lane, Reader, ScopeId, Since},
+    api::{
+        Reason,
+        robotosecret::{CreationPolicy, ProviderRef},
+    },
+    reader::{Answer, Expected, Item, Lane, Reader, ScopeId, Since},
 };
-
-/// What was read for a source, and the keypath that its name ends in.
-pub(super) type Found<'a> = (Arc<Held>, &'a [String]);
 
 impl Work<'_> {
     /// Nothing is asked of the reader any more.
@@ -42,14 +40,14 @@ impl Work<'_> {
             && reading.scopes.iter().eq(admitted.iter().map(|admitted| &admitted.through.scope))
     }
 
-    /// Asks the reader for all sources. The look at the target comes before, so that an old value can't go over a newer write.
+    /// Asks the reader all questions. The look at the target comes before, so that an old value can't go over a newer write.
     pub(super) async fn ask(&self, standing: &mut Standing, admitted: &[Admitted], known: &Known, why: Why, attempts: usize) -> Next {
         let look = match known {
             // An API server that failed is asked first: without it, the store need not be.
             Known::Intact(seen) | Known::Moved(seen) if attempts == 0 && !kubernetes_failed(standing) => Look::Ours(Box::new(Seen::clone(seen))),
             // If something is there after all, making it anew is refused and the next attempt looks.
-            Known::Never if attempts == 0 && standing.failing.is_none() && self.context.secrets.get(&self.key.0, &self.wanted.name).is_none() => Look::Absent,
-            _ => match self.target().look(&self.wanted.name, &self.wanted.owner).await {
+            Known::Never if attempts == 0 && standing.failing.is_none() && self.is_probably_new() => Look::Absent,
+            _ => match self.target().look(&self.wanted.name).await {
                 Ok(look) => look,
                 Err(error) => return self.target_failed(standing, &error, known.is_intact()).await,
             },
@@ -64,91 +62,89 @@ impl Work<'_> {
             scopes: admitted.iter().map(|admitted| admitted.through.scope).collect(),
             look,
             attempts,
+            first: None,
         });
         self.context.reader.ask(&self.key, lane(why, known), &items);
         self.next_look(standing)
     }
 
-    /// What was read for each source, in order, with the keypath that its name ends in. Any failure fails the whole; a lasting one is
-    /// told before a passing one.
-    pub(super) fn readings<'a>(&self, plan: &Plan, admitted: &'a [Admitted], answers: &[Answer]) -> Result<Vec<Found<'a>>, ReadError> {
-        let namespace = self.key.0.as_str();
-        let mut rest = answers;
-        let mut readings = Vec::with_capacity(admitted.len());
-        let mut errors = Vec::new();
-        for (planned, admitted) in plan.sources.iter().zip(admitted) {
-            let (mine, others) = rest.split_at(admitted.candidates.len().min(rest.len()));
-            rest = others;
-            let is_absent = |answer: &&Answer| answer.as_ref().is_err_and(|error| error.reason == Reason::SourceNotFound);
-            let found = mine.iter().zip(&admitted.candidates).find(|(answer, _)| !is_absent(answer));
-            match found.or_else(|| mine.iter().zip(&admitted.candidates).next()) {
-                Some((Ok(held), (_, keypath))) => {
-                    if held.reading().denotes.iter().all(|reference| admitted.through.may_read(namespace, reference)) {
-                        readings.push((held.clone(), keypath.as_slice()));
-                    } else {
-                        // That name is not told: what the provider doesn't allow is not the reader's to know.
-                        errors.push(answered_otherwise(&planned.provider.name, namespace, &planned.source.to_string()));
-                    }
-                }
-                Some((Err(_), _)) if found.is_none() && mine.len() > 1 => {
-                    let message = format!("{}: Secrets Manager has none of the secrets that this path may name", planned.source);
-                    errors.push(ReadError::new(Reason::SourceNotFound, message));
-                }
-                Some((Err(error), _)) => errors.push(error.clone()),
-                None => errors.push(ReadError::new(Reason::InternalError, format!("{}: the reader gave no answer", planned.source))),
-            }
-        }
-        errors.into_iter().min_by_key(|error| error.reason.is_passing()).map_or(Ok(readings), Err)
+    /// Whether the Secret is most probably not there yet: the watch would show it, but for a shared one that nobody has merged into so far.
+    fn is_probably_new(&self) -> bool {
+        self.wanted.policy != CreationPolicy::Merge && self.context.secrets.get(&self.key.0, &self.wanted.name).is_none()
     }
 
-    /// Has the sources rechecked every TTL from here on.
-    pub(super) fn watch(&self, plan: &Plan, admitted: &[Admitted], expected: Vec<Expected>, since: Since) {
+    /// Asks what the first answers left open.
+    pub(super) fn ask_further(&self, standing: &mut Standing, admitted: &[Admitted], known: &Known, reading: Reading, first: FirstRound) -> Next {
+        let items: Option<Vec<Item>> = first.needs.iter().map(|need| self.context.reader.item(admitted[need.of].through.scope, &need.question)).collect();
+        let Some(items) = items else { return Next::In(SOON) };
+        let lane = lane(reading.why, known);
+        standing.reading = Some(Reading { first: Some(first), ..reading });
+        self.context.reader.ask(&self.key, lane, &items);
+        self.next_look(standing)
+    }
+
+    /// Has everything rechecked every TTL from here on: the questions, and the members of listings that were read one by one.
+    /// `expected` holds what each question of the first round was answered, `members` what each member was.
+    pub(super) fn watch(&self, plan: &Plan, admitted: &[Admitted], expected: Vec<Expected>, members: Vec<(Need, Expected)>, since: Since) {
         let mut expected = expected.into_iter();
         let mut watched = Vec::with_capacity(admitted.len());
         for admitted in admitted {
             let mut found = false;
-            for (source, _) in &admitted.candidates {
+            for (question, _) in &admitted.candidates {
                 let expected = expected.next().unwrap_or(Expected::Unknown);
                 // What a shorter name denotes does not matter while a longer one is there.
                 let matters = !found;
                 found |= expected != Expected::Absent;
-                watched.extend(self.context.reader.item(admitted.through.scope, source).filter(|_| matters).map(|item| (item, expected)));
+                watched.extend(self.context.reader.item(admitted.through.scope, question).filter(|_| matters).map(|item| (item, expected)));
             }
+        }
+        for (Need { of, question }, expected) in members {
+            watched.extend(self.context.reader.item(admitted[of].through.scope, &question).map(|item| (item, expected)));
         }
         self.context.reader.watch(&self.key, plan.ttl, watched, since);
     }
 
-    /// Has the sources rechecked that an earlier process mirrored, as far as its status tells which versions.
+    /// Has everything rechecked that an earlier process mirrored, as far as its status tells which versions.
     pub(super) fn watch_again(&self, standing: &Standing, plan: &Plan, admitted: &[Admitted]) {
-        let expected = plan.sources.iter().zip(admitted).flat_map(|(planned, admitted)| {
-            let version = status::version_of(&standing.status, &planned.source.to_string()).filter(|_| admitted.candidates.len() == 1);
-            let expected = version.map_or(Expected::Unknown, |version| Expected::Version((&version).into()));
+        let record = standing.record();
+        let expected = plan.questions.iter().zip(admitted).flat_map(|(planned, admitted)| {
+            let (uri, provider) = (planned.question.to_string(), self.foreign_provider(&planned.provider));
+            let found = record.iter().find(|previous| previous.served.uri == uri && previous.served.provider.as_deref() == provider);
+            let expected = match found.filter(|_| admitted.candidates.len() == 1) {
+                Some(previous) if previous.gone => Expected::Absent,
+                Some(previous) if previous.served.version.lasts() => Expected::Version((&previous.served.version).into()),
+                _ => Expected::Unknown,
+            };
             std::iter::repeat_n(expected, admitted.candidates.len())
         });
-        self.watch(plan, admitted, expected.collect(), Since::Restart { last_check: standing.last_check });
+        self.watch(plan, admitted, expected.collect(), Vec::new(), Since::Restart { last_check: standing.last_check });
+    }
+
+    /// The provider's name, where it is not the resource's own.
+    fn foreign_provider<'p>(&self, provider: &'p ProviderRef) -> Option<&'p str> {
+        Some(provider.name.as_str()).filter(|name| *name != self.resource.spec.provider.name)
     }
 }
 
 /// The services that are asked.
 pub(super) fn services(admitted: &[Admitted]) -> Vec<(ScopeId, &'static str)> {
-    let all = admitted.iter().flat_map(|admitted| admitted.candidates.iter().map(|(source, _)| (admitted.through.scope, source.store.as_str())));
+    let all = admitted.iter().flat_map(|admitted| admitted.candidates.iter().map(|(question, _)| (admitted.through.scope, question.store().as_str())));
     let distinct: BTreeSet<_> = all.collect();
     distinct.into_iter().collect()
 }
 
-/// All that is asked for the sources of a plan, in order; `None` for what can't be asked any more.
+/// All that is asked for the questions of a plan, in order; `None` for what can't be asked any more.
 fn items<'a>(reader: &'a Reader, admitted: &'a [Admitted]) -> impl Iterator<Item = Option<Item>> + 'a {
-    admitted.iter().flat_map(|admitted| admitted.candidates.iter().map(|(source, _)| reader.item(admitted.through.scope, source)))
+    admitted.iter().flat_map(|admitted| admitted.candidates.iter().map(|(question, _)| reader.item(admitted.through.scope, question)))
 }
 
-/// What a recheck of each has to find for nothing to be done.
-pub(super) fn expected(answers: &[Answer]) -> Vec<Expected> {
-    let expected = |answer: &Answer| match answer {
+/// What a recheck has to find for nothing to be done.
+pub(super) fn expected(answer: &Answer) -> Expected {
+    match answer {
         Ok(held) => Expected::Version((&held.reading().version).into()),
         Err(error) if error.reason == Reason::SourceNotFound => Expected::Absent,
         Err(_) => Expected::Unknown,
-    };
-    answers.iter().map(expected).collect()
+    }
 }
 
 fn kubernetes_failed(standing: &Standing) -> bool {
@@ -164,11 +160,14 @@ fn lane(why: Why, known: &Known) -> Lane {
     }
 }
 
-/// Whether the providers changed since the last try in a way that can make a difference: their addresses, region or identity, or,
-/// after they did not allow what the store answered, their rules.
+/// Whether the providers changed since the last try in a way that can make a difference: their addresses, region or identity; after
+/// they did not allow what the store answered, their rules; and after something vanished, whether that is confirmed.
 pub(super) fn reads_otherwise(standing: &Standing, admitted: &[Admitted]) -> bool {
-    let denied = standing.failing.as_ref().is_some_and(|failing| failing.failure.reason == Reason::NotAllowed);
-    let differs = |was: &Through, is: &Admitted| was.scope != is.through.scope || (denied && was.rules != is.through.rules);
+    let failed = |reason: Reason| standing.failing.as_ref().is_some_and(|failing| failing.failure.reason == reason);
+    let (denied, missing) = (failed(Reason::NotAllowed), failed(Reason::SourceNotFound));
+    let differs = |was: &Through, is: &Admitted| {
+        was.scope != is.through.scope || (denied && was.rules != is.through.rules) || (missing && was.confirmed != is.through.confirmed)
+    };
     let was = &standing.tried_through;
     !was.is_empty() && (was.len() != admitted.len() || was.iter().zip(admitted).any(|(was, is)| differs(was, is)))
 }

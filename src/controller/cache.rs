@@ -14,22 +14,24 @@ use kube::{Resource, ResourceExt};
 use tokio::time::Instant;
 
 use super::{
+    absence::Absences,
     decide::Why,
-    drift::{Manager, Seen, is_older},
+    drift::{MANAGER_PREFIX, Manager, Seen, is_older},
+    gather::Need,
     plan::Plan,
     providers::Through,
     schedule,
+    served::{self, Previous, Served},
     status::Failure,
     target::Look,
 };
 use crate::{
     api::{
-        REFRESH_ANNOTATION, Reason, RobotoSecret, RobotoSecretSpec, RobotoSecretStatus,
+        MERGE_FINALIZER, REFRESH_ANNOTATION, Reason, RobotoSecret, RobotoSecretSpec, RobotoSecretStatus,
         robotosecret::RefreshPolicy,
-        status::{FRESH, READY},
+        status::{FRESH, READY, TargetStatus},
     },
-    provider::ServedVersion,
-    reader::{ScopeId, phase},
+    reader::{Answer, ScopeId, phase},
     telemetry::metrics::Totals,
 };
 
@@ -45,32 +47,38 @@ pub struct Secrets(Mutex<Labelled>);
 
 struct Labelled {
     seen: HashMap<Arc<Key>, Arc<Seen>>,
-    by_owner: Relation<Arc<Key>>,
+    by_name: Relation<Arc<Key>>,
 }
 
 impl Default for Secrets {
     fn default() -> Self {
-        Self(Mutex::new(Labelled { seen: HashMap::new(), by_owner: Relation(HashMap::new()) }))
+        Self(Mutex::new(Labelled { seen: HashMap::new(), by_name: Relation(HashMap::new()) }))
     }
 }
 
 impl Labelled {
     fn put(&mut self, key: Key, seen: Seen) {
         let key = self.take(&key).unwrap_or_else(|| Arc::new(key));
-        if let Some(owner) = &seen.owner {
-            let owner = if *owner == key.1 { key.clone() } else { Arc::new((key.0.clone(), owner.clone())) };
-            self.by_owner.add(owner, &key);
+        for name in named(&seen) {
+            let named = if name == key.1 { key.clone() } else { Arc::new((key.0.clone(), name.to_owned())) };
+            self.by_name.add(named, &key);
         }
         self.seen.insert(key, Arc::new(seen));
     }
 
     fn take(&mut self, key: &Key) -> Option<Arc<Key>> {
         let (key, seen) = self.seen.remove_entry(key)?;
-        if let Some(owner) = seen.owner.clone() {
-            self.by_owner.remove(&(key.0.clone(), owner), &key);
+        for name in named(&seen) {
+            self.by_name.remove(&(key.0.clone(), name.to_owned()), &key);
         }
         Some(key)
     }
+}
+
+/// The names of the `RobotoSecret`s that show in a Secret: by our mark, or as managers of what they merged into it.
+fn named(seen: &Seen) -> BTreeSet<&str> {
+    let managers = seen.managers.iter().filter_map(|manager| manager.name.strip_prefix(MANAGER_PREFIX));
+    seen.owner.as_deref().into_iter().chain(managers).collect()
 }
 
 impl Secrets {
@@ -113,12 +121,12 @@ impl Secrets {
         }
     }
 
-    /// The Secrets of a namespace that name this owner, other than `target`.
+    /// The Secrets of a namespace in which a `RobotoSecret` of this name shows, by its mark or by what it merged into them.
     #[must_use]
-    pub fn leftovers(&self, namespace: &str, owner: &str, target: &str) -> Vec<Arc<Seen>> {
+    pub fn naming(&self, namespace: &str, resource: &str) -> Vec<Arc<Seen>> {
         let secrets = locked(&self.0);
-        let keys = secrets.by_owner.get(&(namespace.to_owned(), owner.to_owned()));
-        keys.into_iter().filter(|key| key.1 != target).filter_map(|key| secrets.seen.get(&key).cloned()).collect()
+        let keys = secrets.by_name.get(&(namespace.to_owned(), resource.to_owned()));
+        keys.into_iter().filter_map(|key| secrets.seen.get(&key).cloned()).collect()
     }
 }
 
@@ -185,10 +193,15 @@ impl Resources {
     /// Takes a resource in, or takes note of its change. It is cut down to what is used of it. Returns its key, for all to share.
     pub fn put(&self, key: &Key, mut resource: RobotoSecret) -> Arc<Key> {
         let target = (key.0.clone(), target_name(&resource));
-        let entries = resource.spec.data.iter().flatten().filter_map(|entry| entry.provider.as_ref());
-        let providers: BTreeSet<String> = entries.chain([&resource.spec.provider]).map(|provider| provider.name.clone()).collect();
+        let single = resource.spec.data.iter().flatten().filter_map(|entry| entry.provider.as_ref());
+        let many = resource.spec.data_from.iter().flatten().filter_map(|entry| entry.provider.as_ref());
+        let providers: BTreeSet<String> = single.chain(many).chain([&resource.spec.provider]).map(|provider| provider.name.clone()).collect();
         let meta = resource.meta_mut();
-        (meta.managed_fields, meta.labels, meta.owner_references, meta.finalizers) = (None, None, None, None);
+        (meta.managed_fields, meta.labels, meta.owner_references) = (None, None, None);
+        if let Some(finalizers) = &mut meta.finalizers {
+            finalizers.retain(|name| name == MERGE_FINALIZER);
+        }
+        meta.finalizers.take_if(|finalizers| finalizers.is_empty());
         if let Some(annotations) = &mut meta.annotations {
             annotations.retain(|name, _| name == REFRESH_ANNOTATION);
         }
@@ -254,6 +267,7 @@ impl Resources {
 }
 
 /// How a resource stands, between two looks at it.
+#[allow(clippy::struct_excessive_bools)] // Each is a fact of its own.
 pub struct Standing {
     /// The resource's uid: another one is another resource.
     pub uid: String,
@@ -265,6 +279,8 @@ pub struct Standing {
     pub lagging: u32,
     /// How often in a row the status could not be written.
     pub unwritten: u32,
+    /// A write of the Secret was begun and no status tells of it yet: where the Secret moved, it may be our own doing.
+    pub untold: bool,
     /// What the spec asked for when it was last mirrored (see [`fingerprint`]), if that is known.
     pub asked: Option<u64>,
     /// Whether this process has checked it with success and written that down.
@@ -273,10 +289,16 @@ pub struct Standing {
     pub last_check: Option<Timestamp>,
     /// A recheck found another version than is mirrored.
     pub changed: bool,
-    /// Versions that were replaced lately: the source, the version, and when.
-    pub replaced: Vec<(String, ServedVersion, Instant)>,
+    /// Versions that were replaced lately, and when.
+    pub replaced: Vec<(Served, Instant)>,
     /// The store answered with a version that was just replaced: until when it is not believed.
     pub doubt: Option<Instant>,
+    /// When to look again at what is mirrored and its listing does not have any more.
+    pub relook: Option<Instant>,
+    /// What the status can't tell of what was mirrored: what is beyond its list, and versions that only this process can compare.
+    pub beside: Vec<Served>,
+    /// What the store shows no more, until that is proven.
+    pub absences: Absences,
     /// The services that its sources are read from.
     pub services: Vec<(ScopeId, &'static str)>,
     /// What was asked of the reader.
@@ -289,6 +311,11 @@ pub struct Standing {
     pub unmoved: Option<String>,
     /// Managers that owned keys beside us right after our last write.
     pub tolerated: Vec<Manager>,
+    /// What we merged into a shared Secret: its uid, and the fields that were ours right after the write. The status lists only keys,
+    /// and not all.
+    pub merged: Option<Box<(String, Vec<String>)>>,
+    /// The target before it was renamed, until it is dealt with.
+    pub former: Option<Box<TargetStatus>>,
     /// Repairs of the target.
     pub repairs: Repairs,
     /// What the last try to read went through, whatever came of it.
@@ -309,6 +336,17 @@ pub struct Reading {
     pub look: Look,
     /// How often the target changed meanwhile.
     pub attempts: usize,
+    /// What the first round came to, while the second is under way.
+    pub first: Option<FirstRound>,
+}
+
+/// The answers of the first round, and what they left open.
+#[derive(Debug)]
+pub struct FirstRound {
+    /// In the order of the questions.
+    pub answers: Vec<Answer>,
+    /// What is asked in the second round.
+    pub needs: Vec<Need>,
 }
 
 /// Tells apart what specs ask to be in the Secret; how often it is checked is left out.
@@ -316,7 +354,8 @@ pub struct Reading {
 pub fn fingerprint(spec: &RobotoSecretSpec) -> u64 {
     let mut hasher = DefaultHasher::new();
     // A spec that came as JSON always goes into JSON.
-    serde_json::to_string(&(&spec.uri, &spec.data, &spec.provider, &spec.target)).unwrap_or_default().hash(&mut hasher);
+    let asked = (&spec.uri, &spec.data, &spec.data_from, &spec.on_collision, &spec.provider, &spec.target);
+    serde_json::to_string(&asked).unwrap_or_default().hash(&mut hasher);
     hasher.finish()
 }
 
@@ -378,6 +417,12 @@ impl Repairs {
 }
 
 impl Standing {
+    /// All that was mirrored before.
+    #[must_use]
+    pub fn record(&self) -> Vec<Previous> {
+        served::record(&self.status, &self.beside)
+    }
+
     /// How a resource stands when it is met for the first time, or after a restart: what its status says.
     #[must_use]
     pub fn new(resource: &RobotoSecret, uid: &str, plan: Option<&Plan>, now: Timestamp) -> Self {
@@ -398,6 +443,7 @@ impl Standing {
             resource_version: String::new(),
             lagging: 0,
             unwritten: 0,
+            untold: false,
             // Ready speaks of the observed spec. What was written for another one is not known any more.
             asked: (status.is_true(READY) && status.observed_generation == resource.meta().generation).then(|| fingerprint(&resource.spec)),
             checked: false,
@@ -405,12 +451,17 @@ impl Standing {
             changed: false,
             replaced: Vec::new(),
             doubt: None,
+            relook: None,
+            beside: Vec::new(),
+            absences: Absences::default(),
             services: Vec::new(),
             reading: None,
             failing,
             refused: false,
             unmoved: None,
             tolerated: Vec::new(),
+            merged: None,
+            former: None,
             repairs: Repairs::default(),
             tried_through: Vec::new(),
             status,
@@ -432,6 +483,7 @@ struct Entry {
 struct Summary {
     ready: bool,
     fresh: bool,
+    retained: bool,
     last_check: Option<Timestamp>,
 }
 
@@ -451,8 +503,14 @@ impl Standings {
     pub fn summarize(&self, key: &Key, policy: RefreshPolicy, standing: &Standing) {
         if let Some(entry) = locked(&self.0).get_mut(key) {
             let rechecked = policy == RefreshPolicy::Ttl;
-            entry.summary =
-                Summary { ready: standing.status.is_true(READY), fresh: standing.status.is_true(FRESH), last_check: standing.last_check.filter(|_| rechecked) };
+            let status = &standing.status;
+            let sourceless = status.condition(FRESH).is_some_and(|fresh| fresh.reason == Reason::SourceNotFound.as_str());
+            entry.summary = Summary {
+                ready: status.is_true(READY),
+                fresh: status.is_true(FRESH),
+                retained: sourceless && status.target.is_some(),
+                last_check: standing.last_check.filter(|_| rechecked),
+            };
         }
     }
 
@@ -463,7 +521,13 @@ impl Standings {
         let count = |of: fn(&Summary) -> bool| all.values().filter(|entry| of(&entry.summary)).count();
         let oldest = all.iter().filter_map(|(key, entry)| entry.summary.last_check.max(entry.summary.last_check.and(rechecked(key)))).min();
         let age = oldest.and_then(|oldest| Duration::try_from(now.duration_since(oldest)).ok()).unwrap_or_default();
-        Totals { resources: all.len(), ready: count(|summary| summary.ready), fresh: count(|summary| summary.fresh), oldest: age }
+        Totals {
+            resources: all.len(),
+            ready: count(|summary| summary.ready),
+            fresh: count(|summary| summary.fresh),
+            retained: count(|summary| summary.retained),
+            oldest: age,
+        }
     }
 }
 
@@ -479,6 +543,7 @@ mod tests {
         let mut resource = RobotoSecret::new(name, serde_yaml::from_str(spec).expect("a spec"));
         resource.meta_mut().labels = Some([("app".to_owned(), "shop".to_owned())].into());
         resource.meta_mut().annotations = Some([("note".to_owned(), "long".to_owned()), (REFRESH_ANNOTATION.to_owned(), "1".to_owned())].into());
+        resource.meta_mut().finalizers = Some(vec!["somebody.example/slow".to_owned(), MERGE_FINALIZER.to_owned()]);
         resource.status = Some(RobotoSecretStatus::default());
         resource
     }
@@ -509,6 +574,7 @@ mod tests {
         let kept = resources.get(&key("a")).expect("the resource");
         assert_eq!(kept.annotations().keys().collect::<Vec<_>>(), [REFRESH_ANNOTATION]);
         assert!(kept.labels().is_empty() && kept.status.is_some());
+        assert_eq!(kept.finalizers(), [MERGE_FINALIZER]);
         resources.drop_status(&key("a"));
         assert!(resources.get(&key("a")).is_some_and(|kept| kept.status.is_none()));
     }
@@ -523,8 +589,20 @@ mod tests {
         assert!(secrets.get("shop", "a").is_some() && secrets.get("shop", "b").is_none() && secrets.get("other", "c").is_some());
         secrets.keep_only(None, &BTreeSet::from([Key::clone(&key("a"))]));
         assert!(secrets.get("other", "c").is_none());
-        assert_eq!(secrets.leftovers("shop", "rs", "now").len(), 1);
-        assert_eq!(secrets.leftovers("shop", "rs", "a").len(), 0);
+        assert_eq!(secrets.naming("shop", "rs").len(), 1);
+    }
+
+    #[test]
+    fn a_secret_is_found_by_its_mark_and_by_who_merged_into_it_until_that_is_taken_out() {
+        let secrets = Secrets::default();
+        let manager = |name: &str| Manager { name: name.into(), ..Manager::default() };
+        let shared = Seen { name: "shared".into(), managers: vec![manager("robotosecret/x"), manager("robotosecret/y"), manager("helm")], ..Seen::default() };
+        secrets.put("shop", shared.clone());
+        secrets.put("shop", Seen { name: "own".into(), owner: Some("x".into()), managers: vec![manager("robotosecret/x")], ..Seen::default() });
+        let names = |resource: &str| secrets.naming("shop", resource).iter().map(|seen| seen.name.clone()).collect::<Vec<_>>();
+        assert_eq!((names("x"), names("y")), (vec!["own".to_owned(), "shared".to_owned()], vec!["shared".to_owned()]));
+        secrets.put("shop", Seen { managers: vec![manager("robotosecret/y")], ..shared });
+        assert_eq!((names("x"), names("y")), (vec!["own".to_owned()], vec!["shared".to_owned()]));
     }
 
     #[test]

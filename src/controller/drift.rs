@@ -7,14 +7,27 @@ use std::{borrow::Cow, collections::BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 
-use crate::api::{GROUP, MANAGED_LABEL, OWNER_ANNOTATION};
+use crate::api::{GROUP, MANAGED_LABEL, OWNER_ANNOTATION, robotosecret::CreationPolicy};
+
+/// What the field manager of a `RobotoSecret` starts with; its name follows. The same under every policy, so that a resource whose
+/// policy changes never meets itself as somebody else.
+pub const MANAGER_PREFIX: &str = "robotosecret/";
 
 /// Annotation by which a user hands an existing Secret over: the name of the `RobotoSecret` that shall own it.
 pub const ADOPT_ANNOTATION: &str = "robotosecret.dev/adopt";
+/// The kind of the resources that own Secrets.
+const KIND: &str = "RobotoSecret";
 /// In whose name the API server books what was there before the first apply: nobody's.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 /// Where kubectl keeps a copy of all that was applied, values included.
 pub const LAST_APPLIED_ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// How the API server begins the name of a key, a label and an annotation when it names them in a conflict.
+pub const DATA_FIELD: &str = ".data.";
+/// See [`DATA_FIELD`].
+pub const LABEL_FIELD: &str = ".metadata.labels.";
+/// See [`DATA_FIELD`].
+pub const ANNOTATION_FIELD: &str = ".metadata.annotations.";
 
 /// What is kept of a Secret's metadata.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,6 +104,10 @@ impl Names {
         self.0.binary_search_by(|known| (**known).cmp(name)).is_ok()
     }
 
+    fn meets(&self, others: &BTreeSet<&str>) -> bool {
+        self.iter().any(|name| others.contains(name))
+    }
+
     fn is_subset(&self, other: &Self) -> bool {
         self.iter().all(|name| other.contains(name))
     }
@@ -107,6 +124,16 @@ impl FromIterator<String> for Names {
 impl Manager {
     fn touches_data(&self) -> bool {
         !self.data.is_empty() || !self.string_data.is_empty()
+    }
+
+    /// Whether it owns a field, which is named as the API server names it in a conflict: `.data.password`.
+    fn owns(&self, field: &str) -> bool {
+        match (field.strip_prefix(DATA_FIELD), field.strip_prefix(LABEL_FIELD), field.strip_prefix(ANNOTATION_FIELD)) {
+            (Some(key), ..) => self.data.contains(key) || self.string_data.contains(key),
+            (_, Some(label), _) => self.labels.contains(label),
+            (.., Some(annotation)) => self.annotations.contains(annotation),
+            _ => false,
+        }
     }
 }
 
@@ -136,11 +163,42 @@ impl Seen {
         self.managers.iter().flat_map(|manager| manager.data.iter().chain(manager.string_data.iter()))
     }
 
-    /// The names of the labels and of the annotations that we own.
+    /// What we own, alone or with others.
     #[must_use]
-    pub fn owned_metadata(&self, ours: &str) -> (BTreeSet<&str>, BTreeSet<&str>) {
+    pub fn owned(&self, ours: &str) -> Owned<'_> {
         let ours = || self.managers.iter().filter(|manager| self.is_ours(manager, ours));
-        (ours().flat_map(|manager| manager.labels.iter()).collect(), ours().flat_map(|manager| manager.annotations.iter()).collect())
+        Owned {
+            keys: ours().flat_map(|manager| manager.data.iter()).collect(),
+            labels: ours().flat_map(|manager| manager.labels.iter()).collect(),
+            annotations: ours().flat_map(|manager| manager.annotations.iter()).collect(),
+        }
+    }
+
+    /// What we own and nobody else does.
+    #[must_use]
+    pub fn owned_alone(&self, ours: &str) -> Owned<'_> {
+        let mut owned = self.owned(ours);
+        for other in self.managers.iter().filter(|manager| !self.is_ours(manager, ours)) {
+            other.data.iter().chain(other.string_data.iter()).for_each(|key| _ = owned.keys.remove(key));
+            other.labels.iter().for_each(|label| _ = owned.labels.remove(label));
+            other.annotations.iter().for_each(|annotation| _ = owned.annotations.remove(annotation));
+        }
+        owned
+    }
+
+    /// Who owns a field and is not us (see [`DATA_FIELD`]).
+    pub fn other_owners<'s>(&'s self, ours: &'s str, field: &'s str) -> impl Iterator<Item = &'s str> {
+        self.managers.iter().filter(move |manager| !self.is_ours(manager, ours) && manager.owns(field)).map(|manager| manager.name.as_str())
+    }
+
+    /// Whether a `RobotoSecret` of this name and uid has it, or had it, for itself: by its reference or by its mark.
+    #[must_use]
+    pub fn belongs_to(&self, name: &str, uid: &str) -> bool {
+        match &self.controller {
+            Some(controller) if controller.uid == uid => true,
+            Some(controller) if controller.kind == KIND => false,
+            _ => self.owner.as_deref() == Some(name),
+        }
     }
 
     /// The managers that own a key and are not us.
@@ -159,6 +217,32 @@ impl Seen {
     /// update in our name was made by somebody else.
     fn is_ours(&self, manager: &Manager, ours: &str) -> bool {
         manager.name == ours && (manager.apply || manager.time <= self.created)
+    }
+}
+
+/// Names of what a manager owns of a Secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owned<'s> {
+    /// Keys.
+    pub keys: BTreeSet<&'s str>,
+    /// Labels.
+    pub labels: BTreeSet<&'s str>,
+    /// Annotations.
+    pub annotations: BTreeSet<&'s str>,
+}
+
+impl Owned<'_> {
+    /// Whether it is nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.labels.is_empty() && self.annotations.is_empty()
+    }
+
+    /// All of it, as the API server names it in a conflict.
+    #[must_use]
+    pub fn fields(&self) -> Vec<String> {
+        let named = |prefix: &str, names: &BTreeSet<&str>| names.iter().map(|name| format!("{prefix}{name}")).collect::<Vec<_>>();
+        [named(DATA_FIELD, &self.keys), named(LABEL_FIELD, &self.labels), named(ANNOTATION_FIELD, &self.annotations)].concat()
     }
 }
 
@@ -184,10 +268,26 @@ fn manager(entry: &ManagedFieldsEntry, created: i64) -> Option<Manager> {
     (seen.touches_data() || !seen.labels.is_empty() || !seen.annotations.is_empty()).then_some(seen)
 }
 
+/// Who asks whose a Secret is, and what for.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'c> {
+    /// The name of the `RobotoSecret`.
+    pub name: &'c str,
+    /// Its uid.
+    pub uid: &'c str,
+    /// Its field manager.
+    pub manager: &'c str,
+    /// What it wants of the Secret.
+    pub policy: CreationPolicy,
+    /// Whether it has merged keys into a Secret, and may have some in there still.
+    pub merged: bool,
+}
+
 /// Whose a Secret is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ownership {
-    /// Ours: controlled by our uid, or marked with our name and controlled by nobody.
+    /// Ours: controlled by our uid, or marked with our name and controlled by nobody, or filled by nobody but us. To merge into, it is
+    /// enough that no other `RobotoSecret` has it for itself.
     Ours,
     /// Handed over to us by the annotation, and controlled by nobody.
     HandedOver,
@@ -195,32 +295,48 @@ pub enum Ownership {
     Foreign(String),
 }
 
-/// Judges whose a Secret is, for the `RobotoSecret` of this name and uid.
+/// Judges whether a Secret is a `RobotoSecret`'s to write as its policy says.
 #[must_use]
-pub fn ownership(seen: &Seen, name: &str, uid: &str) -> Ownership {
+pub fn ownership(seen: &Seen, claim: &Claim<'_>) -> Ownership {
+    let (secret, name, merge) = (&seen.name, claim.name, claim.policy == CreationPolicy::Merge);
     match &seen.controller {
-        Some(controller) if controller.uid == uid => Ownership::Ours,
-        Some(controller) if controller.kind == "RobotoSecret" && controller.name == name => {
-            Ownership::Foreign(format!("the Secret {} belongs to an earlier RobotoSecret of this name; garbage collection is about to remove it", seen.name))
+        Some(controller) if controller.uid == claim.uid => Ownership::Ours,
+        Some(controller) if controller.kind == KIND && controller.name == name => {
+            Ownership::Foreign(format!("the Secret {secret} belongs to an earlier RobotoSecret of this name; garbage collection is about to remove it"))
         }
-        Some(controller) => Ownership::Foreign(format!(
-            "the Secret {} is controlled by the {} {}; choose another target.name, or delete that one",
-            seen.name, controller.kind, controller.name
+        Some(controller) if controller.kind == KIND && merge => Ownership::Foreign(format!(
+            "the Secret {secret} belongs to the RobotoSecret {0} alone; give {0} the creationPolicy Merge too, or choose another target.name",
+            controller.name
         )),
+        Some(_) if merge => Ownership::Ours,
+        Some(controller) => Ownership::Foreign(format!(
+            "the Secret {secret} is controlled by the {} {}; choose another target.name, or delete that one",
+            controller.kind, controller.name
+        )),
+        None if merge => match seen.owner.as_deref().filter(|owner| *owner != name) {
+            Some(owner) => Ownership::Foreign(format!(
+                "the Secret {secret} belongs to the RobotoSecret {owner} alone; give {owner} the creationPolicy Merge too, choose another target.name, or, if {owner} is gone: kubectl annotate secret {secret} {OWNER_ANNOTATION}-"
+            )),
+            None => Ownership::Ours,
+        },
         None if seen.managed && seen.owner.as_deref() == Some(name) => Ownership::Ours,
         None if seen.adopt.as_deref() == Some(name) => Ownership::HandedOver,
+        None if claim.merged && seen.managed && seen.owner.is_none() && is_filled_by_us_alone(seen, claim.manager) => Ownership::Ours,
         None => Ownership::Foreign(format!(
-            "a Secret {0} exists and is not this RobotoSecret's; delete it, choose another target.name, or hand it over: kubectl annotate secret {0} {GROUP}/adopt={name} (keys that are not mirrored are then removed)",
-            seen.name
+            "a Secret {secret} exists and is not this RobotoSecret's; delete it, choose another target.name, or hand it over: kubectl annotate secret {secret} {GROUP}/adopt={name} (keys that are not mirrored are then removed)",
         )),
     }
+}
+
+fn is_filled_by_us_alone(seen: &Seen, ours: &str) -> bool {
+    !seen.owned(ours).keys.is_empty() && seen.other_data_managers(ours).next().is_none()
 }
 
 /// What was left behind at the last write, to compare with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expected<'e> {
-    /// Our field manager.
-    pub manager: &'e str,
+    /// The policy that we wrote it under; `None` if the spec changed since, which may have been the policy.
+    pub policy: Option<CreationPolicy>,
     /// The uid of the Secret that we wrote.
     pub uid: &'e str,
     /// The resourceVersion that our write left.
@@ -248,32 +364,47 @@ pub enum Drift {
     Damaged(Option<String>),
 }
 
-/// Judges whether somebody changed a Secret of ours since we wrote it.
+/// Judges whether somebody changed a Secret of ours since we wrote it. What others do to their own keys of a shared one is theirs.
 #[must_use]
-pub fn judge(seen: &Seen, owner: (&str, &str), expected: &Expected<'_>) -> Drift {
-    let (name, uid) = owner;
+pub fn judge(seen: &Seen, claim: &Claim<'_>, expected: &Expected<'_>) -> Drift {
     if seen.uid == expected.uid && seen.resource_version == expected.resource_version {
         return Drift::None;
     }
-    let others: Vec<&Manager> = seen.other_data_managers(expected.manager).filter(|manager| !expected.tolerated.contains(manager)).collect();
+    let shared = expected.policy.map_or(claim.merged, |policy| policy == CreationPolicy::Merge);
+    let owned = seen.owned(claim.manager);
+    let our_keys: BTreeSet<&str> = owned.keys.iter().copied().chain(expected.keys.iter().map(String::as_str)).collect();
+    let meddles =
+        |manager: &&Manager| !expected.tolerated.contains(manager) && (!shared || manager.data.meets(&our_keys) || manager.string_data.meets(&our_keys));
+    let others: Vec<&Manager> = seen.other_data_managers(claim.manager).filter(meddles).collect();
     let took = |of: &Names, names: &[&str]| names.iter().any(|name| of.contains(name));
     let took_metadata = |manager: &&Manager| took(&manager.labels, &expected.labels) || took(&manager.annotations, &expected.annotations);
-    let culprits = others.iter().copied().chain(seen.managers.iter().filter(|manager| !seen.is_ours(manager, expected.manager)).filter(took_metadata));
+    let culprits = others.iter().copied().chain(seen.managers.iter().filter(|manager| !seen.is_ours(manager, claim.manager)).filter(took_metadata));
     let culprit = culprits.filter(|manager| manager.name != BEFORE_FIRST_APPLY).max_by_key(|manager| manager.time).map(|manager| manager.name.clone());
-    let ours: Vec<&Manager> = seen.managers.iter().filter(|manager| seen.is_ours(manager, expected.manager)).collect();
-    let all_owned = |of: fn(&Manager) -> &Names, keys: &[&str]| keys.iter().all(|key| ours.iter().any(|manager| of(manager).contains(key)));
-    let our_keys: BTreeSet<&str> = ours.iter().flat_map(|manager| manager.data.iter()).collect();
+    let marked = seen.owner.as_deref() == Some(claim.name);
+    let controlled = seen.controller.as_ref().is_some_and(|controller| controller.uid == claim.uid);
+    let marks_are_right = match expected.policy {
+        Some(CreationPolicy::Owner) => marked && controlled,
+        Some(CreationPolicy::Orphan) => marked && seen.controller.is_none(),
+        Some(CreationPolicy::Merge) => !marked && !controlled,
+        // They are still those of the former spec, whichever that was.
+        None => true,
+    };
+    let is_ours = match ownership(seen, claim) {
+        Ownership::Ours => true,
+        Ownership::HandedOver => expected.policy.is_none(),
+        Ownership::Foreign(_) => false,
+    };
     let intact = seen.uid == expected.uid
-        && ownership(seen, name, uid) == Ownership::Ours
-        && seen.controller.is_some()
+        && is_ours
+        && marks_are_right
         && seen.managed
-        && seen.owner.as_deref() == Some(name)
         && others.is_empty()
-        && our_keys.len() == expected.key_count
-        && expected.keys.iter().all(|key| our_keys.contains(key.as_str()))
-        && ours.iter().all(|manager| manager.string_data.is_empty())
-        && all_owned(|manager| &manager.labels, &expected.labels)
-        && all_owned(|manager| &manager.annotations, &expected.annotations);
+        // Of a shared Secret we may own more: a key that we dropped and that somebody else wants to keep.
+        && (owned.keys.len() == expected.key_count || shared && owned.keys.len() > expected.key_count)
+        && expected.keys.iter().all(|key| owned.keys.contains(key.as_str()))
+        && seen.managers.iter().all(|manager| !seen.is_ours(manager, claim.manager) || manager.string_data.is_empty())
+        && expected.labels.iter().all(|label| owned.labels.contains(label))
+        && expected.annotations.iter().all(|annotation| owned.annotations.contains(annotation));
     if intact { Drift::ForeignMetadata } else { Drift::Damaged(culprit) }
 }
 
@@ -342,10 +473,12 @@ mod tests {
         }
     }
 
+    const OWNER: Claim<'static> = Claim { name: NAME, uid: UID, manager: MANAGER, policy: CreationPolicy::Owner, merged: false };
+
     fn judged(seen: &Seen, tolerated: &[Manager]) -> Drift {
         let keys = ["a".to_owned(), "b".to_owned()];
         let expected = Expected {
-            manager: MANAGER,
+            policy: Some(CreationPolicy::Owner),
             uid: "s1",
             resource_version: "7",
             keys: &keys,
@@ -354,7 +487,7 @@ mod tests {
             annotations: vec![OWNER_ANNOTATION],
             tolerated,
         };
-        judge(seen, (NAME, UID), &expected)
+        judge(seen, &OWNER, &expected)
     }
 
     #[test]
@@ -435,16 +568,137 @@ mod tests {
     #[test]
     fn a_secret_is_ours_by_uid_or_by_marks_and_else_foreign() {
         let mut secret = seen(vec![]);
-        assert_eq!(ownership(&secret, NAME, UID), Ownership::Ours);
-        assert!(matches!(ownership(&secret, NAME, "another uid"), Ownership::Foreign(text) if text.contains("earlier RobotoSecret")));
+        assert_eq!(ownership(&secret, &OWNER), Ownership::Ours);
+        assert!(matches!(ownership(&secret, &Claim { uid: "another uid", ..OWNER }), Ownership::Foreign(text) if text.contains("earlier RobotoSecret")));
         secret.controller = None;
-        assert_eq!(ownership(&secret, NAME, "another uid"), Ownership::Ours, "left by an orphaning delete");
-        assert!(matches!(ownership(&secret, "other", UID), Ownership::Foreign(_)));
+        assert_eq!(ownership(&secret, &Claim { uid: "another uid", ..OWNER }), Ownership::Ours, "left by an orphaning delete");
+        assert!(matches!(ownership(&secret, &Claim { name: "other", ..OWNER }), Ownership::Foreign(_)));
         secret.adopt = Some("other".into());
-        assert_eq!(ownership(&secret, "other", UID), Ownership::HandedOver);
+        assert_eq!(ownership(&secret, &Claim { name: "other", ..OWNER }), Ownership::HandedOver);
         secret.controller = Some(Controller { kind: "Certificate".into(), name: "tls".into(), uid: "x".into() });
-        assert!(matches!(ownership(&secret, "other", UID), Ownership::Foreign(text) if text.contains("controlled by the Certificate tls")));
-        assert!(matches!(ownership(&Seen::default(), NAME, UID), Ownership::Foreign(text) if text.contains("robotosecret.dev/adopt=db")));
+        assert!(
+            matches!(ownership(&secret, &Claim { name: "other", ..OWNER }), Ownership::Foreign(text) if text.contains("controlled by the Certificate tls"))
+        );
+        assert!(matches!(ownership(&Seen::default(), &OWNER), Ownership::Foreign(text) if text.contains("robotosecret.dev/adopt=db")));
+    }
+
+    const MERGE: Claim<'static> = Claim { policy: CreationPolicy::Merge, merged: true, ..OWNER };
+
+    /// A Secret that others made, and into which we merged a and b.
+    fn shared() -> Seen {
+        let helm = Manager { name: "helm".into(), time: 90, data: set(&["x"]), labels: set(&["chart"]), ..Manager::default() };
+        Seen { controller: None, owner: None, ..seen(vec![Manager { annotations: set(&[]), ..ours(true, &["a", "b"]) }, helm]) }
+    }
+
+    fn judged_under(policy: Option<CreationPolicy>, claim: &Claim<'_>, seen: &Seen, tolerated: &[Manager]) -> Drift {
+        let keys = ["a".to_owned(), "b".to_owned()];
+        let labels = vec![MANAGED_LABEL];
+        judge(seen, claim, &Expected { policy, uid: "s1", resource_version: "7", keys: &keys, key_count: 2, labels, annotations: vec![], tolerated })
+    }
+
+    #[test]
+    fn in_a_shared_secret_only_what_touches_our_keys_is_drift() {
+        let merged = |change: &dyn Fn(&mut Seen)| {
+            let mut changed = shared();
+            change(&mut changed);
+            judged_under(Some(CreationPolicy::Merge), &MERGE, &changed, &[])
+        };
+        let fine = Drift::ForeignMetadata;
+        let by = |name: &str| Drift::Damaged(Some(name.into()));
+        assert_eq!(merged(&|_| ()), fine);
+        let other = |data: &[&str]| Manager { name: "editor".into(), time: 200, data: set(data), ..Manager::default() };
+        assert_eq!(merged(&|seen| seen.managers.push(other(&["c"]))), fine, "a key of somebody else's came");
+        assert_eq!(merged(&|seen| drop(seen.managers.pop())), fine, "the keys of others went");
+        let stringy = |key: &str| Manager { string_data: set(&[key]), apply: true, ..other(&[]) };
+        assert_eq!(merged(&|seen| seen.managers.push(stringy("c"))), fine);
+        assert_eq!(merged(&|seen| seen.managers.push(stringy("a"))), by("editor"), "our value was overwritten through stringData");
+        assert_eq!(merged(&|seen| seen.managers.push(other(&["a"]))), by("editor"), "somebody owns a key beside us");
+        let edited = |seen: &mut Seen| {
+            seen.managers[0].data = set(&["b"]);
+            seen.managers.push(other(&["a"]));
+        };
+        assert_eq!(merged(&edited), by("editor"), "a key was edited");
+        assert_eq!(merged(&|seen| seen.managers[0].data = set(&["b"])), Drift::Damaged(None), "a key was removed");
+        assert_eq!(merged(&|seen| seen.managers[0].data = set(&["a", "b", "old"])), fine, "a dropped key that somebody wanted to keep");
+        assert_eq!(merged(&|seen| seen.managers.clear()), Drift::Damaged(None), "managedFields were wiped");
+        assert_eq!(merged(&|seen| seen.managed = false), Drift::Damaged(None), "the watch would not see it any more");
+        assert_eq!(merged(&|seen| seen.owner = Some(NAME.into())), Drift::Damaged(None), "it would count as ours alone");
+        assert_eq!(merged(&|seen| seen.owner = Some("other".into())), Drift::Damaged(None), "somebody has it alone");
+        let controlled = |kind: &str, uid: &str| Some(Controller { kind: kind.into(), name: "x".into(), uid: uid.into() });
+        assert_eq!(merged(&|seen| seen.controller = controlled("Certificate", "u")), fine);
+        assert_eq!(merged(&|seen| seen.controller = controlled("RobotoSecret", UID)), Drift::Damaged(None), "garbage collection would take it with us");
+        let beside = [other(&["a"])];
+        let mut both = shared();
+        both.managers.push(beside[0].clone());
+        assert_eq!(judged_under(Some(CreationPolicy::Merge), &MERGE, &both, &beside), fine);
+    }
+
+    #[test]
+    fn an_orphan_is_marked_and_controlled_by_nobody() {
+        let orphan = Claim { policy: CreationPolicy::Orphan, ..OWNER };
+        let judged = |seen: &Seen| judged_under(Some(CreationPolicy::Orphan), &orphan, seen, &[]);
+        let mut secret = seen(vec![ours(true, &["a", "b"])]);
+        assert_eq!(judged(&secret), Drift::Damaged(None), "it would go with us");
+        secret.controller = None;
+        assert_eq!(judged(&secret), Drift::ForeignMetadata);
+        secret.controller = Some(Controller { kind: "Certificate".into(), name: "tls".into(), uid: "x".into() });
+        assert!(matches!(ownership(&secret, &orphan), Ownership::Foreign(text) if text.contains("controlled by the Certificate tls")));
+        assert_eq!(judged(&secret), Drift::Damaged(None));
+    }
+
+    #[test]
+    fn a_changed_policy_is_no_damage_by_others() {
+        let owned = seen(vec![ours(true, &["a", "b"])]);
+        for policy in [CreationPolicy::Owner, CreationPolicy::Orphan, CreationPolicy::Merge] {
+            assert_eq!(judged_under(None, &Claim { policy, ..OWNER }, &owned, &[]), Drift::ForeignMetadata, "{policy:?}");
+        }
+        let handed_over = Seen { adopt: Some(NAME.into()), ..shared() };
+        for policy in [CreationPolicy::Owner, CreationPolicy::Merge] {
+            assert_eq!(judged_under(None, &Claim { policy, ..MERGE }, &handed_over, &[]), Drift::ForeignMetadata, "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_may_be_merged_into_unless_another_resource_has_it_alone() {
+        assert_eq!(ownership(&Seen::default(), &MERGE), Ownership::Ours, "anybody's");
+        assert_eq!(ownership(&shared(), &Claim { name: "second", uid: "2", ..MERGE }), Ownership::Ours, "another one merges into it");
+        let controlled =
+            |kind: &str, name: &str, uid: &str| Seen { controller: Some(Controller { kind: kind.into(), name: name.into(), uid: uid.into() }), ..shared() };
+        assert_eq!(ownership(&controlled("Certificate", "tls", "x"), &MERGE), Ownership::Ours);
+        assert_eq!(ownership(&controlled("RobotoSecret", NAME, UID), &MERGE), Ownership::Ours, "it was an Owner before");
+        assert!(matches!(ownership(&controlled("RobotoSecret", "web", "x"), &MERGE), Ownership::Foreign(text) if text.contains("RobotoSecret web alone")));
+        assert!(matches!(ownership(&controlled("RobotoSecret", NAME, "x"), &MERGE), Ownership::Foreign(text) if text.contains("earlier")));
+        assert_eq!(ownership(&Seen { owner: Some(NAME.into()), ..shared() }, &MERGE), Ownership::Ours, "it was an Orphan before");
+        let orphan = Seen { owner: Some("web".into()), ..shared() };
+        assert!(matches!(ownership(&orphan, &MERGE), Ownership::Foreign(text) if text.contains("annotate secret db robotosecret.dev/owner-")));
+    }
+
+    #[test]
+    fn what_was_merged_is_taken_over_alone_or_handed_over() {
+        for policy in [CreationPolicy::Owner, CreationPolicy::Orphan] {
+            let claim = Claim { policy, ..MERGE };
+            let foreign =
+                |seen: &Seen, claim: &Claim<'_>| matches!(ownership(seen, claim), Ownership::Foreign(text) if text.contains("robotosecret.dev/adopt=db"));
+            assert!(foreign(&shared(), &claim), "it has keys of others");
+            let mut alone = shared();
+            alone.managers.pop();
+            assert_eq!(ownership(&alone, &claim), Ownership::Ours);
+            assert!(foreign(&alone, &Claim { merged: false, ..claim }), "it is not known to be ours");
+            alone.managers.push(Manager { name: "robotosecret/web".into(), apply: true, time: 200, data: set(&["w"]), ..Manager::default() });
+            assert!(foreign(&alone, &claim), "another one merges into it");
+            assert_eq!(ownership(&Seen { adopt: Some(NAME.into()), ..shared() }, &claim), Ownership::HandedOver);
+        }
+    }
+
+    #[test]
+    fn only_what_nobody_else_owns_is_ours_alone() {
+        let mut secret = shared();
+        secret.managers[0].labels = set(&[MANAGED_LABEL, "team"]);
+        secret.managers.push(Manager { name: "robotosecret/web".into(), apply: true, time: 200, labels: set(&[MANAGED_LABEL]), ..Manager::default() });
+        secret.managers.push(Manager { name: "editor".into(), apply: true, time: 200, string_data: set(&["b"]), ..Manager::default() });
+        assert_eq!(secret.owned(MANAGER).fields(), [".data.a", ".data.b", ".metadata.labels.robotosecret.dev/managed", ".metadata.labels.team"]);
+        assert_eq!(secret.owned_alone(MANAGER).fields(), [".data.a", ".metadata.labels.team"]);
+        assert_eq!(secret.other_owners(MANAGER, ".data.b").collect::<Vec<_>>(), ["editor"]);
     }
 
     #[test]

@@ -4,33 +4,44 @@
 //! fails, nothing is written and the last good Secret stays. Nobody waits here for a store: what is to be read is asked of the reader,
 //! and the resource is looked at again when the answers are there. A resource that did not change makes no request at all.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::OwnerReference, jiff::Timestamp};
 use kube::{Client, Resource, ResourceExt};
 use tokio::time::Instant;
 
 use super::{
+    absence,
     asking::{expected, reads_otherwise, services},
-    cache::{Key, Reading, Resources, Secrets, Standing, Standings, fingerprint, target_name},
+    cache::{FirstRound, Key, Reading, Resources, Secrets, Standing, Standings, fingerprint, target_name},
+    compose::{self, ComposeError},
     decide::{Decision, Pause, Situation, Why, decide},
-    drift::{Drift, Expected, Ownership, Seen, first_apply_changed_nothing, is_older, judge, ownership},
+    drift::{self, Claim, DATA_FIELD, Drift, MANAGER_PREFIX, Ownership, Seen, first_apply_changed_nothing, is_older, judge, ownership},
     events::Events,
-    plan::{InvalidSpec, Plan, PlannedSource},
+    finalizer::is_held,
+    gather::{Gathered, Need},
+    plan::{InvalidSpec, Plan},
     providers::{Admitted, Providers},
     queue::{Next, Queue},
-    status::{self, Failure, Mirrored, Notice, Outcome},
+    rollout::Rollouts,
+    served::{self, Previous, Served},
+    status::{Failure, Mirrored, Notice, Outcome},
     target::{Look, Target, TargetError, Wanted},
     tellings::Tellings,
 };
 use crate::{
     api::{
-        MANAGED_LABEL, OWNER_ANNOTATION, REFRESH_ANNOTATION, Reason, RobotoSecret,
-        reference::{Source, Store},
-        robotosecret::RefreshPolicy,
+        MANAGED_LABEL, REFRESH_ANNOTATION, Reason, RobotoSecret,
+        reference::{Reference, Store},
+        robotosecret::{CreationPolicy, DeletionPolicy, RefreshPolicy},
     },
-    provider::{ReadError, ServedVersion},
-    reader::{self, Answer, News, Reader, Since},
+    provider::{Question, ReadError, ServedVersion},
+    reader::{Answer, Expected, News, Reader, Since},
+    render::template::Provenance,
     telemetry::Metrics,
 };
 
@@ -41,7 +52,7 @@ pub(super) const SOON: Duration = Duration::from_millis(250);
 /// How often a resource may be met in an older version than we wrote, [`SOON`] apart, before that counts as its present one.
 const LAGGING: u32 = 40;
 /// How soon to try again when the status could not be written.
-const STATUS_RETRY: Duration = Duration::from_secs(5);
+pub(super) const STATUS_RETRY: Duration = Duration::from_secs(5);
 /// For how long a version that was just replaced is not believed at once: the store may answer with either for a while.
 const UNSETTLED: Duration = Duration::from_mins(2);
 /// After how long a version that is not believed is read again.
@@ -67,6 +78,10 @@ pub struct Context {
     pub reader: Arc<Reader>,
     /// Whose time of the last check is written next.
     pub tellings: Tellings,
+    /// Which workloads are restarted next.
+    pub rollouts: Rollouts,
+    /// Whether workloads may be restarted at all.
+    pub allow_rollout: bool,
     /// Takes events.
     pub events: Events,
     /// Counts.
@@ -78,8 +93,9 @@ pub struct Context {
 /// Works on one resource. Never fails: what goes wrong is in its status, and in when it is looked at again.
 pub async fn reconcile(key: &Arc<Key>, resource: &RobotoSecret, context: &Context) -> Next {
     let Some(uid) = resource.uid() else { return Next::OnChange };
-    if resource.meta().deletion_timestamp.is_some() {
-        // The Secret goes with its owner, by garbage collection.
+    let leaves = resource.meta().deletion_timestamp.is_some();
+    if leaves && !is_held(resource) {
+        // The Secret goes with its owner, by garbage collection, or stays.
         return Next::OnChange;
     }
     let slot = context.standings.of(key);
@@ -105,10 +121,17 @@ pub async fn reconcile(key: &Arc<Key>, resource: &RobotoSecret, context: &Contex
         context,
         asked: fingerprint(&resource.spec),
         wanted: wanted(resource, owner),
-        manager: format!("robotosecret/{}", key.1),
+        manager: format!("{MANAGER_PREFIX}{}", key.1),
         key: key.clone(),
     };
-    let action = work.run(plan, standing).await;
+    if leaves {
+        return work.leave(standing).await;
+    }
+    let action = match work.hold(plan.is_ok(), standing).await {
+        Some(next) => next,
+        None => work.run(plan, standing).await,
+    };
+    let action = work.roll_out(standing, action).await;
     context.standings.summarize(&work.key, resource.spec.refresh_policy, standing);
     action
 }
@@ -126,11 +149,15 @@ pub async fn record_defect(key: &Arc<Key>, resource: &RobotoSecret, context: &Co
 
 fn wanted(resource: &RobotoSecret, owner: OwnerReference) -> Wanted {
     let target = &resource.spec.target;
+    let metadata = target.template.as_ref().and_then(|template| template.metadata.clone()).unwrap_or_default();
+    // What templates make of these is filled in once they are rendered; that they are to be there is known before.
+    let named = |own: &BTreeMap<String, String>, templated: BTreeMap<String, String>| templated.into_iter().chain(own.clone()).collect();
     Wanted {
         name: target_name(resource),
+        policy: target.creation_policy,
         type_: target.type_.clone().unwrap_or_else(|| "Opaque".to_owned()),
-        labels: target.labels.clone(),
-        annotations: target.annotations.clone(),
+        labels: named(&target.labels, metadata.labels),
+        annotations: named(&target.annotations, metadata.annotations),
         owner,
     }
 }
@@ -187,7 +214,7 @@ impl Work<'_> {
             Ok(plan) => plan,
             Err(invalid) => {
                 self.stop_reading(standing);
-                let failure = Failure { reason: Reason::InvalidSpec, message: invalid.to_string(), intact: known.is_intact() };
+                let failure = Failure { reason: invalid.reason, message: invalid.to_string(), intact: known.is_intact() };
                 return self.fail(standing, failure, None).await;
             }
         };
@@ -252,14 +279,14 @@ impl Work<'_> {
                 let recovered = failing.failure.reason.is_passing() && matches!(news, Some(News::Recovered));
                 if failing.retry.is_some_and(|retry| retry <= now) || released || recovered { Pause::Over } else { Pause::Running }
             }),
-            changed: standing.changed && standing.doubt.is_none_or(|until| until <= now),
+            changed: (standing.changed && standing.doubt.is_none_or(|until| until <= now)) || standing.relook.is_some_and(|when| when <= now),
         }
     }
 
     /// Whether the watch sees a Secret of the target's name that belongs to somebody else. Where it sees none, a look must tell.
     fn is_foreign_to_watch(&self) -> bool {
         let seen = self.context.secrets.get(&self.key.0, &self.wanted.name);
-        seen.is_some_and(|seen| matches!(ownership(&seen, &self.wanted.owner.name, &self.wanted.owner.uid), Ownership::Foreign(_)))
+        seen.is_some_and(|seen| matches!(ownership(&seen, &self.claim()), Ownership::Foreign(_)))
     }
 
     /// The value of the refresh annotation, as much of it as a status holds.
@@ -269,7 +296,13 @@ impl Work<'_> {
     }
 
     pub(super) fn target(&self) -> Target<'_> {
-        Target::new(&self.context.client, &self.key.0, &self.manager, &self.context.metrics)
+        Target::new(&self.context.client, &self.key.0, self.claim(), &self.context.metrics)
+    }
+
+    /// Who asks for the target, and what for.
+    pub(super) fn claim(&self) -> Claim<'_> {
+        let owner = &self.wanted.owner;
+        Claim { name: &owner.name, uid: &owner.uid, manager: &self.manager, policy: self.wanted.policy, merged: is_held(self.resource) }
     }
 
     /// How the target stands, from what the watch saw; asks the API server only where the watch can't tell.
@@ -278,33 +311,34 @@ impl Work<'_> {
         let seen = match self.context.secrets.get(&self.key.0, &self.wanted.name) {
             Some(seen) => seen,
             // It was deleted, or our label was taken off.
-            None => match self.target().look(&self.wanted.name, &self.wanted.owner).await? {
+            None => match self.target().look(&self.wanted.name).await? {
                 Look::Absent => return Ok(Known::Missing),
                 Look::Ours(seen) => Arc::from(seen),
             },
         };
-        if let Ownership::Foreign(why) = ownership(&seen, &self.wanted.owner.name, &self.wanted.owner.uid) {
+        if let Ownership::Foreign(why) = ownership(&seen, &self.claim()) {
             return Err(TargetError::NotOwned(why));
         }
-        let expected = Expected {
-            manager: &self.manager,
+        let respecified = self.respecified(standing);
+        let expected = drift::Expected {
+            policy: (!respecified).then_some(self.wanted.policy),
             uid: &was.uid,
             resource_version: standing.unmoved.as_deref().unwrap_or(&was.resource_version),
             keys: &was.keys,
             key_count: usize::try_from(was.key_count).unwrap_or_default(),
             // What the user just asked for in addition is not there yet; nobody took it away.
-            labels: if self.respecified(standing) { vec![MANAGED_LABEL] } else { self.wanted.label_names().collect() },
-            annotations: if self.respecified(standing) { vec![OWNER_ANNOTATION] } else { self.wanted.annotation_names().collect() },
+            labels: if respecified { vec![MANAGED_LABEL] } else { self.wanted.label_names().collect() },
+            annotations: if respecified { Vec::new() } else { self.wanted.annotation_names().collect() },
             tolerated: &standing.tolerated,
         };
-        Ok(match judge(&seen, (&self.wanted.owner.name, &self.wanted.owner.uid), &expected) {
+        Ok(match judge(&seen, &self.claim(), &expected) {
             Drift::None => {
                 standing.tolerated = seen.tolerable(&self.manager, Timestamp::now().as_second());
                 Known::Intact(seen)
             }
             Drift::ForeignMetadata => {
                 // Until the first good read of this process it may also be the write of a predecessor that died before it wrote the status.
-                if standing.checked {
+                if standing.checked && !standing.untold {
                     standing.unmoved = Some(seen.resource_version.clone());
                 }
                 Known::Moved(seen)
@@ -314,29 +348,48 @@ impl Work<'_> {
     }
 
     /// Whether the spec asks for something else than was last mirrored, as far as is known.
-    fn respecified(&self, standing: &Standing) -> bool {
+    pub(super) fn respecified(&self, standing: &Standing) -> bool {
         standing.asked != Some(self.asked)
     }
 
-    async fn mirror(&self, standing: &mut Standing, plan: &Plan, admitted: &[Admitted], known: &Known, reading: Reading, answers: Vec<Answer>) -> Next {
+    async fn mirror(&self, standing: &mut Standing, plan: &Plan, admitted: &[Admitted], known: &Known, mut reading: Reading, answers: Vec<Answer>) -> Next {
+        let rounds = match reading.first.take() {
+            Some(FirstRound { answers: first, needs }) => Ok(Rounds { first, second: needs.into_iter().zip(answers).collect() }),
+            None => match self.gathering(plan, admitted, &standing.record()).needs(&answers) {
+                Ok(needs) if needs.is_empty() => Ok(Rounds { first: answers, second: Vec::new() }),
+                Ok(needs) => return self.ask_further(standing, admitted, known, reading, FirstRound { answers, needs }),
+                Err(error) => Err(error),
+            },
+        };
         let Reading { why, look, attempts, .. } = reading;
-        let result = self.attempt(standing, plan, admitted, known, &look, &answers).await;
-        // From here on the values are not needed any more.
-        let expected = expected(&answers);
-        drop(answers);
+        let (result, expected) = match rounds {
+            Ok(rounds) => {
+                let result = self.attempt(standing, plan, admitted, known, &look, &rounds).await;
+                // From here on the values are not needed any more.
+                (result, rounds.expected())
+            }
+            Err(error) => (Err(Trouble::Read(error)), Rechecks::default()),
+        };
         self.context.reader.poke();
+        self.tell_mass_absence(admitted).await;
         if !matches!(result, Err(Trouble::Target(TargetError::Changed))) {
             // A change of the providers has had its try, whatever came of it: from here on the pauses hold.
             standing.refused = false;
             standing.tried_through = admitted.iter().map(|admitted| admitted.through.clone()).collect();
         }
         match result {
-            Ok((mirrored, wrote)) => {
+            Ok(Done::Mirrored { mirrored, wrote, relook }) => {
                 if wrote {
                     standing.unmoved = None;
                     standing.tolerated = mirrored.target.tolerable(&self.manager, Timestamp::now().as_second());
+                    let shared = self.wanted.policy == CreationPolicy::Merge;
+                    standing.merged = shared.then(|| Box::new((mirrored.target.uid.clone(), mirrored.target.owned(&self.manager).fields())));
                 }
-                self.mirrored(standing, plan, admitted, mirrored, expected, why).await
+                self.mirrored(standing, plan, admitted, mirrored, expected, (why, relook)).await
+            }
+            Ok(Done::Removed(gone)) => {
+                self.checked(standing, plan, admitted, expected, false);
+                self.settle(standing, &Outcome::Removed(gone)).await
             }
             Err(Trouble::Target(TargetError::Changed)) if attempts + 1 < ATTEMPTS => self.ask(standing, admitted, known, why, attempts + 1).await,
             Err(Trouble::Target(TargetError::Changed)) => Next::In(SOON * 4),
@@ -352,47 +405,46 @@ impl Work<'_> {
         }
     }
 
-    /// Renders and writes, against the Secret as it was looked at. Tells besides whether there was anything to write.
-    async fn attempt(
-        &self,
-        standing: &Standing,
-        plan: &Plan,
-        admitted: &[Admitted],
-        known: &Known,
-        look: &Look,
-        answers: &[Answer],
-    ) -> Result<(Mirrored, bool), Trouble> {
-        let readings = self.readings(plan, admitted, answers)?;
-        let values: Vec<_> = readings.iter().map(|(held, keypath)| (&held.reading().value, *keypath)).collect();
-        let data = plan.render(&values).map_err(|failure| ReadError::new(failure.reason(), failure.to_string()))?;
-        let sources: Vec<_> =
-            plan.sources.iter().zip(&readings).map(|(planned, (held, _))| (planned.source.to_string(), held.reading().version.clone())).collect();
-        let keys: Vec<String> = data.keys().cloned().collect();
+    /// Renders and writes, against the Secret as it was looked at.
+    async fn attempt(&self, standing: &mut Standing, plan: &Plan, admitted: &[Admitted], known: &Known, look: &Look, rounds: &Rounds) -> Result<Done, Trouble> {
+        let record = standing.record();
+        let Gathered { found, sources, gone, relook } = self.gather(standing, plan, admitted, &record, rounds)?;
+        if sources.is_empty() && plan.deletion == DeletionPolicy::Delete {
+            return self.remove(standing, plan, look, gone).await;
+        }
+        let failed = |failure: ComposeError| ReadError::new(failure.reason(), failure.to_string());
+        let rendered = compose::read_keys(plan, &found).map_err(failed)?;
+        let rendered = compose::finish(plan, rendered, Vec::new(), &self.provenance(&sources)).map_err(failed)?;
+        let keys: Vec<String> = rendered.data.keys().cloned().collect();
+        let compared = served::compare(&record, standing.status.source_count, &sources, &gone);
         // Not the generation: a changed spec that could not be carried out is an observed one, too.
         let respecified = self.respecified(standing);
         if let (Known::Intact(seen) | Known::Moved(seen), Some(was), false) = (known, &standing.status.target, respecified)
-            && status::same_versions(&standing.status, &sources)
+            && !standing.untold
+            && compared.same
         {
             // What moved without touching what is ours is not worth a status write.
             let target = Seen { resource_version: was.resource_version.clone(), ..Seen::clone(seen) };
-            return Ok((Mirrored { target, keys, sources, moved: false, respecified, repaired: None }, false));
+            let mirrored = Mirrored { target, keys, sources, gone, compared, moved: false, rewritten: false, respecified, repaired: None };
+            return Ok(Done::Mirrored { mirrored: Box::new(mirrored), wrote: false, relook });
         }
-        let in_doubt = |(planned, (uri, version)): (&PlannedSource, &(String, ServedVersion))| {
-            is_outdated(standing, &planned.source, uri, version) || (standing.doubt.is_none() && was_just_replaced(standing, uri, version))
-        };
-        if plan.sources.iter().zip(&sources).any(in_doubt) {
+        let in_doubt = |served: &Served| is_outdated(standing, &record, served) || (standing.doubt.is_none() && was_just_replaced(standing, served));
+        if sources.iter().any(in_doubt) {
             return Err(Trouble::Doubt);
         }
         // A permission may have been taken back while the store was read.
         self.context.providers.admit(plan, &self.key.0)?;
         if let Look::Ours(seen) = look
+            && self.wanted.policy == CreationPolicy::Owner
             && seen.controller.is_none()
             && !self.target().owner_stays(&self.wanted.owner).await?
         {
             // It is just being orphaned: our reference to a resource that is gone would have it removed.
             return Err(Trouble::Leaving);
         }
-        let target = self.target().put(&self.wanted, &data, look).await?;
+        standing.untold = true;
+        let wanted = self.wanted.rendered(rendered.labels, rendered.annotations);
+        let target = self.target().put(&wanted, &rendered.data, look, &were_ours(standing, look)).await?;
         self.context.secrets.put(&self.key.0, target.clone());
         let was_right = matches!(look, Look::Ours(seen) if seen.uid == target.uid && seen.resource_version == target.resource_version);
         let repaired = match known {
@@ -406,7 +458,45 @@ impl Work<'_> {
             Look::Absent => false,
         };
         let moved = !same || !matches!(known, Known::Intact(_));
-        Ok((Mirrored { target, keys, sources, moved, respecified, repaired }, true))
+        let mirrored = Mirrored { target, keys, sources, gone, compared, moved, rewritten: !same, respecified, repaired };
+        Ok(Done::Mirrored { mirrored: Box::new(mirrored), wrote: true, relook })
+    }
+
+    /// Deletes the Secret whose sources are all gone, if it is the one that we wrote.
+    async fn remove(&self, standing: &Standing, plan: &Plan, look: &Look, gone: Vec<Served>) -> Result<Done, Trouble> {
+        self.context.providers.admit(plan, &self.key.0)?;
+        if let (Look::Ours(seen), Some(_)) = (look, standing.status.target.as_ref().filter(|was| matches!(look, Look::Ours(seen) if seen.uid == was.uid))) {
+            self.target().delete(seen).await?;
+            self.context.secrets.remove(&self.key.0, seen);
+        }
+        Ok(Done::Removed(gone))
+    }
+
+    /// Where the keys come from, for templates of labels and annotations.
+    fn provenance(&self, sources: &[Served]) -> Provenance {
+        Provenance {
+            name: self.key.1.clone(),
+            namespace: self.key.0.clone(),
+            target: self.wanted.name.clone(),
+            sources: sources
+                .iter()
+                .map(|served| (served.uri.clone(), if served.version.lasts() { served.version.id.clone() } else { String::new() }))
+                .collect(),
+        }
+    }
+
+    /// Takes note of a good check, and has everything rechecked.
+    fn checked(&self, standing: &mut Standing, plan: &Plan, admitted: &[Admitted], expected: Rechecks, changed: bool) {
+        standing.last_check = Some(Timestamp::now());
+        standing.failing = None;
+        standing.changed = false;
+        standing.doubt = None;
+        standing.relook = None;
+        if self.resource.spec.refresh_policy == RefreshPolicy::Ttl {
+            self.watch(plan, admitted, expected.questions, expected.members, Since::Now { changed });
+        } else {
+            self.context.reader.unwatch(&self.key);
+        }
     }
 
     async fn mirrored(
@@ -414,28 +504,22 @@ impl Work<'_> {
         standing: &mut Standing,
         plan: &Plan,
         admitted: &[Admitted],
-        mirrored: Mirrored,
-        expected: Vec<reader::Expected>,
-        why: Why,
+        mirrored: Box<Mirrored>,
+        expected: Rechecks,
+        (why, relook): (Why, bool),
     ) -> Next {
-        standing.last_check = Some(Timestamp::now());
-        standing.failing = None;
-        standing.changed = false;
-        standing.doubt = None;
         let now = Instant::now();
-        standing.replaced.retain(|(_, _, when)| now.duration_since(*when) < UNSETTLED);
+        standing.replaced.retain(|(_, when)| now.duration_since(*when) < UNSETTLED);
+        let record = standing.record();
         let mut changed = false;
-        for (uri, version) in &mirrored.sources {
-            if let Some(was) = status::version_of(&standing.status, uri).filter(|was| was != version) {
-                standing.replaced.push((uri.clone(), was, now));
+        for served in &mirrored.sources {
+            if let Some(was) = served::version_of(&record, &served.uri, served.provider.as_deref()).filter(|was| **was != served.version) {
+                standing.replaced.push((Served { version: was.clone(), ..served.clone() }, now));
                 changed = true;
             }
         }
-        if self.resource.spec.refresh_policy == RefreshPolicy::Ttl {
-            self.watch(plan, admitted, expected, Since::Now { changed });
-        } else {
-            self.context.reader.unwatch(&self.key);
-        }
+        self.checked(standing, plan, admitted, expected, changed);
+        standing.relook = relook.then(|| now + absence::STALE_LISTING);
         tracing::debug!(namespace = self.key.0, name = self.key.1, ?why, "checked");
         if why == Why::Drift
             && standing.repairs.made(Instant::now())
@@ -446,23 +530,67 @@ impl Work<'_> {
                 format!("{who} keeps changing the Secret {}; it is put right again ever more slowly. Let one of the two manage it", mirrored.target.name);
             self.context.events.publish(Notice { warning: true, reason: "DriftFight", action: "Repair", note }, self.resource);
         }
-        self.settle(standing, &Outcome::Mirrored(Box::new(mirrored))).await
+        self.settle(standing, &Outcome::Mirrored(mirrored)).await
     }
 }
 
+/// What was answered in both rounds.
+pub(super) struct Rounds {
+    pub(super) first: Vec<Answer>,
+    pub(super) second: Vec<(Need, Answer)>,
+}
+
+/// What is rechecked, and what has to be found for nothing to be done.
+#[derive(Default)]
+struct Rechecks {
+    questions: Vec<Expected>,
+    members: Vec<(Need, Expected)>,
+}
+
+impl Rounds {
+    fn expected(self) -> Rechecks {
+        let is_member = |(need, answer): (Need, Answer)| matches!(need.question, Question::Value(_)).then(|| (need, expected(&answer)));
+        Rechecks { questions: self.first.iter().map(expected).collect(), members: self.second.into_iter().filter_map(is_member).collect() }
+    }
+}
+
+/// What came of an attempt.
+enum Done {
+    /// The Secret holds what the spec asks for.
+    Mirrored {
+        mirrored: Box<Mirrored>,
+        /// Whether there was anything to write.
+        wrote: bool,
+        /// Whether it has to be looked at again, since a listing and what is there disagree.
+        relook: bool,
+    },
+    /// All sources are gone, and so is the Secret.
+    Removed(Vec<Served>),
+}
+
+/// The fields of a shared Secret that were ours when we last wrote it, as the API server names them.
+fn were_ours(standing: &Standing, look: &Look) -> BTreeSet<String> {
+    let Look::Ours(seen) = look else { return BTreeSet::new() };
+    let told = standing.status.target.iter().filter(|was| was.name == seen.name && was.uid == seen.uid);
+    let told = told.flat_map(|was| was.keys.iter().map(|key| format!("{DATA_FIELD}{key}")));
+    let known = standing.merged.as_deref().into_iter().filter(|(uid, _)| *uid == seen.uid).flat_map(|(_, fields)| fields.iter().cloned());
+    told.chain(known).collect()
+}
+
 /// Whether this is certainly older than what was mirrored lately: a parameter's versions go only forward, unless one is asked for.
-fn is_outdated(standing: &Standing, source: &Source, uri: &str, version: &ServedVersion) -> bool {
+fn is_outdated(standing: &Standing, record: &[Previous], served: &Served) -> bool {
     let now = Instant::now();
-    let changed_lately = standing.replaced.iter().any(|(changed, _, when)| changed == uri && now.duration_since(*when) < UNSETTLED);
+    let changed_lately = standing.replaced.iter().any(|(was, when)| was.is_of(served) && now.duration_since(*when) < UNSETTLED);
     let time = |version: &ServedVersion| version.created.as_deref().and_then(|created| created.parse::<Timestamp>().ok());
-    let older = || status::version_of(&standing.status, uri).is_some_and(|mirrored| time(version) < time(&mirrored));
-    source.store == Store::ParameterStore && source.version.is_none() && changed_lately && older()
+    let older = || served::version_of(record, &served.uri, served.provider.as_deref()).is_some_and(|mirrored| time(&served.version) < time(mirrored));
+    let goes_forward = || served.uri.parse().is_ok_and(|of: Reference| of.source.store == Store::ParameterStore && of.source.version.is_none());
+    changed_lately && goes_forward() && older()
 }
 
 /// Whether this is the version that a source had right before the present one, until lately.
-fn was_just_replaced(standing: &Standing, uri: &str, version: &ServedVersion) -> bool {
+fn was_just_replaced(standing: &Standing, served: &Served) -> bool {
     let now = Instant::now();
-    standing.replaced.iter().any(|(source, was, when)| source == uri && was == version && now.duration_since(*when) < UNSETTLED)
+    standing.replaced.iter().any(|(was, when)| was == served && now.duration_since(*when) < UNSETTLED)
 }
 
 /// Why nothing was mirrored.

@@ -3,17 +3,25 @@
 //! A client and settings enter; Secrets and statuses leave. Three watches (resources, providers, Secrets), each with its own pauses,
 //! and the reader feed one queue: trouble with one of them never slows another. A panic or a hang in one resource never stops the rest.
 
+pub mod absence;
 mod asking;
 pub mod cache;
+pub mod compose;
 pub mod decide;
 pub mod drift;
 pub mod events;
+mod finalizer;
+mod gather;
 pub mod mirror;
+mod missing;
 pub mod plan;
 pub mod providers;
 pub mod queue;
 pub mod ration;
+mod restarts;
+pub mod rollout;
 pub mod schedule;
+pub mod served;
 mod settle;
 pub mod status;
 pub mod target;
@@ -48,6 +56,7 @@ use self::{
     mirror::Context,
     providers::Providers,
     queue::{Next, Queue},
+    rollout::Rollouts,
     status::Notice,
     tellings::Tellings,
 };
@@ -75,6 +84,8 @@ pub struct Settings {
     pub concurrency: u16,
     /// How often the time of the last check alone is written, at most.
     pub status_interval: Duration,
+    /// Whether workloads may be restarted after a rotation.
+    pub allow_rollout: bool,
     /// The pod's name, for events.
     pub instance: Option<String>,
 }
@@ -108,6 +119,8 @@ pub async fn run(client: Client, settings: Settings, metrics: Metrics, readiness
         queue: Queue::default(),
         reader: reader.clone(),
         tellings: Tellings::default(),
+        rollouts: Rollouts::default(),
+        allow_rollout: settings.allow_rollout,
         events,
         metrics,
         status_interval: settings.status_interval,
@@ -123,6 +136,7 @@ pub async fn run(client: Client, settings: Settings, metrics: Metrics, readiness
     beside.spawn(watch_providers(client, provider_writer, context.clone(), gates.clone()));
     let telling = context.clone();
     beside.spawn(async move { telling.tellings.run(|key| telling.queue.push(&Arc::new(key.clone()), Lane::Periodic)).await });
+    beside.spawn(restarts::run(context.clone()));
     // What is being read when the controller stops is dropped; what is being written is finished.
     let reading = context.clone();
     let until = stop.clone();
@@ -276,6 +290,7 @@ fn forget(context: &Context, key: &Key) {
     context.standings.remove(key);
     context.reader.forget(key);
     context.tellings.forget(key);
+    context.rollouts.forget(key);
 }
 
 /// Watches our Secrets: keeps what is used of their metadata, and wakes the resources that care.

@@ -1,22 +1,30 @@
-//! The plan: what a spec asks to be read, and what becomes of it.
+//! The plan: what a spec asks to be read, and what is to become of it.
 //!
-//! A spec enters; distinct sources by provider, and the keys to render from them, leave. Pure: no I/O, no clock. What the CRD's
-//! validation would have refused is refused here too, since a resource may be older than the rules.
+//! A spec enters; distinct questions by provider, and the entries that make keys of their answers, leave. Pure: no I/O, no clock. What
+//! the CRD's validation would have refused is refused here too, since a resource may be older than the rules. How keys are made is
+//! [`compose`](super::compose)'s.
 
 use std::{collections::BTreeSet, fmt, time::Duration};
+
+use regex::{Regex, RegexBuilder};
 
 use crate::{
     api::{
         GROUP, Reason, RobotoSecretSpec, duration,
-        reference::{Reference, Source, Store, Version},
-        robotosecret::{DEFAULT_KEY, DataEntry, ProviderRef, StoreName, VersionSelector},
+        reference::{Name, Reference, Source, Store, Version},
+        robotosecret::{
+            ByPath, CreationPolicy, DEFAULT_KEY, DataEntry, DataFromEntry, Decode, DeletionPolicy, Find, Metadata, OnCollision, ProviderRef, StoreName,
+            Template, VersionSelector,
+        },
     },
-    provider::Value,
-    render::{self, Data, RenderError},
+    provider::{Listing, Question},
+    render::{self, naming::Naming},
 };
 
 /// The shortest recheck interval.
 const MIN_TTL: Duration = Duration::from_secs(10);
+/// How large a compiled regular expression may be, in bytes.
+const REGEX_SIZE: usize = 1 << 20;
 /// Types of Secrets that make Kubernetes mint credentials for whoever may create them.
 const MINTING_TYPES: [&str; 2] = ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"];
 /// Annotations that do.
@@ -30,63 +38,119 @@ pub struct InvalidSpec {
     pub field: String,
     /// What is wrong with it.
     pub problem: String,
+    /// The reason for the condition.
+    pub reason: Reason,
 }
 
 impl InvalidSpec {
     fn new(field: impl Into<String>, problem: impl fmt::Display) -> Self {
-        Self { field: field.into(), problem: problem.to_string() }
+        Self { field: field.into(), problem: problem.to_string(), reason: Reason::InvalidSpec }
     }
 }
 
 /// What a resource asks for.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Plan {
-    /// Each distinct thing to read, once.
-    pub sources: Vec<PlannedSource>,
-    keys: Keys,
+    /// Each distinct thing to ask, once.
+    pub questions: Vec<Planned>,
+    /// What makes keys, in the order in which it is carried out.
+    pub entries: Vec<Entry>,
+    /// What happens when two entries make the same key.
+    pub on_collision: OnCollision,
+    /// What the keys that were read are made into.
+    pub template: Option<Box<Template>>,
+    /// The type of the Secret.
+    pub type_: String,
+    /// What happens when a source is gone.
+    pub deletion: DeletionPolicy,
     /// The recheck interval.
     pub ttl: Duration,
     /// After how long without a good recheck Ready turns False.
     pub max_staleness: Option<Duration>,
 }
 
-/// A source and the provider to read it through.
+/// A question and the provider to ask it through.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlannedSource {
+pub struct Planned {
     /// The provider.
     pub provider: ProviderRef,
-    /// What to read.
-    pub source: Source,
+    /// What to ask.
+    pub question: Question,
 }
 
-#[derive(Clone, Debug)]
-enum Keys {
-    Whole { keypath: Vec<String> },
-    Single(Vec<PlannedKey>),
+/// What makes keys of one answer.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its field in the spec.
+    pub field: String,
+    /// Which of [`Plan::questions`] it makes them of.
+    pub question: usize,
+    /// The way into the value.
+    pub keypath: Vec<String>,
+    /// How values are decoded.
+    pub decode: Decode,
+    /// What it makes.
+    pub makes: Makes,
 }
 
-#[derive(Clone, Debug)]
-struct PlannedKey {
-    key: String,
-    source: usize,
-    keypath: Vec<String>,
+/// What an entry makes of the answer.
+#[derive(Debug)]
+pub enum Makes {
+    /// One key.
+    Key(String),
+    /// A key for each member of a JSON object; of anything else the one key `as_`.
+    Members {
+        /// The key of what is no object.
+        as_: String,
+        /// How members become keys.
+        naming: Naming,
+    },
+    /// A key for each that was listed.
+    Listed {
+        /// Which of them.
+        search: Search,
+        /// How names become keys.
+        naming: Naming,
+    },
 }
 
-/// Why a plan's keys could not be rendered: the reference at fault, and the problem.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{reference}: {problem}")]
-pub struct RenderFailure {
-    /// The reference, or what the failure is about.
-    pub reference: String,
-    /// The problem.
-    pub problem: RenderError,
+/// Which of those that a store lists belong to an entry, and by which name.
+#[derive(Debug)]
+pub struct Search {
+    store: Store,
+    path: Option<String>,
+    recursive: bool,
+    /// Whether the name goes without the path.
+    relative: bool,
+    name: Option<Regex>,
 }
 
-impl RenderFailure {
-    /// The reason for the condition.
+impl Search {
+    /// The name that this source goes by, if the search would find it. Tags don't show here.
     #[must_use]
-    pub const fn reason(&self) -> Reason {
-        self.problem.reason()
+    pub fn name_of(&self, source: &Source) -> Option<String> {
+        let (Name::Plain(name), None) = (&source.name, &source.version) else { return None };
+        if source.store != self.store {
+            return None;
+        }
+        let short = match &self.path {
+            Some(path) => self.below(path, name)?,
+            None => name,
+        };
+        let found = self.name.as_ref().is_none_or(|regexp| regexp.is_match(name));
+        found.then(|| if self.relative { short } else { name }.to_owned())
+    }
+
+    /// The part of the name that lies below the path.
+    fn below<'n>(&self, path: &str, name: &'n str) -> Option<&'n str> {
+        let rest = name.strip_prefix(path)?;
+        let short = match self.store {
+            Store::ParameterStore => rest.strip_prefix('/').or_else(|| path.ends_with('/').then_some(rest))?,
+            // A prefix may end within a segment: that segment then belongs to the name.
+            Store::SecretsManager if path.ends_with('/') || rest.starts_with('/') => rest.strip_prefix('/').unwrap_or(rest),
+            Store::SecretsManager => &name[path.rfind('/').map_or(0, |slash| slash + 1)..],
+        };
+        (!short.is_empty() && (self.recursive || !short.contains('/'))).then_some(short)
     }
 }
 
@@ -100,47 +164,112 @@ impl Plan {
             .as_deref()
             .map(|text| duration::parse(text).ok_or_else(|| InvalidSpec::new("spec.maxStaleness", "write a duration such as 2h")))
             .transpose()?;
-        let mut sources = Vec::new();
-        let keys = match (&spec.uri, &spec.data) {
-            (Some(uri), None) => {
-                let reference: Reference = uri.parse().map_err(|problem| InvalidSpec::new("spec.uri", problem))?;
-                intern(&mut sources, &spec.provider, reference.source);
-                Keys::Whole { keypath: reference.keypath }
+        let mut questions = Vec::new();
+        let entries = match (&spec.uri, &spec.data, &spec.data_from) {
+            (Some(uri), None, None) => vec![plan_whole(&mut questions, "spec.uri", uri, &spec.provider, None)?],
+            (None, data, data_from) if data.is_some() || data_from.is_some() => {
+                let many = data_from.iter().flatten().enumerate().map(|(i, entry)| plan_many(spec, i, entry, &mut questions)).collect::<Result<Vec<_>, _>>()?;
+                let single = plan_keys(spec, data.as_deref().unwrap_or_default(), &mut questions)?;
+                many.into_iter().chain(single).collect()
             }
-            (None, Some(entries)) if !entries.is_empty() => Keys::Single(plan_keys(spec, entries, &mut sources)?),
-            _ => return Err(InvalidSpec::new("spec", "write either uri or data")),
+            _ => return Err(InvalidSpec::new("spec", "write either uri, or data and dataFrom")),
         };
-        Ok(Self { sources, keys, ttl, max_staleness })
-    }
-
-    /// Renders every key. `values` holds, for each of [`Plan::sources`] in order, its value and the keypath that its name ended in.
-    pub fn render(&self, values: &[(&Value, &[String])]) -> Result<Data, RenderFailure> {
-        let data = match &self.keys {
-            Keys::Whole { keypath } => {
-                let (value, inner) = values[0];
-                let path = [inner, keypath.as_slice()].concat();
-                render::whole(value, &path, DEFAULT_KEY).map_err(|problem| self.failure(0, problem))?
-            }
-            Keys::Single(keys) => {
-                let rendered = keys.iter().map(|planned| {
-                    let (value, inner) = values[planned.source];
-                    let path = [inner, planned.keypath.as_slice()].concat();
-                    let part = render::part(value, &path).map_err(|problem| self.failure(planned.source, problem))?;
-                    Ok((planned.key.clone(), part))
-                });
-                rendered.collect::<Result<_, _>>()?
-            }
-        };
-        render::check_size(&data).map_err(|problem| RenderFailure { reference: "the Secret would be too large".to_owned(), problem })?;
-        Ok(data)
-    }
-
-    fn failure(&self, source: usize, problem: RenderError) -> RenderFailure {
-        RenderFailure { reference: self.sources[source].source.to_string(), problem }
+        if entries.is_empty() {
+            return Err(InvalidSpec::new("spec", "data and dataFrom are empty: there is nothing to mirror"));
+        }
+        Ok(Self {
+            questions,
+            entries,
+            on_collision: spec.on_collision,
+            template: spec.target.template.clone(),
+            type_: spec.target.type_.clone().unwrap_or_else(|| "Opaque".to_owned()),
+            deletion: spec.target.deletion_policy,
+            ttl,
+            max_staleness,
+        })
     }
 }
 
-fn plan_keys(spec: &RobotoSecretSpec, entries: &[DataEntry], sources: &mut Vec<PlannedSource>) -> Result<Vec<PlannedKey>, InvalidSpec> {
+fn plan_whole(questions: &mut Vec<Planned>, field: &str, uri: &str, provider: &ProviderRef, entry: Option<&DataFromEntry>) -> Result<Entry, InvalidSpec> {
+    let reference: Reference = uri.parse().map_err(|problem| InvalidSpec::new(field, problem))?;
+    let as_ = entry.and_then(|entry| entry.as_.clone()).unwrap_or_else(|| DEFAULT_KEY.to_owned());
+    if !render::is_key(&as_) {
+        return Err(InvalidSpec::new(field, "as is not a key that a Secret can have"));
+    }
+    Ok(Entry {
+        field: field.to_owned(),
+        question: intern(questions, provider, Question::Value(reference.source)),
+        keypath: reference.keypath,
+        decode: entry.map(|entry| entry.decode).unwrap_or_default(),
+        makes: Makes::Members { as_, naming: naming(field, entry)? },
+    })
+}
+
+fn naming(field: &str, entry: Option<&DataFromEntry>) -> Result<Naming, InvalidSpec> {
+    let none = DataFromEntry::default();
+    let DataFromEntry { exclude, rewrite, conversion, .. } = entry.unwrap_or(&none);
+    Naming::new(exclude, rewrite, *conversion).map_err(|problem| InvalidSpec::new(field, problem))
+}
+
+fn plan_many(spec: &RobotoSecretSpec, i: usize, entry: &DataFromEntry, questions: &mut Vec<Planned>) -> Result<Entry, InvalidSpec> {
+    let field = format!("spec.dataFrom[{i}]");
+    let provider = entry.provider.as_ref().unwrap_or(&spec.provider);
+    let (listing, search) = match (&entry.uri, &entry.by_path, &entry.find) {
+        (Some(uri), None, None) => return plan_whole(questions, &field, uri, provider, Some(entry)),
+        (None, Some(by_path), None) => search_path(&field, by_path)?,
+        (None, None, Some(find)) => search_all(&field, find)?,
+        _ => return Err(InvalidSpec::new(field, "write exactly one of uri, byPath and find")),
+    };
+    if entry.as_.is_some() {
+        return Err(InvalidSpec::new(field, "as goes with uri"));
+    }
+    let makes = Makes::Listed { search, naming: naming(&field, Some(entry))? };
+    Ok(Entry { field, question: intern(questions, provider, Question::List(listing)), keypath: Vec::new(), decode: entry.decode, makes })
+}
+
+fn search_path(field: &str, by_path: &ByPath) -> Result<(Listing, Search), InvalidSpec> {
+    let invalid = |problem: &dyn fmt::Display| InvalidSpec::new(format!("{field}.byPath.uri"), problem);
+    let (scheme, path) = by_path.uri.split_once("://").ok_or_else(|| invalid(&"a path is aws.ps:///prod/app or aws.sm://prod/app"))?;
+    let store: Store = scheme.parse().map_err(|problem: crate::api::reference::ReferenceError| invalid(&problem))?;
+    let path = checked_path(store, path).map_err(|problem| invalid(&problem))?;
+    let listing = Listing { store, path: Some(path.clone()), recursive: by_path.recursive, tags: std::collections::BTreeMap::new() };
+    Ok((listing, Search { store, path: Some(path), recursive: by_path.recursive, relative: true, name: None }))
+}
+
+fn search_all(field: &str, find: &Find) -> Result<(Listing, Search), InvalidSpec> {
+    let store = store_of(find.store);
+    let path =
+        find.path.as_deref().map(|path| checked_path(store, path)).transpose().map_err(|problem| InvalidSpec::new(format!("{field}.find.path"), problem))?;
+    let regexp = |text: &String| RegexBuilder::new(text).size_limit(REGEX_SIZE).build();
+    let name = find.name.as_ref().map(regexp).transpose().map_err(|problem| InvalidSpec::new(format!("{field}.find.name"), problem))?;
+    let tags = find.tags.clone().unwrap_or_default();
+    if path.is_none() && name.is_none() && tags.is_empty() {
+        return Err(InvalidSpec::new(format!("{field}.find"), "write at least one of path, name and tags"));
+    }
+    let listing = Listing { store, path: path.clone(), recursive: true, tags };
+    Ok((listing, Search { store, path, recursive: true, relative: false, name }))
+}
+
+/// A path, held to the rules of names, but for the slash that it may end in.
+fn checked_path(store: Store, path: &str) -> Result<String, String> {
+    if store == Store::ParameterStore && !path.starts_with('/') {
+        return Err("a path in Parameter Store starts with a slash: /prod/app (aws.ps:///prod/app)".to_owned());
+    }
+    if path == "/" {
+        return Ok(path.to_owned());
+    }
+    let bare = path.strip_suffix('/').unwrap_or(path);
+    // A name that would be below it stands for all of them.
+    let below = format!("{bare}/x");
+    Reference::new(store, &below, None, Vec::new()).map_err(|problem| problem.to_string())?;
+    if below.starts_with("arn:") {
+        return Err("a path is no ARN".to_owned());
+    }
+    // For a parameter the slash says nothing; for a secret it ends the last segment.
+    Ok(if store == Store::ParameterStore { bare } else { path }.to_owned())
+}
+
+fn plan_keys(spec: &RobotoSecretSpec, entries: &[DataEntry], questions: &mut Vec<Planned>) -> Result<Vec<Entry>, InvalidSpec> {
     let mut seen = BTreeSet::new();
     let plan_key = |entry: &DataEntry| {
         let field = format!("spec.data[{}]", entry.key);
@@ -150,9 +279,17 @@ fn plan_keys(spec: &RobotoSecretSpec, entries: &[DataEntry], sources: &mut Vec<P
         if !seen.insert(entry.key.clone()) {
             return Err(InvalidSpec::new(field, "the key stands twice"));
         }
-        let reference = reference_of(entry).map_err(|problem| InvalidSpec::new(field, problem))?;
+        let reference = reference_of(entry).map_err(|problem| InvalidSpec::new(&field, problem))?;
         let provider = entry.provider.as_ref().unwrap_or(&spec.provider);
-        Ok(PlannedKey { key: entry.key.clone(), source: intern(sources, provider, reference.source), keypath: reference.keypath })
+        let question = match entry.metadata {
+            None => Question::Value(reference.source),
+            Some(Metadata::Tags) if reference.source.version.is_some() => {
+                return Err(InvalidSpec::new(field, "tags belong to all versions; leave the version out"));
+            }
+            Some(Metadata::Tags) => Question::Tags(reference.source),
+        };
+        let question = intern(questions, provider, question);
+        Ok(Entry { field, question, keypath: reference.keypath, decode: entry.decode, makes: Makes::Key(entry.key.clone()) })
     };
     entries.iter().map(plan_key).collect()
 }
@@ -163,14 +300,17 @@ fn reference_of(entry: &DataEntry) -> Result<Reference, String> {
             uri.parse().map_err(|problem: crate::api::reference::ReferenceError| problem.to_string())
         }
         (None, Some(store), Some(path)) => {
-            let store = match store {
-                StoreName::SecretsManager => Store::SecretsManager,
-                StoreName::ParameterStore => Store::ParameterStore,
-            };
             let version = entry.version.as_ref().map(version_of).transpose()?;
-            Reference::new(store, path, version, entry.keypath.clone().unwrap_or_default()).map_err(|problem| problem.to_string())
+            Reference::new(store_of(store), path, version, entry.keypath.clone().unwrap_or_default()).map_err(|problem| problem.to_string())
         }
         _ => Err("write either uri, or store and path (with keypath and version)".to_owned()),
+    }
+}
+
+const fn store_of(name: StoreName) -> Store {
+    match name {
+        StoreName::SecretsManager => Store::SecretsManager,
+        StoreName::ParameterStore => Store::ParameterStore,
     }
 }
 
@@ -184,11 +324,11 @@ fn version_of(selector: &VersionSelector) -> Result<Version, String> {
     }
 }
 
-fn intern(sources: &mut Vec<PlannedSource>, provider: &ProviderRef, source: Source) -> usize {
-    let planned = PlannedSource { provider: provider.clone(), source };
-    sources.iter().position(|known| *known == planned).unwrap_or_else(|| {
-        sources.push(planned);
-        sources.len() - 1
+fn intern(questions: &mut Vec<Planned>, provider: &ProviderRef, question: Question) -> usize {
+    let planned = Planned { provider: provider.clone(), question };
+    questions.iter().position(|known| *known == planned).unwrap_or_else(|| {
+        questions.push(planned);
+        questions.len() - 1
     })
 }
 
@@ -200,8 +340,25 @@ fn check_target(spec: &RobotoSecretSpec) -> Result<(), InvalidSpec> {
     if target.annotations.keys().any(|key| key.starts_with(MINTING_ANNOTATIONS)) {
         return Err(InvalidSpec::new("spec.target.annotations", format!("{MINTING_ANNOTATIONS}* make Kubernetes mint credentials and are refused")));
     }
+    if target.creation_policy == CreationPolicy::Merge && target.deletion_policy == DeletionPolicy::Delete {
+        return Err(InvalidSpec::new("spec.target.deletionPolicy", "creationPolicy Merge shares the Secret with others; use DropKeys"));
+    }
+    let templated = target.template.as_ref().and_then(|template| template.metadata.as_ref());
+    let none = std::collections::BTreeMap::new();
+    let (labels, annotations) = templated.map_or((&none, &none), |metadata| (&metadata.labels, &metadata.annotations));
+    if annotations.keys().any(|key| key.starts_with(MINTING_ANNOTATIONS)) {
+        return Err(InvalidSpec::new(
+            "spec.target.template.metadata.annotations",
+            format!("{MINTING_ANNOTATIONS}* make Kubernetes mint credentials and are refused"),
+        ));
+    }
     let own = format!("{GROUP}/");
-    for (field, keys) in [("spec.target.labels", &target.labels), ("spec.target.annotations", &target.annotations)] {
+    for (field, keys) in [
+        ("spec.target.labels", &target.labels),
+        ("spec.target.annotations", &target.annotations),
+        ("spec.target.template.metadata.labels", labels),
+        ("spec.target.template.metadata.annotations", annotations),
+    ] {
         if keys.keys().any(|key| key.starts_with(&own)) {
             return Err(InvalidSpec::new(field, format!("{own}* are the controller's own")));
         }
@@ -212,7 +369,6 @@ fn check_target(spec: &RobotoSecretSpec) -> Result<(), InvalidSpec> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sensitive::Sensitive;
 
     fn spec(yaml: &str) -> RobotoSecretSpec {
         serde_yaml::from_str(yaml).expect("a spec")
@@ -222,38 +378,82 @@ mod tests {
         Plan::new(&spec(yaml)).expect_err("an invalid spec").to_string()
     }
 
-    fn text(value: &str) -> Value {
-        Value::Text(Sensitive::from(value.to_owned()))
+    fn questions(yaml: &str) -> Vec<String> {
+        let plan = Plan::new(&spec(yaml)).expect("a plan");
+        plan.questions.iter().map(|planned| format!("{} {}", planned.provider.name, planned.question)).collect()
     }
 
     #[test]
-    fn each_distinct_source_is_planned_once() {
-        let plan = Plan::new(&spec(
-            "data:
-              - {key: a, uri: 'aws.sm://x#/a'}
-              - {key: b, store: aws.sm, path: x, keypath: [b]}
-              - {key: c, uri: 'aws.sm://x?version-stage=AWSPREVIOUS#/a'}
-              - {key: d, uri: 'aws.sm://x#/a', provider: {kind: ClusterRobotoProvider, name: other}}",
-        ))
-        .expect("a plan");
-        let shown: Vec<_> = plan.sources.iter().map(|planned| format!("{} {}", planned.provider.name, planned.source)).collect();
-        assert_eq!(shown, ["default aws.sm://x", "default aws.sm://x?version-stage=AWSPREVIOUS", "other aws.sm://x"]);
-        let values = [text(r#"{"a":1,"b":"two"}"#), text(r#"{"a":"old"}"#), text(r#"{"a":"other"}"#)];
-        let values: Vec<(&Value, &[String])> = values.iter().map(|value| (value, &[][..])).collect();
-        let data = plan.render(&values).expect("data");
-        let shown: Vec<_> = data.iter().map(|(key, value)| format!("{key}={}", String::from_utf8_lossy(value.expose()))).collect();
-        assert_eq!(shown, ["a=1", "b=two", "c=old", "d=other"]);
+    fn each_distinct_question_is_planned_once() {
+        let asked = questions(
+            "{dataFrom: [{uri: 'aws.sm://x'}, {find: {store: aws.sm, path: p/, name: a}}, {find: {store: aws.sm, path: p/, name: b}}], data: [
+              {key: a, uri: 'aws.sm://x#/a'},
+              {key: b, store: aws.sm, path: x, keypath: [b]},
+              {key: c, uri: 'aws.sm://x?version-stage=AWSPREVIOUS#/a'},
+              {key: t, uri: 'aws.sm://x', metadata: tags},
+              {key: d, uri: 'aws.sm://x#/a', provider: {kind: ClusterRobotoProvider, name: other}}]}",
+        );
+        let expected =
+            ["default aws.sm://x", "default aws.sm://p/**", "default aws.sm://x?version-stage=AWSPREVIOUS", "default tags of aws.sm://x", "other aws.sm://x"];
+        assert_eq!(asked, expected);
+    }
+
+    fn found(yaml: &str, names: &[&str]) -> Vec<String> {
+        let plan = Plan::new(&spec(&format!("dataFrom: [{yaml}]"))).expect("a plan");
+        let Makes::Listed { search, .. } = &plan.entries[0].makes else { panic!("a search") };
+        let source = |name: &str| name.parse::<Reference>().expect("a reference").source;
+        names.iter().filter_map(|name| search.name_of(&source(name))).collect()
     }
 
     #[test]
-    fn the_rest_of_a_name_goes_before_the_keypath() {
-        let plan = Plan::new(&spec("data: [{key: a, uri: 'aws.ps:///aws/reference/secretsmanager/x/a#/b'}]")).expect("a plan");
-        let (value, inner) = (text(r#"{"a":{"b":"deep"}}"#), ["a".to_owned()]);
-        assert_eq!(plan.render(&[(&value, &inner)]).expect("data")["a"].expose(), b"deep");
+    fn what_lies_below_a_path_goes_by_the_rest_of_its_name() {
+        let names = ["aws.ps:///prod/app/db/host", "aws.ps:///prod/app/a", "aws.ps:///prod/apple", "aws.ps:///prod/app", "aws.sm://prod/app/a"];
+        for path in ["aws.ps:///prod/app", "aws.ps:///prod/app/"] {
+            assert_eq!(found(&format!("{{byPath: {{uri: '{path}'}}}}"), &names), ["db/host", "a"]);
+        }
+        assert_eq!(found("{byPath: {uri: 'aws.ps:///prod/app', recursive: false}}", &names), ["a"]);
+        assert_eq!(found("{byPath: {uri: 'aws.ps:///'}}", &["aws.ps:///a", "aws.ps:///b/c"]), ["a", "b/c"]);
+    }
+
+    #[test]
+    fn a_prefix_of_secrets_may_end_within_a_segment() {
+        let names = ["aws.sm://prod/app/a", "aws.sm://prod/apple/b", "aws.sm://prod/app", "aws.sm://other", "aws.sm://prod/app/a?version-stage=OLD"];
+        assert_eq!(found("{byPath: {uri: 'aws.sm://prod/app'}}", &names), ["a", "apple/b", "app"]);
+        assert_eq!(found("{byPath: {uri: 'aws.sm://prod/app/'}}", &names), ["a"]);
+        assert_eq!(found("{byPath: {uri: 'aws.sm://prod/app', recursive: false}}", &names), ["a", "app"]);
+    }
+
+    #[test]
+    fn a_search_goes_by_whole_names() {
+        let names = ["aws.sm://prod/app/a", "aws.sm://prod/app/b", "aws.sm://x/prod/app/a"];
+        assert_eq!(found("{find: {store: aws.sm, path: prod/app, name: 'a$'}}", &names), ["prod/app/a"]);
+        assert_eq!(found("{find: {store: aws.sm, name: 'a$'}}", &names), ["prod/app/a", "x/prod/app/a"]);
+        assert_eq!(found("{find: {store: aws.ps, path: /p, tags: {a: b}}}", &["aws.ps:///p/x", "aws.ps:///q/x"]), ["/p/x"]);
     }
 
     #[test]
     fn what_cannot_be_carried_out_is_refused_with_its_place() {
+        for (yaml, expected) in [
+            ("dataFrom: [{byPath: {uri: 'aws.ps://prod/app'}}]", "spec.dataFrom[0].byPath.uri: a path in Parameter Store starts with a slash"),
+            ("dataFrom: [{byPath: {uri: 'aws.sm://a//b'}}]", "spec.dataFrom[0].byPath.uri: the name for aws.sm holds two slashes"),
+            ("dataFrom: [{byPath: {uri: 'aws.sm://a?version-stage=x'}}]", "spec.dataFrom[0].byPath.uri: the name for aws.sm holds a character"),
+            ("dataFrom: [{find: {store: aws.sm, name: '('}}]", "spec.dataFrom[0].find.name: "),
+            ("dataFrom: [{find: {store: aws.sm}}]", "spec.dataFrom[0].find: write at least one"),
+            ("dataFrom: [{find: {store: aws.ps, path: prod}}]", "spec.dataFrom[0].find.path: a path in Parameter Store"),
+            ("dataFrom: [{uri: 'aws.sm://x', exclude: ['(']}]", "spec.dataFrom[0]: exclude[0]: "),
+            ("dataFrom: [{uri: 'aws.sm://x', as: 'a b'}]", "spec.dataFrom[0]: as is not"),
+            ("dataFrom: [{}]", "spec.dataFrom[0]: write exactly one"),
+            ("data: [{key: a, uri: 'aws.sm://x?version-stage=S', metadata: tags}]", "spec.data[a]: tags belong to all versions"),
+            ("{uri: 'aws.sm://x', target: {creationPolicy: Merge, deletionPolicy: Delete}}", "spec.target.deletionPolicy"),
+            ("{uri: 'aws.sm://x', target: {template: {metadata: {labels: {robotosecret.dev/managed: x}}}}}", "spec.target.template.metadata.labels"),
+            (
+                "{uri: 'aws.sm://x', target: {template: {metadata: {annotations: {kubernetes.io/service-account.name: x}}}}}",
+                "spec.target.template.metadata.ann",
+            ),
+        ] {
+            let said = refused(yaml);
+            assert!(said.starts_with(expected), "{yaml}: {said}");
+        }
         assert!(refused("{}").starts_with("spec: write either"));
         assert!(refused("{uri: 'aws.sm://x', data: [{key: a, uri: 'aws.sm://x'}]}").starts_with("spec: write either"));
         assert!(refused("uri: x").starts_with("spec.uri: a reference starts with"));
@@ -266,14 +466,5 @@ mod tests {
         assert!(refused("{uri: 'aws.sm://x', target: {type: kubernetes.io/service-account-token}}").starts_with("spec.target.type"));
         assert!(refused("{uri: 'aws.sm://x', target: {annotations: {kubernetes.io/service-account.name: x}}}").starts_with("spec.target.annotations"));
         assert!(refused("{uri: 'aws.sm://x', target: {labels: {robotosecret.dev/managed: 'false'}}}").starts_with("spec.target.labels"));
-    }
-
-    #[test]
-    fn a_failure_names_the_reference_and_nothing_of_the_value() {
-        let plan = Plan::new(&spec("data: [{key: a, uri: 'aws.sm://x#/a'}]")).expect("a plan");
-        let value = text("topsecret");
-        let failure = plan.render(&[(&value, &[])]).expect_err("not JSON");
-        assert_eq!(failure.to_string(), "aws.sm://x: nothing at #/a: the value is not JSON");
-        assert_eq!(failure.reason(), Reason::KeypathNotFound);
     }
 }

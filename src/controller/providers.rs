@@ -6,6 +6,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use kube::{
@@ -14,16 +15,19 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 
-use super::plan::{Plan, PlannedSource};
+use super::{
+    absence::{Tally, Vanished},
+    plan::{Plan, Planned},
+};
 use crate::{
     api::{
         ClusterRobotoProvider, Reason,
-        provider::{AllowRule, AwsSpec, allows, allows_reference},
+        provider::{AllowRule, AwsSpec, CONFIRM_ABSENCE_ANNOTATION, allows, allows_reference, allows_something},
         reference::Source,
         robotosecret::ProviderRef,
     },
     provider::{
-        ReadError,
+        Question, ReadError,
         aws::{Ambient, AwsProvider},
     },
     reader::{Key, Reader, ScopeId},
@@ -44,6 +48,19 @@ struct Built {
     provider: Arc<AwsProvider>,
     rules: Arc<[AllowRule]>,
     scope: ScopeId,
+    /// What is not there any more of all that was mirrored through it.
+    vanished: Vanished,
+    /// Whether that was too much to be believed when it was last told.
+    mass: bool,
+}
+
+/// Too much vanished from the store at once, or no longer.
+#[derive(Clone, Debug)]
+pub struct MassAbsence {
+    /// The provider.
+    pub provider: ClusterRobotoProvider,
+    /// How much.
+    pub tally: Tally,
 }
 
 /// What a source is read through.
@@ -53,6 +70,10 @@ pub struct Through {
     pub scope: ScopeId,
     /// The provider's rules, for the checks of what the store answers.
     pub rules: Arc<[AllowRule]>,
+    /// The provider's generation.
+    pub generation: i64,
+    /// Absences that were first seen before this time are believed, however many: seconds since the epoch.
+    pub confirmed: Option<i64>,
 }
 
 /// A provider that lets a namespace read a source. Only [`Providers::admit`] makes one.
@@ -60,9 +81,9 @@ pub struct Through {
 pub struct Admitted {
     /// What to read through.
     pub through: Through,
-    /// What to read, each with the keypath that its name ends in: the source itself; or the secrets that it may denote and that may be
-    /// read, the longest name first, of which the first that exists counts.
-    pub candidates: Vec<(Source, Vec<String>)>,
+    /// What to ask, each with the keypath that its name ends in: the question itself; or that about the secrets that it may denote and
+    /// that may be read, the longest name first, of which the first that exists counts.
+    pub candidates: Vec<(Question, Vec<String>)>,
 }
 
 impl Providers {
@@ -72,34 +93,33 @@ impl Providers {
         Self { known, ambient, metrics, reader, built: Mutex::default() }
     }
 
-    /// The provider of each source of the plan, in order; or why not. Makes no call.
+    /// The provider of each question of the plan, in order; or why not. Makes no call.
     pub fn admit(&self, plan: &Plan, namespace: &str) -> Result<Vec<Admitted>, ReadError> {
-        plan.sources.iter().map(|planned| self.admit_one(planned, namespace)).collect()
+        plan.questions.iter().map(|planned| self.admit_one(planned, namespace)).collect()
     }
 
-    fn admit_one(&self, planned: &PlannedSource, namespace: &str) -> Result<Admitted, ReadError> {
+    fn admit_one(&self, planned: &Planned, namespace: &str) -> Result<Admitted, ReadError> {
         let ProviderRef { name, .. } = &planned.provider;
         let missing = |problem: &str| ReadError::new(Reason::ProviderNotFound, format!("the ClusterRobotoProvider {name} {problem}"));
         let found = self.known.get(&ObjectRef::new(name)).ok_or_else(|| missing("does not exist; create it, or name another in spec.provider"))?;
         let found = found.0.as_ref().map_err(|_| missing("cannot be read; it is older than the controller's rules"))?;
         let rules = &found.spec.allow;
-        // A parameter that stands for a secret is checked as the secrets that it may denote.
-        let mut candidates = planned.source.through_secrets_manager();
-        let is_plain = candidates.is_empty();
-        if is_plain {
-            candidates.push((planned.source.clone(), Vec::new()));
-        }
-        candidates.retain(|(source, _)| allows(rules, namespace, source));
-        if candidates.is_empty() {
-            // An ARN may denote two names; the one that is not allowed is what a pattern has to match.
-            let denied = planned.source.denotes().into_iter().find(|reference| is_plain && !allows_reference(rules, namespace, reference));
-            return Err(not_allowed(name, namespace, &planned.source.to_string(), denied.as_deref()));
-        }
+        let candidates = match &planned.question {
+            Question::Value(source) => {
+                admit_source(name, rules, namespace, source)?.into_iter().map(|(source, rest)| (Question::Value(source), rest)).collect()
+            }
+            Question::Tags(source) => admit_source(name, rules, namespace, source)?.into_iter().map(|(source, rest)| (Question::Tags(source), rest)).collect(),
+            // Each of its members is checked by itself.
+            question if allows_something(rules, namespace, question.store()) => vec![(question.clone(), Vec::new())],
+            question => return Err(not_allowed(name, namespace, &question.to_string(), None)),
+        };
         Ok(Admitted { through: self.through(found), candidates })
     }
 
     fn through(&self, found: &ClusterRobotoProvider) -> Through {
         let uid = found.uid().unwrap_or_default();
+        let generation = found.metadata.generation.unwrap_or_default();
+        let confirmed = found.annotations().get(CONFIRM_ABSENCE_ANNOTATION).and_then(|time| time.parse().ok());
         let mut built = self.built();
         if let Some(known) = built.get_mut(&uid) {
             if *known.rules != *found.spec.allow {
@@ -111,7 +131,7 @@ impl Providers {
                     known.provider.limit(known.spec.limits);
                     self.reader.reprice(known.scope);
                 }
-                return Through { scope: known.scope, rules: known.rules.clone() };
+                return Through { scope: known.scope, rules: known.rules.clone(), generation, confirmed };
             }
             // Who read through it before is woken by the provider's change itself.
             self.reader.close(known.scope);
@@ -119,8 +139,38 @@ impl Providers {
         let provider = Arc::new(AwsProvider::new(&found.spec.aws, &self.ambient, self.metrics.clone()));
         let scope = self.reader.open(provider.clone());
         let rules: Arc<[AllowRule]> = found.spec.allow.as_slice().into();
-        built.insert(uid, Built { spec: found.spec.aws.clone(), provider, rules: rules.clone(), scope });
-        Through { scope, rules }
+        let spec = found.spec.aws.clone();
+        built.insert(uid, Built { spec, provider, rules: rules.clone(), scope, vanished: Vanished::default(), mass: false });
+        Through { scope, rules, generation, confirmed }
+    }
+
+    /// Takes note of whether a reference that was mirrored is there, and tells how many of the scope vanished lately.
+    pub fn sighted(&self, scope: ScopeId, reference: &str, there: bool) -> Option<Tally> {
+        let references = if there { 0 } else { self.reader.references(scope) };
+        let mut built = self.built();
+        let vanished = &mut built.values_mut().find(|built| built.scope == scope)?.vanished;
+        if there {
+            vanished.remove(reference);
+            return None;
+        }
+        vanished.add(reference, Instant::now());
+        Some(vanished.tally(references, Instant::now()))
+    }
+
+    /// Whether it changed that too much vanished from a scope; told once.
+    pub fn mass_absence(&self, scope: ScopeId) -> Option<MassAbsence> {
+        let references = self.reader.references(scope);
+        let tally = {
+            let mut built = self.built();
+            let known = built.values_mut().find(|built| built.scope == scope)?;
+            let tally = known.vanished.tally(references, Instant::now());
+            if std::mem::replace(&mut known.mass, tally.is_mass()) == tally.is_mass() {
+                return None;
+            }
+            tally
+        };
+        let provider = self.of(scope)?.0.as_ref().ok()?.clone();
+        Some(MassAbsence { provider, tally })
     }
 
     fn built(&self) -> MutexGuard<'_, HashMap<String, Built>> {
@@ -140,6 +190,23 @@ impl Providers {
         let uid = self.built().iter().find(|(_, built)| built.scope == scope).map(|(uid, _)| uid.clone())?;
         self.known.find(|provider| provider.uid().as_deref() == Some(&uid))
     }
+}
+
+/// What a source may denote and may be read, the longest name first; or why none of it.
+fn admit_source(provider: &str, rules: &[AllowRule], namespace: &str, source: &Source) -> Result<Vec<(Source, Vec<String>)>, ReadError> {
+    // A parameter that stands for a secret is checked as the secrets that it may denote.
+    let mut candidates = source.through_secrets_manager();
+    let is_plain = candidates.is_empty();
+    if is_plain {
+        candidates.push((source.clone(), Vec::new()));
+    }
+    candidates.retain(|(source, _)| allows(rules, namespace, source));
+    if candidates.is_empty() {
+        // An ARN may denote two names; the one that is not allowed is what a pattern has to match.
+        let denied = source.denotes().into_iter().find(|reference| is_plain && !allows_reference(rules, namespace, reference));
+        return Err(not_allowed(provider, namespace, &source.to_string(), denied.as_deref()));
+    }
+    Ok(candidates)
 }
 
 impl Through {

@@ -23,6 +23,17 @@ pub enum Next {
     OnChange,
 }
 
+impl Next {
+    /// After this long at the latest.
+    #[must_use]
+    pub fn or_in(self, wait: std::time::Duration) -> Self {
+        match self {
+            Self::In(sooner) if sooner <= wait => self,
+            Self::In(_) | Self::OnChange => Self::In(wait),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Order {
     waiting: BTreeSet<(Lane, u64, Arc<Key>)>,

@@ -15,16 +15,22 @@ use tokio::time::Instant;
 
 use super::{
     cache::{Failing, Standing},
-    drift::{Ownership, ownership},
+    drift::Seen,
+    finalizer::is_held,
     mirror::{Known, SOON, Work},
     plan::Plan,
     queue::Next,
-    schedule,
-    status::{self, Circumstances, Failure, Notice, Outcome},
+    rollout, schedule,
+    served::Served,
+    status::{self, Circumstances, Failure, Mirrored, Notice, Outcome},
     target::TargetError,
 };
 use crate::{
-    api::{GROUP, Reason, RobotoSecret, RobotoSecretStatus, robotosecret::RefreshPolicy, status::READY},
+    api::{
+        GROUP, Reason, RobotoSecret, RobotoSecretStatus,
+        robotosecret::{CreationPolicy, RefreshPolicy},
+        status::{LISTED, READY, TargetStatus},
+    },
     provider::ReadError,
 };
 
@@ -75,11 +81,16 @@ impl Work<'_> {
     /// Writes the status if it has something to say, publishes what goes with it, and tells when to look again.
     pub(super) async fn settle(&self, standing: &mut Standing, outcome: &Outcome) -> Next {
         let circumstances = self.circumstances(standing);
-        let next = status::next(&standing.status, &circumstances, outcome);
+        let mut next = status::next(&standing.status, &circumstances, outcome);
+        let mirrored = if let Outcome::Mirrored(mirrored) = outcome { Some(&**mirrored) } else { None };
+        rollout::amend(&mut next, &standing.status, self.wish(), mirrored, circumstances.now);
         let notice = status::notice(&standing.status, outcome);
         if status::differs(&standing.status, &next) || self.until_telling(standing).is_some_and(|wait| wait.is_zero()) {
             match self.write_status(&next).await {
                 Ok(resource_version) => {
+                    let renamed = |was: &TargetStatus| next.target.as_ref().is_some_and(|is| is.name != was.name);
+                    standing.former = standing.status.target.take_if(|was| renamed(was)).map(Box::new).or(standing.former.take());
+                    self.tell_refusal(&standing.status, &next);
                     standing.status = next;
                     standing.resource_version = resource_version;
                     standing.unwritten = 0;
@@ -94,7 +105,7 @@ impl Work<'_> {
                             schedule::until_retry(Reason::KubernetesError, standing.unwritten, schedule::LONGEST_RETRY, &standing.uid).unwrap_or(SOON)
                         }
                     };
-                    if matches!(outcome, Outcome::Mirrored(_)) {
+                    if matches!(outcome, Outcome::Mirrored(_) | Outcome::Removed(_)) {
                         let failure = Failure { reason: Reason::KubernetesError, message: "the status could not be written".to_owned(), intact: true };
                         standing.failing = Some(Failing { failure, count: 1, retry: Some(Instant::now() + again) });
                         self.stop_reading(standing);
@@ -103,9 +114,12 @@ impl Work<'_> {
                 }
             }
         }
-        if matches!(outcome, Outcome::Mirrored(_)) {
+        if let Some(mirrored) = mirrored {
+            // Not before the status tells the rest of it: what could not be written down has yet to be found to differ.
+            standing.beside = beside(mirrored);
             standing.asked = Some(self.asked);
             standing.checked = true;
+            standing.untold = false;
         }
         if let Some(notice) = notice {
             tracing::info!(namespace = self.key.0, name = self.key.1, reason = notice.reason, note = notice.note, "told");
@@ -169,7 +183,7 @@ impl Work<'_> {
         });
         // Whose turn to tell has come waits for it in another queue.
         let telling = self.until_telling(standing).filter(|wait| failing.is_none() && !wait.is_zero()).map(|wait| now + wait);
-        let doubt = standing.doubt.filter(|_| standing.reading.is_none());
+        let doubt = standing.doubt.into_iter().chain(standing.relook).filter(|_| standing.reading.is_none());
         // The reader tells when it has the answers; should that ever get lost, this finds it.
         let answers = standing.reading.as_ref().map(|_| now + LOST_ANSWERS);
         match retry.into_iter().chain(stale).chain(telling).chain(doubt).chain(answers).chain(standing.repairs.settles(now)).min() {
@@ -195,7 +209,7 @@ impl Work<'_> {
         Some(if last > told { Duration::ZERO } else { interval })
     }
 
-    async fn write_status(&self, status: &RobotoSecretStatus) -> Result<String, StatusError> {
+    pub(super) async fn write_status(&self, status: &RobotoSecretStatus) -> Result<String, StatusError> {
         let api = Api::<RobotoSecret>::namespaced(self.context.client.clone(), &self.key.0);
         let body = json!({
             "apiVersion": format!("{GROUP}/v1alpha1"),
@@ -217,32 +231,83 @@ impl Work<'_> {
         }
     }
 
-    /// Deletes Secrets of ours that the resource mirrored into before its target was renamed, once the new one is there.
-    async fn remove_leftovers(&self, standing: &Standing) {
+    /// Deals with what is left of the time before the target was renamed or its policy changed, once the new one is as it should be:
+    /// Secrets that were the resource's alone are deleted, its keys are taken out of shared ones, and the finalizer goes when there
+    /// are none left.
+    async fn remove_leftovers(&self, standing: &mut Standing) {
         let settled = standing.status.is_true(READY) && standing.status.target.as_ref().is_some_and(|target| target.name == self.wanted.name);
-        if !settled || self.resource.spec.suspend {
+        if !settled || self.resource.spec.suspend || self.resource.meta().deletion_timestamp.is_some() {
             return;
         }
-        for seen in self.context.secrets.leftovers(&self.key.0, &self.key.1, &self.wanted.name) {
-            if ownership(&seen, &self.wanted.owner.name, &self.wanted.owner.uid) != Ownership::Ours {
-                continue;
+        let mut done = true;
+        for seen in self.context.secrets.naming(&self.key.0, &self.key.1) {
+            if seen.name != self.wanted.name {
+                done &= self.remove_leftover(standing.former.as_deref(), &seen).await;
             }
-            match self.target().delete(&seen).await {
-                Ok(()) => {
-                    self.context.secrets.remove(&self.key.0, &seen);
-                    let note = format!("the Secret {} was removed: the target is now {}", seen.name, self.wanted.name);
-                    self.context.events.publish(Notice { warning: false, reason: "Removed", action: "Remove", note }, self.resource);
+        }
+        if done {
+            done = self.remove_unlabelled(standing).await;
+        }
+        if done && is_held(self.resource) && self.wanted.policy != CreationPolicy::Merge && !self.respecified(standing) {
+            self.let_go(standing).await;
+        }
+    }
+
+    /// The Secret of the former name, if its label was taken off, so that the watch does not see it.
+    async fn remove_unlabelled(&self, standing: &mut Standing) -> bool {
+        let Some(former) = standing.former.take_if(|former| former.name != self.wanted.name) else { return true };
+        let done = match self.target().find(&former.name).await {
+            Ok(Some(seen)) if seen.uid == former.uid => self.remove_leftover(Some(&former), &seen).await,
+            Ok(_) => true,
+            Err(_) => false,
+        };
+        if !done {
+            standing.former = Some(former);
+        }
+        done
+    }
+
+    /// Returns whether nothing remains to be done about this one.
+    async fn remove_leftover(&self, former: Option<&TargetStatus>, seen: &Seen) -> bool {
+        let claim = self.claim();
+        let controlled = seen.controller.as_ref().is_some_and(|controller| controller.uid == claim.uid);
+        // An unowned one that bears our name may also be what a predecessor left to stay.
+        let left = seen.controller.is_none() && seen.managed && seen.belongs_to(claim.name, claim.uid) && former.is_some_and(|former| former.uid == seen.uid);
+        let (result, what) = if controlled || left {
+            (self.target().delete(seen).await.map(|()| true), format!("the Secret {} was removed", seen.name))
+        } else if claim.merged && !seen.belongs_to(claim.name, claim.uid) {
+            let released = self.target().release(seen).await.map(|keys| keys.is_some());
+            (released, format!("the mirrored keys were taken out of the Secret {}", seen.name))
+        } else {
+            return true;
+        };
+        match result {
+            Ok(true) => {
+                if controlled || left {
+                    self.context.secrets.remove(&self.key.0, seen);
                 }
-                Err(error) => {
-                    tracing::debug!(namespace = self.key.0, name = self.key.1, secret = seen.name, %error, "a former target could not be removed yet");
-                }
+                let note = format!("{what}: the target is now {}", self.wanted.name);
+                self.context.events.publish(Notice { warning: false, reason: "Removed", action: "Remove", note }, self.resource);
+                true
+            }
+            Ok(false) => true,
+            Err(error) => {
+                tracing::debug!(namespace = self.key.0, name = self.key.1, secret = seen.name, %error, "a former target could not be removed yet");
+                false
             }
         }
     }
 }
 
+/// The sources whose versions the status has no room for, or that only this process can compare.
+fn beside(mirrored: &Mirrored) -> Vec<Served> {
+    let listed = LISTED.saturating_sub(mirrored.gone.len());
+    let untold = |(place, served): (usize, &Served)| (place >= listed || !served.version.lasts()).then(|| served.clone());
+    mirrored.sources.iter().enumerate().filter_map(untold).collect()
+}
+
 #[derive(PartialEq, Eq)]
-enum StatusError {
+pub(super) enum StatusError {
     /// The resource is gone.
     Gone,
     /// The resource changed since it was looked at.

@@ -10,14 +10,14 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 
-use super::drift::Seen;
-use crate::{
-    api::{
-        Reason, RobotoSecretStatus,
-        robotosecret::RefreshPolicy,
-        status::{FRESH, LISTED, READY, STALLED, SourceStatus, TargetStatus},
-    },
-    provider::ServedVersion,
+use super::{
+    drift::Seen,
+    served::{Comparison, Served},
+};
+use crate::api::{
+    Reason, RobotoSecretStatus,
+    robotosecret::RefreshPolicy,
+    status::{FRESH, LISTED, READY, STALLED, SourceStatus, TargetStatus},
 };
 
 /// The circumstances of a status.
@@ -42,6 +42,8 @@ pub struct Circumstances<'c> {
 pub enum Outcome {
     /// The Secret holds what the spec asks for.
     Mirrored(Box<Mirrored>),
+    /// All sources are gone for certain, and the Secret was deleted, as the spec asks for.
+    Removed(Vec<Served>),
     /// Something failed.
     Failed(Failure),
     /// A recheck saw everything as it is mirrored; only the time of it is new.
@@ -62,10 +64,16 @@ pub struct Mirrored {
     pub target: Seen,
     /// Its keys.
     pub keys: Vec<String>,
-    /// What was read, in the order of the plan: the reference and the version served.
-    pub sources: Vec<(String, ServedVersion)>,
+    /// What was read, in the order of the plan.
+    pub sources: Vec<Served>,
+    /// What is gone for certain, and has no keys any more.
+    pub gone: Vec<Served>,
+    /// How that differs from what was mirrored before.
+    pub compared: Comparison,
     /// Whether the Secret moved, and not by foreign metadata alone as far as that shows.
     pub moved: bool,
+    /// Whether this very write moved it, for certain.
+    pub rewritten: bool,
     /// Whether the spec asks for something else than was mirrored before.
     pub respecified: bool,
     /// Whether a repair made the write necessary, and who made that necessary.
@@ -119,17 +127,32 @@ pub fn next(prior: &RobotoSecretStatus, circumstances: &Circumstances<'_>, outco
     next.conditions = match outcome {
         Outcome::Mirrored(mirrored) => {
             next.target = Some(target_status(mirrored));
-            next.sources = sources_status(prior, mirrored, circumstances.now);
+            next.sources = sources_status(prior, &mirrored.sources, &mirrored.gone, circumstances.now);
             next.source_count = Some(count(mirrored.sources.len()));
             if changed(prior, mirrored) {
                 next.last_change_time = Some(Time(circumstances.now));
             }
-            let ready = holds(count(mirrored.keys.len()), count(mirrored.sources.len()));
+            let ready = if mirrored.sources.is_empty() && !mirrored.gone.is_empty() {
+                stamp(READY, "False", Reason::SourceDeleted, gone(&mirrored.gone, "the keys that came from there were taken out"))
+            } else {
+                let rest = if mirrored.gone.is_empty() { String::new() } else { format!("; {}", gone(&mirrored.gone, "its keys were taken out")) };
+                stamp(READY, "True", Reason::Mirrored, holds(count(mirrored.keys.len()), count(mirrored.sources.len())) + &rest)
+            };
             let fresh = match circumstances.policy {
                 RefreshPolicy::Ttl => stamp(FRESH, "True", Reason::Verified, "the store was asked and the Secret agrees with it".to_owned()),
                 RefreshPolicy::OnChange | RefreshPolicy::Once => stamp(FRESH, "Unknown", Reason::NotRechecked, not_rechecked(circumstances.policy)),
             };
-            vec![stamp(READY, "True", Reason::Mirrored, ready), fresh]
+            vec![ready, fresh]
+        }
+        Outcome::Removed(sources) => {
+            next.target = None;
+            next.sources = sources_status(prior, &[], sources, circumstances.now);
+            next.source_count = Some(0);
+            if prior.target.is_some() {
+                next.last_change_time = Some(Time(circumstances.now));
+            }
+            let ready = gone(sources, "the Secret was deleted, as deletionPolicy asks for; it is made again when the source is back");
+            vec![stamp(READY, "False", Reason::SourceDeleted, ready), stamp(FRESH, "True", Reason::Verified, "the store was asked".to_owned())]
         }
         Outcome::Failed(failure) => {
             let (status, reason, message) = ready_after(prior, circumstances, failure);
@@ -159,6 +182,15 @@ pub fn next(prior: &RobotoSecretStatus, circumstances: &Circumstances<'_>, outco
         }
     };
     next
+}
+
+/// What is gone, and what was done about it.
+fn gone(sources: &[Served], done: &str) -> String {
+    match sources {
+        [only] => format!("{} is gone from the store: {done}", only.uri),
+        [first, rest @ ..] => format!("{} and {} are gone from the store: {done}", first.uri, counted(count(rest.len()), "other")),
+        [] => done.to_owned(),
+    }
 }
 
 fn holds(keys: i32, sources: i32) -> String {
@@ -232,42 +264,31 @@ fn target_status(mirrored: &Mirrored) -> TargetStatus {
     }
 }
 
-fn sources_status(prior: &RobotoSecretStatus, mirrored: &Mirrored, now: Timestamp) -> Vec<SourceStatus> {
-    let entry = |(uri, version): &(String, ServedVersion)| {
-        let was = prior.sources.iter().find(|source| source.uri == *uri);
-        let since = was.filter(|source| is_version(source, version)).and_then(|source| source.last_changed_time.clone());
+fn sources_status(prior: &RobotoSecretStatus, sources: &[Served], gone: &[Served], now: Timestamp) -> Vec<SourceStatus> {
+    let was = |served: &Served| prior.sources.iter().find(|source| source.uri == served.uri && source.provider == served.provider);
+    let entry = |served: &Served| {
+        let version = &served.version;
+        // What only this process can compare tells nobody else anything.
+        let id = if version.lasts() { version.id.clone() } else { String::new() };
+        let unchanged = was(served).filter(|source| source.arn == version.arn && source.version == id && source.created_time == version.created);
         SourceStatus {
-            uri: uri.clone(),
+            uri: served.uri.clone(),
+            provider: served.provider.clone(),
             arn: version.arn.clone(),
-            version: version.id.clone(),
+            version: id,
             created_time: version.created.clone(),
-            last_changed_time: Some(since.unwrap_or(Time(now))),
+            last_changed_time: Some(unchanged.and_then(|source| source.last_changed_time.clone()).unwrap_or(Time(now))),
+            gone_since: None,
         }
     };
-    mirrored.sources.iter().take(LISTED).map(entry).collect()
-}
-
-fn is_version(source: &SourceStatus, version: &ServedVersion) -> bool {
-    source.arn == version.arn && source.version == version.id && source.created_time == version.created
-}
-
-/// The version of a source as the status has it; `None` if it doesn't list it.
-#[must_use]
-pub fn version_of(prior: &RobotoSecretStatus, uri: &str) -> Option<ServedVersion> {
-    let source = prior.sources.iter().find(|source| source.uri == uri)?;
-    Some(ServedVersion { arn: source.arn.clone(), id: source.version.clone(), created: source.created_time.clone() })
-}
-
-/// Whether these are the versions that were last mirrored. More than 100 sources can't be told from the status and count as changed.
-#[must_use]
-pub fn same_versions(prior: &RobotoSecretStatus, sources: &[(String, ServedVersion)]) -> bool {
-    prior.sources.len() == sources.len()
-        && sources.iter().all(|(uri, version)| prior.sources.iter().any(|source| source.uri == *uri && is_version(source, version)))
+    let absent =
+        |served: &Served| SourceStatus { gone_since: Some(was(served).and_then(|source| source.gone_since.clone()).unwrap_or(Time(now))), ..entry(served) };
+    gone.iter().map(absent).chain(sources.iter().map(entry)).take(LISTED).collect()
 }
 
 /// Whether the content of the Secret changed because of its sources or its spec: not by a repair, nor when a new version has the old value.
 fn changed(prior: &RobotoSecretStatus, mirrored: &Mirrored) -> bool {
-    prior.target.is_none() || (mirrored.moved && (mirrored.respecified || !same_versions(prior, &mirrored.sources)))
+    prior.target.is_none() || (mirrored.moved && (mirrored.respecified || !mirrored.compared.same))
 }
 
 /// Whether the status differs in anything but the time of the last check.
@@ -288,7 +309,7 @@ pub fn notice(prior: &RobotoSecretStatus, outcome: &Outcome) -> Option<Notice> {
                 return normal("Mirrored", "Mirror", format!("{keys} mirrored into the Secret {name}"));
             }
             if changed(prior, mirrored) {
-                let cause = if same_versions(prior, &mirrored.sources) { "the spec changed".to_owned() } else { changed_sources(prior, mirrored) };
+                let cause = if mirrored.compared.same { "the spec changed".to_owned() } else { changed_sources(mirrored) };
                 return normal("Updated", "Mirror", format!("the Secret {name} was updated: {cause}"));
             }
             mirrored.repaired.as_ref().and_then(|culprit| {
@@ -304,19 +325,20 @@ pub fn notice(prior: &RobotoSecretStatus, outcome: &Outcome) -> Option<Notice> {
                 .is_some_and(|fresh| fresh.status == "False" && fresh.reason == failure.reason.as_str() && fresh.message == failure.message);
             (!known).then(|| Notice { warning: true, reason: "CheckFailed", action: "Check", note: format!("{}: {}", failure.reason, failure.message) })
         }
+        Outcome::Removed(sources) => prior.target.as_ref().map(|target| Notice {
+            warning: true,
+            reason: "Removed",
+            action: "Remove",
+            note: gone(sources, &format!("the Secret {} was deleted, as deletionPolicy asks for", target.name)),
+        }),
         Outcome::Verified | Outcome::Suspended | Outcome::OnceAgain { .. } => None,
     }
 }
 
-fn changed_sources(prior: &RobotoSecretStatus, mirrored: &Mirrored) -> String {
-    let moved: Vec<&str> = mirrored
-        .sources
-        .iter()
-        .filter(|(uri, version)| !prior.sources.iter().any(|source| source.uri == *uri && is_version(source, version)))
-        .map(|(uri, _)| uri.as_str())
-        .collect();
-    match moved.as_slice() {
-        [] => "its sources changed".to_owned(),
+fn changed_sources(mirrored: &Mirrored) -> String {
+    match mirrored.compared.moved.as_slice() {
+        [] if !mirrored.gone.is_empty() => gone(&mirrored.gone, "the keys that came from there were taken out"),
+        [] => "other sources than before are found".to_owned(),
         [one] => format!("{one} has a new version"),
         [first, rest @ ..] => format!("{first} and {} have new versions", counted(count(rest.len()), "other")),
     }
@@ -333,6 +355,7 @@ fn count(number: usize) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::ServedVersion;
 
     const NOW: i64 = 1_800_000_000;
 
@@ -353,8 +376,15 @@ mod tests {
         Mirrored {
             target: Seen { name: "db".into(), uid: "s1".into(), resource_version: resource_version.into(), ..Seen::default() },
             keys: vec!["a".into()],
-            sources: vec![("aws.sm://x".into(), ServedVersion { arn: "arn".into(), id: version.into(), created: None })],
+            sources: vec![Served { uri: "aws.sm://x".into(), provider: None, version: ServedVersion { arn: "arn".into(), id: version.into(), created: None } }],
+            gone: Vec::new(),
+            compared: if version == "v1" {
+                Comparison { same: true, ..Comparison::default() }
+            } else {
+                Comparison { moved: vec!["aws.sm://x".into()], ..Comparison::default() }
+            },
             moved: resource_version != "7",
+            rewritten: resource_version != "7",
             respecified: false,
             repaired: None,
         }

@@ -1,13 +1,16 @@
 //! The target: the Secret that holds the mirrored values. The only room that writes Secrets.
 //!
 //! Rendered keys enter; a Secret on the API server, and what its metadata says afterwards, leave. Values go up and never come back:
-//! every request asks for metadata only. A Secret that isn't ours is never written, and no write goes through whose Secret has
-//! changed since it was looked at. Errors are rebuilt from codes and field names: the API server's own text can echo a value.
+//! every request asks for metadata only. A Secret that isn't ours is never written, of a shared one no key that is somebody else's, and
+//! no write goes through whose Secret has changed since it was looked at. Errors are rebuilt from codes and field names: the API server's own text can echo a value.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use base64::{display::Base64Display, engine::general_purpose::STANDARD};
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use k8s_openapi::{
+    api::core::v1::{Namespace, Secret},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
 use kube::{
     Api, Client, Resource,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
@@ -16,9 +19,9 @@ use kube::{
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::json;
 
-use super::drift::{ADOPT_ANNOTATION, LAST_APPLIED_ANNOTATION, Ownership, Seen, ownership};
+use super::drift::{ADOPT_ANNOTATION, ANNOTATION_FIELD, Claim, DATA_FIELD, LABEL_FIELD, LAST_APPLIED_ANNOTATION, Ownership, Seen, ownership};
 use crate::{
-    api::{MANAGED_LABEL, OWNER_ANNOTATION, Reason, RobotoSecret},
+    api::{GROUP, MANAGED_LABEL, OWNER_ANNOTATION, Reason, RobotoSecret, robotosecret::CreationPolicy},
     render::Data,
     sensitive::Sensitive,
     telemetry::Metrics,
@@ -28,6 +31,8 @@ use crate::{
 const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 /// The manager that takes keys out: it ends up owning nothing, so that it leaves no entry in managedFields.
 const PRUNE_MANAGER: &str = "robotosecret-prune";
+/// How many fields that others manage a message names.
+const NAMED: usize = 10;
 
 /// Why a Secret could not be written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +46,9 @@ pub enum TargetError {
     /// It belongs to somebody else.
     #[error("{0}")]
     NotOwned(String),
+    /// Somebody else manages what would be merged into it.
+    #[error("{0}")]
+    Conflict(String),
     /// The API server refuses its content.
     #[error("{0}")]
     Rejected(String),
@@ -56,6 +64,7 @@ impl TargetError {
         match self {
             Self::Changed | Self::NamespaceTerminating => None,
             Self::NotOwned(_) => Some(Reason::TargetNotOwned),
+            Self::Conflict(_) => Some(Reason::TargetConflict),
             Self::Rejected(_) => Some(Reason::TargetRejected),
             Self::Kubernetes(_) => Some(Reason::KubernetesError),
         }
@@ -67,7 +76,9 @@ impl TargetError {
 pub struct Wanted {
     /// Its name.
     pub name: String,
-    /// Its type.
+    /// Whose it is.
+    pub policy: CreationPolicy,
+    /// Its type; not asked for where it is shared.
     pub type_: String,
     /// The user's labels.
     pub labels: BTreeMap<String, String>,
@@ -78,6 +89,15 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// With what templates made of labels and annotations.
+    #[must_use]
+    pub fn rendered(&self, labels: BTreeMap<String, String>, annotations: BTreeMap<String, String>) -> Self {
+        let mut wanted = self.clone();
+        wanted.labels.extend(labels);
+        wanted.annotations.extend(annotations);
+        wanted
+    }
+
     /// The names of all labels, our mark included.
     pub fn label_names(&self) -> impl Iterator<Item = &str> {
         self.labels.keys().map(String::as_str).chain([MANAGED_LABEL])
@@ -85,7 +105,12 @@ impl Wanted {
 
     /// The names of all annotations, our mark included.
     pub fn annotation_names(&self) -> impl Iterator<Item = &str> {
-        self.annotations.keys().map(String::as_str).chain([OWNER_ANNOTATION])
+        self.annotations.keys().map(String::as_str).chain(self.has_mark().then_some(OWNER_ANNOTATION))
+    }
+
+    /// Whether the Secret is marked with its owner's name; one that is shared has none.
+    fn has_mark(&self) -> bool {
+        self.policy != CreationPolicy::Merge
     }
 }
 
@@ -94,7 +119,7 @@ impl Wanted {
 pub enum Look {
     /// There is none.
     Absent,
-    /// Ours, or handed over to us.
+    /// Ours, or handed over to us, or one that we may merge into.
     Ours(Box<Seen>),
 }
 
@@ -103,22 +128,27 @@ pub struct Target<'t> {
     client: &'t Client,
     api: Api<PartialObjectMeta<Secret>>,
     namespace: &'t str,
-    manager: &'t str,
+    claim: Claim<'t>,
     metrics: &'t Metrics,
 }
 
 impl<'t> Target<'t> {
-    /// `manager` is the field manager of the `RobotoSecret`.
+    /// `claim` is the `RobotoSecret`'s.
     #[must_use]
-    pub fn new(client: &'t Client, namespace: &'t str, manager: &'t str, metrics: &'t Metrics) -> Self {
-        Self { client, api: Api::namespaced(client.clone(), namespace), namespace, manager, metrics }
+    pub fn new(client: &'t Client, namespace: &'t str, claim: Claim<'t>, metrics: &'t Metrics) -> Self {
+        Self { client, api: Api::namespaced(client.clone(), namespace), namespace, claim, metrics }
+    }
+
+    /// Looks at a Secret, whosever it is.
+    pub async fn find(&self, name: &str) -> Result<Option<Seen>, TargetError> {
+        let found = self.api.get_opt(name).await.map_err(|error| explain(&error))?;
+        Ok(found.map(|found| Seen::new(&found.metadata)))
     }
 
     /// Looks at a Secret; somebody else's is an error.
-    pub async fn look(&self, name: &str, owner: &OwnerReference) -> Result<Look, TargetError> {
-        let Some(found) = self.api.get_opt(name).await.map_err(|error| explain(&error))? else { return Ok(Look::Absent) };
-        let seen = Seen::new(&found.metadata);
-        match ownership(&seen, &owner.name, &owner.uid) {
+    pub async fn look(&self, name: &str) -> Result<Look, TargetError> {
+        let Some(seen) = self.find(name).await? else { return Ok(Look::Absent) };
+        match ownership(&seen, &self.claim) {
             Ownership::Ours | Ownership::HandedOver => Ok(Look::Ours(Box::new(seen))),
             Ownership::Foreign(why) => Err(TargetError::NotOwned(why)),
         }
@@ -131,14 +161,36 @@ impl<'t> Target<'t> {
         Ok(found.is_some_and(|found| found.metadata.uid.as_ref() == Some(&owner.uid) && found.metadata.deletion_timestamp.is_none()))
     }
 
-    /// Makes the Secret hold exactly these keys. Returns its metadata afterwards.
-    pub async fn put(&self, wanted: &Wanted, data: &Data, look: &Look) -> Result<Seen, TargetError> {
+    /// Makes the Secret hold exactly these keys or, where it is shared, these keys among others. `were_ours` are the fields of a shared
+    /// Secret (as the API server names them) that we had before, so that who took one since has it taken back. Returns its metadata
+    /// afterwards.
+    pub async fn put(&self, wanted: &Wanted, data: &Data, look: &Look, were_ours: &BTreeSet<String>) -> Result<Seen, TargetError> {
         let Look::Ours(seen) = look else { return self.create(wanted, data, false).await };
-        match self.apply(wanted, data, seen).await {
+        let applied = match wanted.policy {
+            CreationPolicy::Owner | CreationPolicy::Orphan => self.apply(wanted, data, seen, true).await,
+            CreationPolicy::Merge => self.merge(wanted, data, seen, were_ours).await,
+        };
+        match applied {
             Ok(after) => self.prune(wanted, data, after).await,
             Err(Refused { changes_type: true, .. }) => self.recreate(wanted, data, seen).await,
             Err(Refused { error, .. }) => Err(error),
         }
+    }
+
+    /// Takes out of a shared Secret what we own there alone. Returns how many keys that were; `None`: there was nothing of ours.
+    pub async fn release(&self, seen: &Seen) -> Result<Option<usize>, TargetError> {
+        let owned = seen.owned_alone(self.claim.manager);
+        if owned.is_empty() {
+            return Ok(None);
+        }
+        let count = owned.keys.len();
+        self.remove(seen, owned.keys, owned.labels, owned.annotations, None).await.map(|_| Some(count))
+    }
+
+    /// Whether the namespace is going away. It is asked itself: with it, the roles in it go, and nothing else there may be asked any more.
+    pub async fn namespace_is_terminating(&self) -> bool {
+        let api = Api::<PartialObjectMeta<Namespace>>::all(self.client.clone());
+        api.get_opt(self.namespace).await.is_ok_and(|found| found.is_none_or(|namespace| namespace.metadata.deletion_timestamp.is_some()))
     }
 
     /// Deletes a Secret of ours, if it is still the one that was seen.
@@ -157,7 +209,7 @@ impl<'t> Target<'t> {
         let manifest = Manifest::new(wanted, data, None);
         // The typed API would send the metadata only, since that is the type it answers with.
         let body = serde_json::to_vec(&manifest).map_err(|_| TargetError::Kubernetes("the Secret could not be put into JSON".into()))?;
-        let parameters = PostParams { dry_run, field_manager: Some(self.manager.to_owned()) };
+        let parameters = PostParams { dry_run, field_manager: Some(self.claim.manager.to_owned()) };
         let url = Secret::url_path(&(), Some(self.namespace));
         let mut request = Request::new(url).create(&parameters, body).map_err(|_| TargetError::Kubernetes("the request could not be built".into()))?;
         request.headers_mut().insert(http::header::ACCEPT, http::HeaderValue::from_static(METADATA_ONLY));
@@ -170,35 +222,78 @@ impl<'t> Target<'t> {
         }
     }
 
-    async fn apply(&self, wanted: &Wanted, data: &Data, seen: &Seen) -> Result<Seen, Refused> {
+    async fn apply(&self, wanted: &Wanted, data: &Data, seen: &Seen, force: bool) -> Result<Seen, Refused> {
         let manifest = Manifest::new(wanted, data, Some(seen));
-        let result = self.api.patch(&wanted.name, &PatchParams::apply(self.manager).force(), &Patch::Apply(&manifest)).await;
-        self.counted(result)
-            .map(|after| Seen::new(&after.metadata))
-            .map_err(|error| Refused { changes_type: names_field(&error, "type"), error: explain(&error) })
+        let parameters = PatchParams { force, ..PatchParams::apply(self.claim.manager) };
+        let result = self.api.patch(&wanted.name, &parameters, &Patch::Apply(&manifest)).await;
+        self.counted(result).map(|after| Seen::new(&after.metadata)).map_err(|error| Refused {
+            changes_type: wanted.policy != CreationPolicy::Merge && names_field(&error, "type"),
+            conflicts: conflicts(&error),
+            error: explain(&error),
+        })
     }
 
-    /// Takes out the keys that others put in, the labels and annotations of ours that are no longer wanted, and what came with a
-    /// Secret that was handed over. Needs no value, so it reads none. (An apply alone leaves what the Secret was created with: the
-    /// creation goes on owning it beside the apply.)
+    /// Applies without taking anything from others; what was ours and was taken from us is taken back. The resourceVersion makes sure
+    /// that the second request meets what the first was refused for, and nothing else.
+    async fn merge(&self, wanted: &Wanted, data: &Data, seen: &Seen, were_ours: &BTreeSet<String>) -> Result<Seen, Refused> {
+        let refused = match self.apply(wanted, data, seen, false).await {
+            Err(refused) if !refused.conflicts.is_empty() => refused,
+            result => return result,
+        };
+        let is_mark = |field: &str| field.strip_prefix(LABEL_FIELD).is_some_and(|label| label.starts_with(GROUP));
+        let foreign: Vec<&str> = refused.conflicts.iter().map(String::as_str).filter(|field| !were_ours.contains(*field) && !is_mark(field)).collect();
+        if foreign.is_empty() {
+            return self.apply(wanted, data, seen, true).await;
+        }
+        let error = TargetError::Conflict(conflict(seen, self.claim.manager, &foreign));
+        Err(Refused { error, ..refused })
+    }
+
+    /// Takes out the keys that others put in (where the Secret is ours alone), the keys, labels and annotations of ours that are no
+    /// longer wanted, what marks it as ours where it no longer is, and what came with a Secret that was handed over. Needs no value, so
+    /// it reads none. (An apply alone leaves what the Secret was created with: the creation goes on owning it beside the apply.)
     async fn prune(&self, wanted: &Wanted, data: &Data, after: Seen) -> Result<Seen, TargetError> {
-        let surplus: BTreeSet<&str> = after.keys().filter(|key| !data.contains_key(*key)).collect();
-        let (mut labels, mut annotations) = after.owned_metadata(self.manager);
+        let shared = wanted.policy == CreationPolicy::Merge;
+        let owned = if shared { after.owned_alone(self.claim.manager) } else { after.owned(self.claim.manager) };
+        let keys: BTreeSet<&str> = if shared { owned.keys } else { after.keys().collect() };
+        let surplus: BTreeSet<&str> = keys.into_iter().filter(|key| !data.contains_key(*key)).collect();
+        let (mut labels, mut annotations) = (owned.labels, owned.annotations);
         wanted.label_names().for_each(|name| _ = labels.remove(name));
         wanted.annotation_names().for_each(|name| _ = annotations.remove(name));
-        if after.adopt.is_some() {
+        if after.adopt.is_some() && !shared {
             annotations.extend([Some(ADOPT_ANNOTATION), after.last_applied.then_some(LAST_APPLIED_ANNOTATION)].into_iter().flatten());
         }
-        if surplus.is_empty() && labels.is_empty() && annotations.is_empty() {
+        if shared && after.owner.as_deref() == Some(self.claim.name) {
+            annotations.insert(OWNER_ANNOTATION);
+        }
+        let controlled = after.controller.as_ref().is_some_and(|controller| controller.uid == self.claim.uid);
+        let reference = (wanted.policy != CreationPolicy::Owner && controlled).then_some(self.claim.uid);
+        if surplus.is_empty() && labels.is_empty() && annotations.is_empty() && reference.is_none() {
             return Ok(after);
         }
+        self.remove(&after, surplus, labels, annotations, reference).await
+    }
+
+    /// Takes names out of a Secret as it was seen, whoever owns them; `reference` is the uid of an ownerReference that goes as well.
+    async fn remove(
+        &self,
+        seen: &Seen,
+        keys: BTreeSet<&str>,
+        labels: BTreeSet<&str>,
+        annotations: BTreeSet<&str>,
+        reference: Option<&str>,
+    ) -> Result<Seen, TargetError> {
         let nulls = |names: BTreeSet<&str>| names.into_iter().map(|name| (name.to_owned(), serde_json::Value::Null)).collect::<serde_json::Map<_, _>>();
-        let patch = json!({
-            "metadata": {"uid": after.uid, "resourceVersion": after.resource_version, "labels": nulls(labels), "annotations": nulls(annotations)},
-            "data": nulls(surplus),
+        let mut patch = json!({
+            "metadata": {"uid": seen.uid, "resourceVersion": seen.resource_version, "labels": nulls(labels), "annotations": nulls(annotations)},
+            "data": nulls(keys),
         });
+        if let Some(uid) = reference {
+            patch["metadata"]["ownerReferences"] = json!([{"$patch": "delete", "uid": uid}]);
+        }
         let parameters = PatchParams { field_manager: Some(PRUNE_MANAGER.to_owned()), ..PatchParams::default() };
-        let result = self.api.patch(&after.name, &parameters, &Patch::Merge(&patch)).await;
+        // A strategic patch leaves the references of others alone.
+        let result = self.api.patch(&seen.name, &parameters, &Patch::Strategic(&patch)).await;
         self.counted(result).map(|pruned| Seen::new(&pruned.metadata)).map_err(|error| explain(&error))
     }
 
@@ -221,6 +316,8 @@ impl<'t> Target<'t> {
 
 struct Refused {
     changes_type: bool,
+    /// The fields that others manage, as the API server names them.
+    conflicts: Vec<String>,
     error: TargetError,
 }
 
@@ -231,9 +328,9 @@ struct Manifest<'m> {
     api_version: &'static str,
     kind: &'static str,
     metadata: Metadata<'m>,
-    #[serde(rename = "type")]
-    type_: &'m str,
-    #[serde(serialize_with = "encode")]
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    type_: Option<&'m str>,
+    #[serde(serialize_with = "encode", skip_serializing_if = "BTreeMap::is_empty")]
     data: &'m Data,
 }
 
@@ -242,8 +339,11 @@ struct Manifest<'m> {
 struct Metadata<'m> {
     name: &'m str,
     labels: BTreeMap<&'m str, &'m str>,
+    // Who applies an empty map takes it from all who have something in it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     annotations: BTreeMap<&'m str, &'m str>,
-    owner_references: [&'m OwnerReference; 1],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner_references: Option<[&'m OwnerReference; 1]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     uid: Option<&'m str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -252,18 +352,20 @@ struct Metadata<'m> {
 
 impl<'m> Manifest<'m> {
     fn new(wanted: &'m Wanted, data: &'m Data, seen: Option<&'m Seen>) -> Self {
-        fn with<'b>(map: &'b BTreeMap<String, String>, name: &'static str, value: &'b str) -> BTreeMap<&'b str, &'b str> {
-            map.iter().map(|(key, value)| (key.as_str(), value.as_str())).chain([(name, value)]).collect()
+        fn with<'b>(map: &'b BTreeMap<String, String>, mark: Option<(&'static str, &'b str)>) -> BTreeMap<&'b str, &'b str> {
+            map.iter().map(|(key, value)| (key.as_str(), value.as_str())).chain(mark).collect()
         }
+        let owned = wanted.policy == CreationPolicy::Owner;
+        let shared = wanted.policy == CreationPolicy::Merge;
         let metadata = Metadata {
             name: &wanted.name,
-            labels: with(&wanted.labels, MANAGED_LABEL, "true"),
-            annotations: with(&wanted.annotations, OWNER_ANNOTATION, &wanted.owner.name),
-            owner_references: [&wanted.owner],
+            labels: with(&wanted.labels, Some((MANAGED_LABEL, "true"))),
+            annotations: with(&wanted.annotations, wanted.has_mark().then_some((OWNER_ANNOTATION, wanted.owner.name.as_str()))),
+            owner_references: owned.then_some([&wanted.owner]),
             uid: seen.map(|seen| seen.uid.as_str()),
             resource_version: seen.map(|seen| seen.resource_version.as_str()),
         };
-        Self { api_version: "v1", kind: "Secret", metadata, type_: &wanted.type_, data }
+        Self { api_version: "v1", kind: "Secret", metadata, type_: (!shared).then_some(wanted.type_.as_str()), data }
     }
 }
 
@@ -296,6 +398,32 @@ fn names_field(error: &kube::Error, field: &str) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 422 && causes(status).any(|(named, _)| named == field))
 }
 
+/// The fields that others manage, if that is why an apply was refused.
+fn conflicts(error: &kube::Error) -> Vec<String> {
+    match error {
+        kube::Error::Api(status) if status.code == 409 => {
+            causes(status).filter(|(_, reason)| *reason == "FieldManagerConflict").map(|(field, _)| field.to_owned()).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Says who manages what.
+fn conflict(seen: &Seen, ours: &str, fields: &[&str]) -> String {
+    let named = |field: &&str| {
+        let kinds = [(DATA_FIELD, "key "), (LABEL_FIELD, "label "), (ANNOTATION_FIELD, "annotation ")];
+        let found = kinds.into_iter().find_map(|(prefix, kind)| field.strip_prefix(prefix).map(|name| format!("the {kind}{name}")));
+        let who: BTreeSet<&str> = seen.other_owners(ours, field).collect();
+        let who = if who.is_empty() { "somebody else".to_owned() } else { who.into_iter().collect::<Vec<_>>().join(" and ") };
+        format!("{} is managed by {who}", found.unwrap_or_else(|| (*field).to_owned()))
+    };
+    let mut told: Vec<String> = fields.iter().take(NAMED).map(named).collect();
+    if fields.len() > NAMED {
+        told.push(format!("{} more", fields.len() - NAMED));
+    }
+    format!("in the Secret {} {}; choose another name, or take it out there; nothing was merged", seen.name, told.join(", "))
+}
+
 /// Rebuilds an error from its code and the names of its fields; the text of the API server is only looked at, never passed on.
 fn explain(error: &kube::Error) -> TargetError {
     let kube::Error::Api(status) = error else {
@@ -313,9 +441,10 @@ fn explain(error: &kube::Error) -> TargetError {
             TargetError::Kubernetes("the controller may not read or write Secrets in this namespace; check the roles of its ServiceAccount".into())
         }
         404 => TargetError::Kubernetes("the namespace or the Secret disappeared; trying again".into()),
-        422 if fields.contains(&"immutable") || (fields.contains(&"data") && status.message.contains("immutable")) => {
-            TargetError::Rejected("somebody made the Secret immutable; delete it, and it is made again".into())
-        }
+        422 if fields.contains(&"immutable") || (fields.contains(&"data") && status.message.contains("immutable")) => TargetError::Rejected(
+            "somebody made the Secret immutable, so that nothing in it can be changed; delete it, and it is made again with what is mirrored and nothing else"
+                .into(),
+        ),
         400 | 403 | 413 | 422 => TargetError::Rejected(refusal(status.code, &fields)),
         code => TargetError::Kubernetes(format!("the API server failed with HTTP {code}")),
     }
@@ -336,7 +465,7 @@ fn refusal(code: u16, fields: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::drift::Manager, *};
 
     fn refused(status: serde_json::Value) -> TargetError {
         explain(&kube::Error::Api(Box::new(serde_json::from_value(status).expect("a status"))))
@@ -374,6 +503,7 @@ mod tests {
     fn what_goes_up_is_the_manifest_with_encoded_values() {
         let wanted = Wanted {
             name: "db".into(),
+            policy: CreationPolicy::Owner,
             type_: "Opaque".into(),
             labels: BTreeMap::from([("team".into(), "shop".into())]),
             annotations: BTreeMap::new(),
@@ -398,5 +528,39 @@ mod tests {
                 },
             })
         );
+        let manifest = |policy| serde_json::to_value(Manifest::new(&Wanted { policy, ..wanted.clone() }, &data, None)).expect("JSON");
+        assert_eq!(
+            manifest(CreationPolicy::Orphan),
+            json!({
+                "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "data": {"a": "AP8K"},
+                "metadata": {"name": "db", "labels": {"team": "shop", MANAGED_LABEL: "true"}, "annotations": {OWNER_ANNOTATION: "db-rs"}},
+            })
+        );
+        assert_eq!(
+            manifest(CreationPolicy::Merge),
+            json!({
+                "apiVersion": "v1", "kind": "Secret", "data": {"a": "AP8K"},
+                "metadata": {"name": "db", "labels": {"team": "shop", MANAGED_LABEL: "true"}},
+            })
+        );
+    }
+
+    #[test]
+    fn a_conflict_names_field_and_manager_and_nothing_that_the_api_server_says() {
+        let cause = |field: &str| json!({"reason": "FieldManagerConflict", "message": "conflict with CANARY", "field": field});
+        let causes = [cause(".data.tls.crt"), cause(".metadata.labels.example.com/team")];
+        let error =
+            kube::Error::Api(Box::new(serde_json::from_value(json!({"code": 409, "message": "CANARY", "details": {"causes": causes}})).expect("a status")));
+        let fields = conflicts(&error);
+        assert_eq!(fields, [".data.tls.crt", ".metadata.labels.example.com/team"]);
+        let cert = Manager { name: "cert-manager".into(), apply: true, data: ["tls.crt".to_owned()].into_iter().collect(), ..Manager::default() };
+        let seen = Seen { name: "db".into(), managers: vec![cert], ..Seen::default() };
+        let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
+        assert_eq!(
+            conflict(&seen, "robotosecret/x", &fields),
+            "in the Secret db the key tls.crt is managed by cert-manager, the label example.com/team is managed by somebody else; choose another name, or take it out there; nothing was merged"
+        );
+        assert_eq!(refused(json!({"code": 409, "message": "", "details": {"causes": causes}})), TargetError::Changed);
+        assert!(conflicts(&kube::Error::Api(Box::new(serde_json::from_value(json!({"code": 409, "message": ""})).expect("a status")))).is_empty());
     }
 }

@@ -1,26 +1,109 @@
 //! Where values live: the trait that every store is read through, what an answer is, and why a read fails.
 //!
-//! Sources enter, readings leave. A provider knows one protocol and nothing of Kubernetes; it never logs a value, and the text of
+//! Questions enter, readings leave. A provider knows one protocol and nothing of Kubernetes; it never logs a value, and the text of
 //! its errors is our own: what a store says about a failure goes to the log, its codes to the user.
 
 pub mod aws;
 
+use std::{collections::BTreeMap, fmt};
+
 use futures::future::BoxFuture;
 
-pub use crate::limit::Family;
+pub use crate::limit::{Calls, Family};
 use crate::{
-    api::{Reason, reference::Source},
+    api::{
+        Reason,
+        reference::{Source, Store},
+    },
     sensitive::Sensitive,
 };
 
-/// What a store answered for one source.
+/// What one read asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Question {
+    /// A value.
+    Value(Source),
+    /// Whether it is there: its value, or an error with `absent` set if it is gone for certain. Asked without company.
+    Presence {
+        /// What; its current version is asked for, whatever stands here.
+        source: Source,
+        /// What it was when it was mirrored: a provider that reads another region or account now can't tell.
+        arn: String,
+    },
+    /// Its tags, as the text of a JSON object.
+    Tags(Source),
+    /// Which there are.
+    List(Listing),
+}
+
+impl Question {
+    /// The store that it is asked of.
+    #[must_use]
+    pub const fn store(&self) -> Store {
+        match self {
+            Self::Value(source) | Self::Presence { source, .. } | Self::Tags(source) => source.store,
+            Self::List(listing) => listing.store,
+        }
+    }
+}
+
+impl fmt::Display for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value(source) | Self::Presence { source, .. } => source.fmt(f),
+            Self::Tags(source) => write!(f, "tags of {source}"),
+            Self::List(listing) => listing.fmt(f),
+        }
+    }
+}
+
+/// Names in a store. All that is written must hold.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Listing {
+    /// The store.
+    pub store: Store,
+    /// What the name starts with (Secrets Manager), or the path that it lies below (Parameter Store, with a leading slash).
+    pub path: Option<String>,
+    /// Whether what lies deeper than one segment below the path belongs to it.
+    pub recursive: bool,
+    /// Tags that it has, each with exactly this value.
+    pub tags: BTreeMap<String, String>,
+}
+
+impl fmt::Display for Listing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.as_deref().unwrap_or_default();
+        // A secret's name only starts with the path; a parameter lies below it.
+        let (path, slash) = match self.store {
+            Store::ParameterStore if self.path.is_some() => (path.trim_end_matches('/'), "/"),
+            Store::ParameterStore | Store::SecretsManager => (path, ""),
+        };
+        write!(f, "{}://{path}{slash}{}", self.store, if self.recursive { "**" } else { "*" })?;
+        for (number, (tag, value)) in self.tags.iter().enumerate() {
+            write!(f, "{}{tag}={value}", if number == 0 { " with the tags " } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+/// One that a listing found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// By its plain name, without version.
+    pub source: Source,
+    /// Its value, where the listing brings it.
+    pub reading: Option<Reading>,
+}
+
+/// What a store answered to one question.
 #[derive(Clone, Debug)]
 pub struct Reading {
     /// The value.
     pub value: Value,
     /// Which version of what it is.
     pub version: ServedVersion,
-    /// Every plain reference (`aws.sm://name`) that the answer says it comes from, for the second check of a provider's `allow`.
+    /// Every plain reference (`aws.sm://name`) that the answer says it comes from, for the second check of a provider's `allow`; none for
+    /// a listing, each of whose members is checked by itself.
     pub denotes: Vec<String>,
 }
 
@@ -31,6 +114,8 @@ pub enum Value {
     Text(Sensitive),
     /// Bytes: a secret binary.
     Binary(Sensitive),
+    /// What a listing found, by name, each once.
+    List(Vec<Found>),
 }
 
 /// Identifies a version across deletion and re-creation. Two readings are of the same value if all three are equal.
@@ -44,6 +129,17 @@ pub struct ServedVersion {
     pub created: Option<String>,
 }
 
+impl ServedVersion {
+    /// What the id of a version begins with that is a keyed hash: its key lives in this process alone.
+    pub const KEYED: &'static str = "keyed:";
+
+    /// Whether another process could compare it.
+    #[must_use]
+    pub fn lasts(&self) -> bool {
+        !self.id.starts_with(Self::KEYED)
+    }
+}
+
 /// Why a read failed: what the user is told, what the log is told besides, and how soon it is worth trying again.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{reason}: {message}")]
@@ -54,28 +150,30 @@ pub struct ReadError {
     pub message: String,
     /// The store's message and request id, for the log only.
     pub detail: Option<String>,
+    /// What was asked for is gone for certain. Only an answer to [`Question::Presence`] says so.
+    pub absent: bool,
 }
 
 impl ReadError {
     /// An error with nothing more for the log.
     #[must_use]
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), detail: None }
+        Self { reason, message: message.into(), detail: None, absent: false }
     }
 }
 
 impl ReadError {
-    /// The same error about a source: its message begins with the reference.
+    /// The same error about what was asked: its message begins with the reference.
     #[must_use]
-    pub fn about(&self, source: &Source) -> Self {
-        Self { message: format!("{source}: {}", self.message), ..self.clone() }
+    pub fn about(&self, asked: &impl fmt::Display) -> Self {
+        Self { message: format!("{asked}: {}", self.message), ..self.clone() }
     }
 }
 
-/// Sources that may share a call.
+/// Questions that may share a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Lot {
-    /// Its name. Only sources of the same lot share a call.
+    /// Its name. Only questions of the same lot share a call.
     pub name: &'static str,
     /// How many may share one.
     pub size: usize,
@@ -85,7 +183,7 @@ pub struct Lot {
     pub action: &'static str,
 }
 
-/// How a source may be read.
+/// How a question may be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Which service is called: each of a provider's hangs or answers for itself.
@@ -94,32 +192,32 @@ pub struct Route {
     pub single: Family,
     /// With whom it may share a call; `None`: with nobody.
     pub lot: Option<&'static Lot>,
-    /// All that it may denote. Two sources that have one of these in common never share a call.
+    /// All that it may denote. Two questions that have one of these in common never share a call.
     pub aliases: Box<[String]>,
 }
 
-/// What came of a call for several sources. The messages of its errors name no source; see [`ReadError::about`].
+/// What came of a call for several questions. The messages of its errors name none of them; see [`ReadError::about`].
 #[derive(Debug)]
 pub enum LotAnswer {
-    /// Every source has its own answer, in their order; `None`: the store said nothing about it. `pages`: how many calls it took.
+    /// Every question has its own answer, in their order; `None`: the store said nothing about it. `pages`: how many calls it took.
     Each {
         /// The answers.
         answers: Vec<Option<Result<Reading, ReadError>>>,
         /// How many calls were made.
         pages: u32,
     },
-    /// The call was refused as a whole, and one of the sources may be why.
+    /// The call was refused as a whole, and one of the questions may be why.
     Refused(ReadError),
     /// The identity may not make such calls at all, whatever they ask for.
     Denied(ReadError),
-    /// The call failed for a reason that lies with none of the sources: a throttle, an outage, credentials.
+    /// The call failed for a reason that lies with none of the questions: a throttle, an outage, credentials.
     Failed(ReadError),
 }
 
 /// A store, or several behind one identity in one place. It makes calls; when, in which company and how often is the reader's.
 pub trait Provider: Send + Sync {
-    /// How a source may be read. Makes no call.
-    fn route(&self, source: &Source) -> Route;
+    /// How a question may be asked. Makes no call.
+    fn route(&self, question: &Question) -> Route;
 
     /// Whose limits its calls count against: providers that answer the same share one budget. Holds no secret.
     fn account(&self) -> &str;
@@ -127,9 +225,34 @@ pub trait Provider: Send + Sync {
     /// How many calls a second of each family there may be at most.
     fn ceilings(&self) -> Vec<(Family, f64)>;
 
-    /// Reads one source with one call.
-    fn read_one<'a>(&'a self, source: &'a Source) -> BoxFuture<'a, Result<Reading, ReadError>>;
+    /// Asks one question: with one call, which has had its turn; a listing and what needs to be confirmed with a few, made by `calls`.
+    fn read_one<'a>(&'a self, question: &'a Question, calls: &'a Calls) -> BoxFuture<'a, Result<Reading, ReadError>>;
 
-    /// Reads several sources of one lot with one call (and its further pages).
-    fn read_lot<'a>(&'a self, lot: &'static Lot, sources: &'a [Source]) -> BoxFuture<'a, LotAnswer>;
+    /// Asks several questions of one lot with one call (and its further pages).
+    fn read_lot<'a>(&'a self, lot: &'static Lot, questions: &'a [Question]) -> BoxFuture<'a, LotAnswer>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::reference::Reference;
+
+    #[test]
+    fn a_question_is_told_by_its_reference() {
+        let source = "aws.sm://x?version-stage=AWSPREVIOUS".parse::<Reference>().expect("a reference").source;
+        let presence = Question::Presence { source: source.clone(), arn: "arn".to_owned() };
+        let told = [Question::Value(source.clone()), presence, Question::Tags(source)].map(|question| question.to_string());
+        assert_eq!(told, ["aws.sm://x?version-stage=AWSPREVIOUS", "aws.sm://x?version-stage=AWSPREVIOUS", "tags of aws.sm://x?version-stage=AWSPREVIOUS"]);
+        let list = |store, path: Option<&str>, recursive, tags: &[(&str, &str)]| {
+            let tags = tags.iter().map(|(tag, value)| ((*tag).to_owned(), (*value).to_owned())).collect();
+            Question::List(Listing { store, path: path.map(str::to_owned), recursive, tags }).to_string()
+        };
+        let (sm, ps) = (Store::SecretsManager, Store::ParameterStore);
+        assert_eq!(list(ps, Some("/prod/app"), true, &[]), "aws.ps:///prod/app/**");
+        assert_eq!(list(ps, Some("/prod/app/"), false, &[]), "aws.ps:///prod/app/*");
+        assert_eq!(list(ps, Some("/"), true, &[]), "aws.ps:///**");
+        assert_eq!(list(sm, Some("prod/app"), true, &[]), "aws.sm://prod/app**");
+        assert_eq!(list(sm, Some("prod/app/"), false, &[]), "aws.sm://prod/app/*");
+        assert_eq!(list(sm, None, true, &[("team", "shop"), ("env", "prod")]), "aws.sm://** with the tags env=prod, team=shop");
+    }
 }

@@ -9,7 +9,7 @@ use std::sync::{
 
 use crate::provider::{ReadError, Reading, Value};
 
-/// What came of one source.
+/// What came of one question.
 pub type Answer = Result<Arc<Held>, ReadError>;
 
 /// A reading that is counted until the last who holds it lets go.
@@ -21,7 +21,7 @@ pub struct Held {
 }
 
 impl Held {
-    pub(super) fn new(reading: Reading, counters: [Arc<AtomicUsize>; 2]) -> Self {
+    pub(crate) fn new(reading: Reading, counters: [Arc<AtomicUsize>; 2]) -> Self {
         let bytes = size(&reading);
         for counter in &counters {
             counter.fetch_add(bytes, Ordering::Relaxed);
@@ -44,9 +44,10 @@ impl Drop for Held {
     }
 }
 
-/// The size of the value in bytes.
+/// The size of the value in bytes; of a listing, of all its names and values.
 pub(super) fn size(reading: &Reading) -> usize {
     match &reading.value {
         Value::Text(value) | Value::Binary(value) => value.len(),
+        Value::List(found) => found.iter().map(|found| found.source.id().len() + found.reading.as_ref().map_or(0, size)).sum(),
     }
 }

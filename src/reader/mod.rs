@@ -31,16 +31,17 @@ pub use self::{
     table::{Expected, Item, News, ScopeId},
 };
 use crate::{
-    api::reference::Source,
-    provider::{Lot, Provider, ReadError},
+    api::Reason,
+    limit::{CALL_LIMIT, Calls, Turns, lock},
+    provider::{Lot, Provider, Question, ReadError},
     telemetry::Metrics,
 };
 
 /// Who asks: namespace and name of a resource.
 pub type Key = (String, String);
 
-/// How long one call may take.
-const CALL_LIMIT: Duration = Duration::from_secs(5);
+/// How long all calls of a listing may take together.
+const LISTING_LIMIT: Duration = Duration::from_mins(2);
 /// How soon after a change a reference is looked at again: the store may still answer with either version for a while.
 const SECOND_LOOK: Duration = Duration::from_secs(30);
 
@@ -132,9 +133,9 @@ impl Reader {
     pub fn reprice(&self, scope: ScopeId) {
         let Some(provider) = self.providers().get(&scope).cloned() else { return };
         let (account, now) = (Arc::from(provider.account()), Instant::now());
-        let mut table = self.table();
+        let table = self.table();
         for (family, ceiling) in provider.ceilings() {
-            table.budgets().enlist(&scope.0.to_string(), &account, family, ceiling, now);
+            lock(table.budgets()).enlist(&scope.0.to_string(), &account, family, ceiling, now);
         }
     }
 
@@ -142,15 +143,15 @@ impl Reader {
     pub fn close(&self, scope: ScopeId) -> Vec<Arc<Key>> {
         self.providers().remove(&scope);
         let mut table = self.table();
-        table.budgets().dismiss(&scope.0.to_string(), Instant::now());
+        lock(table.budgets()).dismiss(&scope.0.to_string(), Instant::now());
         table.close(scope, Instant::now())
     }
 
-    /// Something to read in a scope; `None` if the scope is closed.
+    /// Something to ask in a scope; `None` if the scope is closed.
     #[must_use]
-    pub fn item(&self, scope: ScopeId, source: &Source) -> Option<Item> {
+    pub fn item(&self, scope: ScopeId, question: &Question) -> Option<Item> {
         let provider = self.providers().get(&scope).cloned()?;
-        Some(Item { scope, source: Arc::new(source.clone()), route: provider.route(source) })
+        Some(Item { scope, question: Arc::new(question.clone()), route: provider.route(question) })
     }
 
     /// Asks for items, in place of what the same one asked for before. No call that has left already serves it.
@@ -225,6 +226,12 @@ impl Reader {
         Timestamp::now().checked_sub(age).ok()
     }
 
+    /// How many distinct references of a scope are asked or rechecked, those that a listing brought included.
+    #[must_use]
+    pub fn references(&self, scope: ScopeId) -> usize {
+        self.table().references(scope)
+    }
+
     /// Looks anew: values that were read are used by now.
     pub fn poke(&self) {
         self.changed.notify_one();
@@ -241,7 +248,8 @@ impl Reader {
             for call in todo.calls {
                 let Some(provider) = self.providers().get(&call.scope).cloned() else { continue };
                 let id = call.id;
-                under_way.insert(calls.spawn(make(provider, call)).id(), id);
+                let turns = Turns::new(self.table().budgets().clone(), (provider.account().into(), call.family));
+                under_way.insert(calls.spawn(make(provider, call, Calls::new(turns))).id(), id);
             }
             let pause = async {
                 match todo.next {
@@ -271,15 +279,28 @@ impl Reader {
     }
 }
 
-async fn make(provider: Arc<dyn Provider>, call: Call) -> Outcome {
-    let sources: Vec<Source> = call.sources.iter().map(|source| Source::clone(source)).collect();
+async fn make(provider: Arc<dyn Provider>, call: Call, calls: Calls) -> Outcome {
+    let questions: Vec<Question> = call.questions.iter().map(|question| Question::clone(question)).collect();
+    let first = &questions[0];
+    let is_listing = matches!(first, Question::List(_));
     let read = async {
         match call.lot {
-            Some(lot) => Outcome::Lot(provider.read_lot(lot, &sources).await),
-            None => Outcome::One(provider.read_one(&sources[0]).await),
+            Some(lot) => Outcome::Lot(provider.read_lot(lot, &questions).await),
+            None => Outcome::One(provider.read_one(first, &calls).await),
         }
     };
-    tokio::time::timeout(CALL_LIMIT, read).await.unwrap_or(Outcome::TimedOut)
+    match tokio::time::timeout(if is_listing { LISTING_LIMIT } else { CALL_LIMIT }, read).await {
+        // Whatever it made of it: the store did not answer.
+        _ if calls.hung() => Outcome::TimedOut,
+        Ok(outcome) => outcome,
+        // Each page came in time.
+        Err(_) if is_listing => Outcome::One(Err(endless().about(first))),
+        Err(_) => Outcome::TimedOut,
+    }
+}
+
+fn endless() -> ReadError {
+    ReadError::new(Reason::ProviderUnavailable, "the listing took longer than 2 minutes; narrow it by path")
 }
 
 /// How long until a reference is rechecked for the first time, and whether it counts as checked until then.

@@ -13,7 +13,7 @@ mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{Arc, Mutex, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
 
@@ -23,9 +23,9 @@ use super::{
     held::Answer,
 };
 use crate::{
-    api::{Reason, reference::Source},
+    api::Reason,
     limit::Budgets,
-    provider::{Family, Lot, LotAnswer, ReadError, Reading, Route, ServedVersion},
+    provider::{Family, Lot, LotAnswer, Question, ReadError, Reading, Route, ServedVersion},
 };
 
 /// How large a value is taken for until one was seen.
@@ -35,7 +35,7 @@ const FIRST_GUESS: usize = 4 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ScopeId(pub u64);
 
-/// One entry of the table: a source of one scope.
+/// One entry of the table: a question in one scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct EntryId(u64);
 
@@ -59,7 +59,7 @@ impl From<&ServedVersion> for Mark {
     }
 }
 
-/// What a subscriber last saw of a source.
+/// What a subscriber last saw as the answer to a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expected {
     /// This version.
@@ -87,7 +87,7 @@ pub struct Item {
     /// In which scope.
     pub scope: ScopeId,
     /// What.
-    pub source: Arc<Source>,
+    pub question: Arc<Question>,
     /// How.
     pub route: Route,
 }
@@ -112,10 +112,12 @@ pub struct Call {
     pub id: CallId,
     /// The scope.
     pub scope: ScopeId,
-    /// For several; else for the one source.
+    /// What it counts against.
+    pub family: Family,
+    /// For several; else for the one question.
     pub lot: Option<&'static Lot>,
     /// What to read.
-    pub sources: Vec<Arc<Source>>,
+    pub questions: Vec<Arc<Question>>,
 }
 
 /// What came of a call.
@@ -157,6 +159,8 @@ pub struct Told {
 enum LineId {
     Single(&'static str, Family),
     Lot(&'static str, &'static Lot),
+    /// Of listings, which take long.
+    Listing(&'static str, Family),
     /// Of those that must not take others along.
     Quarantine(&'static str, Family),
 }
@@ -164,14 +168,14 @@ enum LineId {
 impl LineId {
     const fn family(self) -> Family {
         match self {
-            Self::Single(_, family) | Self::Quarantine(_, family) => family,
+            Self::Single(_, family) | Self::Listing(_, family) | Self::Quarantine(_, family) => family,
             Self::Lot(_, lot) => lot.family,
         }
     }
 
     const fn service(self) -> &'static str {
         match self {
-            Self::Single(service, _) | Self::Lot(service, _) | Self::Quarantine(service, _) => service,
+            Self::Single(service, _) | Self::Lot(service, _) | Self::Listing(service, _) | Self::Quarantine(service, _) => service,
         }
     }
 }
@@ -199,7 +203,7 @@ struct Waiter {
 #[derive(Debug)]
 struct Entry {
     scope: ScopeId,
-    source: Arc<Source>,
+    question: Arc<Question>,
     route: Route,
     place: Place,
     waiters: Vec<Waiter>,
@@ -211,6 +215,8 @@ struct Entry {
     due: Option<(LineId, Instant)>,
     /// With whom it shares a phase.
     group: Option<usize>,
+    /// For how many references it stands: a listing that brings values, for as many as it brought.
+    weight: usize,
     /// Reads alone until that works once: company refused it, left it out, or got no answer with it.
     alone: bool,
 }
@@ -304,6 +310,8 @@ struct Scope {
     /// What the calls under way are taken to bring.
     expected: usize,
     largest: usize,
+    /// The same for listings, whose answers are of another size.
+    largest_listing: usize,
     held: Arc<AtomicUsize>,
     denied: BTreeMap<&'static Lot, Instant>,
     told: BTreeSet<&'static Lot>,
@@ -311,7 +319,7 @@ struct Scope {
     /// How many entries of each lot were ever watched.
     watched: BTreeMap<&'static Lot, usize>,
     /// What company refused or left out, and when: it reads alone until that works once, also if nobody asked for it in between.
-    quarantine: HashMap<Arc<Source>, Instant>,
+    quarantine: HashMap<Arc<Question>, Instant>,
     /// By service: who waits for it to answer again.
     stranded: BTreeMap<&'static str, BTreeSet<Arc<Key>>>,
     /// When they were last told so.
@@ -319,11 +327,18 @@ struct Scope {
 }
 
 impl Scope {
+    /// How large an answer is taken for. No listing waits until nothing else is read.
+    fn expects(&self, line: LineId) -> usize {
+        if matches!(line, LineId::Listing(..)) { self.largest_listing.min(leaving::SCOPE_BYTES / 2) } else { self.largest }
+    }
+
     fn admits(&self, line: LineId, now: Instant) -> Admission {
         match line {
             // What is in quarantine would be a probe that fails for reasons of its own.
             LineId::Quarantine(..) => Admission::Yes,
-            LineId::Single(service, _) | LineId::Lot(service, _) => self.breakers.get(service).map_or(Admission::Yes, |breaker| breaker.admits(now)),
+            LineId::Single(service, _) | LineId::Lot(service, _) | LineId::Listing(service, _) => {
+                self.breakers.get(service).map_or(Admission::Yes, |breaker| breaker.admits(now))
+            }
         }
     }
 }
@@ -353,10 +368,10 @@ struct Passenger {
 /// The table.
 #[derive(Debug, Default)]
 pub struct Table {
-    budgets: Budgets,
+    budgets: Arc<Mutex<Budgets>>,
     scopes: BTreeMap<ScopeId, Scope>,
     entries: HashMap<EntryId, Entry>,
-    by_source: HashMap<(ScopeId, Arc<Source>), EntryId>,
+    by_question: HashMap<(ScopeId, Arc<Question>), EntryId>,
     askers: HashMap<Arc<Key>, Asker>,
     flights: HashMap<CallId, Flight>,
     held: Arc<AtomicUsize>,
@@ -375,14 +390,15 @@ impl Table {
         self.count
     }
 
-    /// The budgets of all accounts.
-    pub fn budgets(&mut self) -> &mut Budgets {
-        &mut self.budgets
+    /// The budgets of all accounts, which further calls for an answer count against as well.
+    #[must_use]
+    pub fn budgets(&self) -> &Arc<Mutex<Budgets>> {
+        &self.budgets
     }
 
     /// Opens a scope, whose calls count against the account's budgets.
     pub fn open(&mut self, scope: ScopeId, account: Arc<str>) {
-        self.scopes.insert(scope, Scope { account, largest: FIRST_GUESS, ..Scope::default() });
+        self.scopes.insert(scope, Scope { account, largest: FIRST_GUESS, largest_listing: FIRST_GUESS, ..Scope::default() });
     }
 
     /// Closes a scope. Returns who asked it or watched it: all of these ask and watch nothing more.
@@ -401,7 +417,7 @@ impl Table {
             .collect();
         for id in &gone {
             if let Some(entry) = self.entries.remove(id) {
-                self.by_source.remove(&(scope, entry.source));
+                self.by_question.remove(&(scope, entry.question));
             }
         }
         for key in &touched {
@@ -411,17 +427,17 @@ impl Table {
     }
 
     fn entry(&mut self, item: &Item, now: Instant) -> EntryId {
-        let place = (item.scope, item.source.clone());
-        if let Some(id) = self.by_source.get(&place) {
+        let place = (item.scope, item.question.clone());
+        if let Some(id) = self.by_question.get(&place) {
             return *id;
         }
         let id = EntryId(self.next());
-        let alone = self.scopes.get(&item.scope).is_some_and(|scope| scope.quarantine.contains_key(&item.source));
+        let alone = self.scopes.get(&item.scope).is_some_and(|scope| scope.quarantine.contains_key(&item.question));
         self.entries.insert(
             id,
             Entry {
                 scope: item.scope,
-                source: item.source.clone(),
+                question: item.question.clone(),
                 route: item.route.clone(),
                 place: Place::Idle,
                 waiters: Vec::new(),
@@ -431,10 +447,11 @@ impl Table {
                 ttls: Vec::new(),
                 due: None,
                 group: None,
+                weight: 1,
                 alone,
             },
         );
-        self.by_source.insert(place, id);
+        self.by_question.insert(place, id);
         id
     }
 
@@ -456,7 +473,7 @@ impl Table {
                 answers.push((self.entry(item, now), None));
             } else {
                 let error = ReadError::new(Reason::ProviderUnavailable, "the provider changed while it was asked; trying again");
-                answers.push((EntryId(0), Some(Err(error.about(&item.source)))));
+                answers.push((EntryId(0), Some(Err(error.about(&item.question)))));
             }
         }
         let distinct: BTreeSet<EntryId> = answers.iter().filter(|(_, answer)| answer.is_none()).map(|(entry, _)| *entry).collect();
@@ -507,6 +524,7 @@ impl Table {
         match entry.route.lot {
             _ if entry.alone => LineId::Quarantine(entry.route.service, entry.route.single),
             Some(lot) if !denied(lot) => LineId::Lot(entry.route.service, lot),
+            _ if matches!(*entry.question, Question::List(_)) => LineId::Listing(entry.route.service, entry.route.single),
             _ => LineId::Single(entry.route.service, entry.route.single),
         }
     }
@@ -579,7 +597,7 @@ impl Table {
         // A part that nobody wants would take a turn and a token for nothing.
         self.leave_part(id);
         if let Some(entry) = self.entries.get(&id).filter(|entry| entry.place == Place::Idle) {
-            self.by_source.remove(&(entry.scope, entry.source.clone()));
+            self.by_question.remove(&(entry.scope, entry.question.clone()));
             self.entries.remove(&id);
         }
     }
@@ -600,6 +618,12 @@ impl Table {
         }
     }
 
+    /// How many distinct references of a scope are asked or rechecked, those that a listing brought included.
+    #[must_use]
+    pub fn references(&self, scope: ScopeId) -> usize {
+        self.entries.values().filter(|entry| entry.scope == scope).map(|entry| entry.weight).sum()
+    }
+
     /// Whether the key asked and has not all answers yet.
     #[must_use]
     pub fn waits(&self, key: &Key) -> bool {
@@ -617,7 +641,7 @@ impl Table {
 
     /// By what an item's phase is told from others': as many as one call takes share one, so that they come due together.
     pub fn phase(&mut self, item: &Item, now: Instant) -> String {
-        let Some(lot) = item.route.lot.filter(|_| self.scopes.contains_key(&item.scope)) else { return item.source.to_string() };
+        let Some(lot) = item.route.lot.filter(|_| self.scopes.contains_key(&item.scope)) else { return item.question.to_string() };
         let id = self.entry(item, now);
         let group = self.entries.get(&id).and_then(|entry| entry.group).or_else(|| {
             let watched = self.scopes.get_mut(&item.scope)?.watched.entry(lot).or_default();

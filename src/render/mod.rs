@@ -48,7 +48,7 @@ pub enum RenderError {
     Key(String),
     /// A name from `dataFrom` that makes no key of a Secret.
     #[error(
-        "{name:?} would become the key {key:?}, which a Secret cannot have (letters, digits, - _ . and at most 253 characters); exclude it, rewrite it, or set conversion: Underscore"
+        "{name:?} would become the key {key:?}, which a Secret cannot have (letters, digits, - _ . and at most 253 characters); choose keys with data, or exclude, rewrite or convert it with dataFrom"
     )]
     Name {
         /// The name in the store, or of the member.
@@ -114,11 +114,10 @@ impl RenderError {
 
 /// One key: the whole value byte for byte, or the part of its JSON that the keypath leads to.
 pub fn part(value: &Value, keypath: &[String]) -> Result<Sensitive, RenderError> {
-    if keypath.is_empty() {
-        let (Value::Text(bytes) | Value::Binary(bytes)) = value;
-        return Ok(bytes.clone());
+    match value {
+        Value::Text(bytes) | Value::Binary(bytes) if keypath.is_empty() => Ok(bytes.clone()),
+        _ => keypath::extract(text(value, keypath)?, keypath),
     }
-    keypath::extract(text(value, keypath)?, keypath)
 }
 
 /// The short form: a JSON object (at the keypath, if there is one) becomes one key a member, anything else the one key `as_key`.
@@ -134,7 +133,7 @@ pub fn whole(value: &Value, keypath: &[String], as_key: &str) -> Result<Data, Re
 pub fn members(value: &Value, keypath: &[String], as_key: &str) -> Result<Vec<(String, Sensitive)>, RenderError> {
     let members = match value {
         Value::Text(_) => keypath::members(text(value, keypath)?, keypath)?,
-        Value::Binary(_) => None,
+        Value::Binary(_) | Value::List(_) => None,
     };
     match members {
         Some(members) if members.is_empty() => Err(RenderError::Empty),
@@ -162,6 +161,7 @@ fn text<'v>(value: &'v Value, keypath: &[String]) -> Result<&'v str, RenderError
             Err(_) => "the value is not UTF-8",
         },
         Value::Binary(_) => "the value is binary and has no members",
+        Value::List(_) => "a listing has no value of its own",
     };
     Err(RenderError::Keypath { keypath: keypath.to_vec(), problem: problem.to_owned() })
 }

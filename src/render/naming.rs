@@ -48,9 +48,15 @@ impl Naming {
         Ok(Self { exclude, steps, templates, conversion })
     }
 
+    /// Whether a name is left out.
+    #[must_use]
+    pub fn excludes(&self, name: &str) -> bool {
+        self.exclude.iter().any(|regexp| regexp.is_match(name))
+    }
+
     /// Gives each member its key, or leaves it out.
     pub fn name_all<T>(&self, members: impl IntoIterator<Item = (String, T)>) -> Result<BTreeMap<String, T>, RenderError> {
-        let mut members: Vec<_> = members.into_iter().filter(|(name, _)| !self.exclude.iter().any(|regexp| regexp.is_match(name))).collect();
+        let mut members: Vec<_> = members.into_iter().filter(|(name, _)| !self.excludes(name)).collect();
         // Which of several errors is told must not hang on the order in which a store lists things.
         members.sort_by(|(one, _), (other, _)| one.cmp(other));
         let mut fuel = FUEL;

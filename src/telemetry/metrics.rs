@@ -53,6 +53,8 @@ pub struct Totals {
     pub ready: usize,
     /// Those that are Fresh.
     pub fresh: usize,
+    /// Those whose Secret is kept although a source is not there.
+    pub retained: usize,
     /// The age of the oldest good check among those that are rechecked.
     pub oldest: Duration,
 }
@@ -67,6 +69,7 @@ pub struct Metrics {
     kube_writes: Family<KubeWrite, Counter>,
     mirrored: Gauge,
     fresh: Gauge,
+    retained: Gauge,
     resources: Gauge,
     oldest_check: Gauge<f64, AtomicU64>,
     panics: Counter,
@@ -81,7 +84,7 @@ impl Default for Metrics {
         let call_seconds = Family::<ProviderApi, Histogram, Seconds>::new_with_constructor(Seconds);
         let reconcile_seconds = Seconds.new_metric();
         let kube_writes = Family::<KubeWrite, Counter>::default();
-        let (resources, mirrored, fresh) = (Gauge::default(), Gauge::default(), Gauge::default());
+        let (resources, mirrored, fresh, retained) = (Gauge::default(), Gauge::default(), Gauge::default(), Gauge::default());
         let oldest_check = Gauge::<f64, AtomicU64>::default();
         let panics = Counter::default();
         registry.register("provider_calls", "Calls to a store, by API and outcome: ok or the reason of the failure", calls.clone());
@@ -91,6 +94,7 @@ impl Default for Metrics {
         registry.register("resources", "RobotoSecrets that the controller knows", resources.clone());
         registry.register("mirrored", "RobotoSecrets that are Ready", mirrored.clone());
         registry.register("fresh", "RobotoSecrets whose last recheck worked", fresh.clone());
+        registry.register("retained", "RobotoSecrets whose Secret is kept although a source is not in the store", retained.clone());
         registry.register_with_unit(
             "oldest_check_age",
             "Age of the oldest good check among the RobotoSecrets that are rechecked",
@@ -110,6 +114,7 @@ impl Default for Metrics {
             kube_writes,
             mirrored,
             fresh,
+            retained,
             resources,
             oldest_check,
             panics,
@@ -136,7 +141,7 @@ impl Metrics {
         self.batch_denied.inc();
     }
 
-    /// Counts one write to the API server. `kind` is `Secret`, `Status` or `Event`.
+    /// Counts one write to the API server. `kind` is `Secret`, `Status`, `Event` or `Workload`.
     pub fn kube_write(&self, kind: &'static str, ok: bool) {
         self.kube_writes.get_or_create(&KubeWrite { kind, outcome: if ok { "ok" } else { "error" } }).inc();
     }
@@ -157,6 +162,7 @@ impl Metrics {
         self.resources.set(count(totals.resources));
         self.mirrored.set(count(totals.ready));
         self.fresh.set(count(totals.fresh));
+        self.retained.set(count(totals.retained));
         self.oldest_check.set(totals.oldest.as_secs_f64());
     }
 
@@ -181,13 +187,14 @@ mod tests {
         let metrics = Metrics::default();
         metrics.provider_call("aws.sm", "GetSecretValue", "ok", Duration::from_millis(12));
         metrics.kube_write("Secret", true);
-        metrics.totals(Totals { resources: 2, ready: 1, fresh: 1, oldest: Duration::from_secs(90) });
+        metrics.totals(Totals { resources: 2, ready: 1, fresh: 1, retained: 1, oldest: Duration::from_secs(90) });
         let text = metrics.render();
         for line in [
             r#"robotosecret_provider_calls_total{store="aws.sm",api="GetSecretValue",outcome="ok"} 1"#,
             r#"robotosecret_kube_writes_total{kind="Secret",outcome="ok"} 1"#,
             "robotosecret_mirrored 1",
             "robotosecret_fresh 1",
+            "robotosecret_retained 1",
             "robotosecret_oldest_check_age_seconds 90",
             "robotosecret_reconcile_seconds_count 0",
             "robotosecret_provider_call_seconds_count",

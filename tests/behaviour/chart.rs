@@ -40,6 +40,8 @@ const SWITCHES: &[&[&str]] = &[
     &[r#"extraEnv=[{"name": "AWS_REGION", "value": "eu-west-1"}]"#, r#"podLabels={"team": "a"}"#, r#"podAnnotations={"note": "b"}"#],
     &[r#"nodeSelector={"disk": "ssd"}"#, r#"tolerations=[{"operator": "Exists"}]"#, r#"affinity={"nodeAffinity": {}}"#, "resources={}"],
     &["crds.install=false"],
+    &["rollout.enabled=true"],
+    &["rollout.enabled=true", r#"rbac={"scope": "namespaces", "namespaces": ["NS"]}"#],
     &[PROVIDER],
 ];
 
@@ -103,7 +105,7 @@ async fn the_pod_meets_the_restricted_standard() {
 #[test]
 fn the_chart_passes_helms_strict_lint() {
     let namespaces = r#"rbac={"scope": "namespaces", "namespaces": ["shop"]}"#;
-    for values in [&[][..], &["--set-json", namespaces], &["--set-json", PROVIDER]] {
+    for values in [&[][..], &["--set-json", namespaces], &["--set-json", PROVIDER], &["--set", "rollout.enabled=true"]] {
         let said = helm(&[&["lint", "--strict", CHART], values].concat());
         assert!(said.ok, "{values:?}: {said:?}");
         says(&said.out, "0 chart(s) failed");
@@ -133,6 +135,8 @@ fn values_that_mean_nothing_are_refused() {
         (r#"extraEnv=[{"value": "x"}]"#, "extraEnv"),
         ("serviceAccount.annotation={}", "annotation"),
         ("crds.keep=false", "keep"),
+        (r#"rollout.enabled="yes""#, "rollout"),
+        ("rollout.quiet=10", "quiet"),
         ("defaultProvider.enabled=true", "defaultProvider"),
         (r#"defaultProvider={"enabled": true, "region": "eu-west-1"}"#, "allow"),
         (r#"defaultProvider={"enabled": true, "region": "", "allow": [{"namespaces": {"all": true}}]}"#, "region"),
@@ -143,6 +147,28 @@ fn values_that_mean_nothing_are_refused() {
         let said = template("default", &[value]);
         assert!(!said.ok && said.err.contains(field), "{value}: {said:?}");
     }
+}
+
+#[test]
+fn workloads_are_out_of_reach_unless_rollout_is_enabled_and_then_guarded() {
+    let rendered = |values: &[&str]| {
+        let said = template("here", values);
+        assert!(said.ok, "{said:?}");
+        documents(&said.out).unwrap()
+    };
+    let touches_workloads = |object: &Value| object["rules"].as_array().is_some_and(|rules| rules.iter().any(|rule| rule["apiGroups"] == json!(["apps"])));
+    let policies = |objects: &[Value]| objects.iter().filter(|object| object["kind"].as_str().unwrap().starts_with("ValidatingAdmission")).count();
+    let off = rendered(&[]);
+    assert!(!off.iter().any(touches_workloads) && policies(&off) == 0);
+    for (scope, kind) in [(r#"rbac.scope="cluster""#, "ClusterRole"), (r#"rbac={"scope": "namespaces", "namespaces": ["shop"]}"#, "Role")] {
+        let on = rendered(&["rollout.enabled=true", scope]);
+        let roles: Vec<&Value> = on.iter().filter(|object| touches_workloads(object)).collect();
+        assert!(roles.len() == 1 && roles[0]["kind"] == kind && policies(&on) == 2, "{roles:#?}");
+        let rules: Vec<&Value> = roles[0]["rules"].as_array().unwrap().iter().filter(|rule| rule["apiGroups"] == json!(["apps"])).collect();
+        assert_eq!(rules, [&json!({"apiGroups": ["apps"], "resources": ["deployments", "statefulsets", "daemonsets"], "verbs": ["patch"]})]);
+    }
+    // Whoever writes the roles gets the guard all the same.
+    assert_eq!(policies(&rendered(&["rollout.enabled=true", "rbac.create=false"])), 2);
 }
 
 /// The build itself takes too long for a test; what it needs to begin is looked at.

@@ -316,7 +316,7 @@ async fn a_value_without_the_member_asked_for_is_told_and_never_shown() {
         for (name, reason, text) in [
             ("object", "KeypathNotFound", "nothing at #/none: the member is null"),
             ("empty", "KeypathNotFound", "empty JSON object"),
-            ("odd", "InvalidKey", "\"not a key\" cannot be a key of a Secret"),
+            ("odd", "InvalidKey", "would become the key \"not a key\", which a Secret cannot have"),
             ("broken", "KeypathNotFound", "starts like a JSON object and is not JSON"),
         ] {
             s.apply(name, &format!("uri: 'aws.sm://{}'", s.path(name))).await;

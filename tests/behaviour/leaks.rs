@@ -1,10 +1,11 @@
 //! No value leaks, whatever the store and the API server answer. Every scene looks for its canary in the logs (at debug level), events,
 //! statuses and metrics when it ends; here stand the answers that are made to bring a value there.
 
+use kube::api::PostParams;
 use serde_json::{Value, json};
 use testbed::front::{Answer, Fault};
 
-use crate::support::{SECONDS, Scene, WITHIN_TTL, says, scene};
+use crate::support::{SECONDS, Scene, WITHIN_TTL, apply_object, says, scene, until};
 
 /// Answers every read with this body and HTTP status.
 fn answer(s: &Scene, status: u16, body: &str) {
@@ -70,17 +71,36 @@ async fn a_value_that_is_no_json_is_not_quoted() {
 #[tokio::test]
 async fn what_the_api_server_refuses_is_told_without_its_text() {
     scene("refused-text", async |s| {
-        let value = s.value("x");
-        s.put_secret("docker", &format!("{{\"auths\": {value}")).await;
-        s.put_secret("tls", &value).await;
-        let spec =
-            |path: &str, key: &str, type_: &str| json!({"data": [{"key": key, "uri": format!("aws.sm://{path}")}], "target": {"type": type_}}).to_string();
-        s.apply("docker", &spec(&s.path("docker"), ".dockerconfigjson", "kubernetes.io/dockerconfigjson")).await;
-        s.apply("tls", &spec(&s.path("tls"), "tls.crt", "kubernetes.io/tls")).await;
-        for name in ["docker", "tls"] {
-            let message = s.condition(name, "Ready", "False TargetRejected", SECONDS).await;
-            says(&message, "data");
-            s.event(name, "CheckFailed").await;
+        // An admission that says in its refusal what the Secret holds, as some do.
+        let name = s.namespace.clone();
+        let policy = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name},
+            "spec": {
+                "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["secrets"]}]},
+                "validations": [{"expression": "false", "messageExpression": "'we do not like ' + string(object.data.a)"}],
+            },
+        });
+        let binding = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": name},
+            "spec": {
+                "policyName": name, "validationActions": ["Deny"],
+                "matchResources": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}},
+            },
+        });
+        apply_object(&s.client, &policy).await.unwrap();
+        apply_object(&s.client, &binding).await.unwrap();
+        let probe = json!({"metadata": {"name": "probe"}, "data": {"a": "cHJvYmU="}});
+        let dry = PostParams { dry_run: true, ..PostParams::default() };
+        let refused = async || s.secrets().create(&dry, &serde_json::from_value(probe.clone()).unwrap()).await.err();
+        says(&until("the policy holds", SECONDS, refused).await.to_string(), "we do not like cHJvYmU=");
+        s.put_secret("db", &s.value("x")).await;
+        s.apply("db", &format!("data: [{{key: a, uri: 'aws.sm://{}'}}]", s.path("db"))).await;
+        s.condition("db", "Ready", "False TargetRejected", SECONDS).await;
+        s.event("db", "CheckFailed").await;
+        for kind in ["validatingadmissionpolicies", "validatingadmissionpolicybindings"] {
+            let url = format!("/apis/admissionregistration.k8s.io/v1/{kind}/{name}");
+            let request = http::Request::delete(url).body(Vec::new()).unwrap();
+            s.client.request_text(request).await.unwrap();
         }
     })
     .await;

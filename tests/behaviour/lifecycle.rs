@@ -12,7 +12,7 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::support::{self, SECONDS, Scene, WITHIN_TTL, apply_object, says, scene, scene_before_controller, until, world};
+use crate::support::{SECONDS, Scene, WITHIN_TTL, apply_object, no_status, says, scene, scene_before_controller, until};
 
 /// How long Kubernetes may take to collect garbage: it learns only every 30 s of kinds that are new.
 const COLLECTED: Duration = Duration::from_secs(90);
@@ -135,11 +135,15 @@ async fn a_changed_type_makes_the_secret_anew_unless_the_api_server_refuses_it()
         // A certificate has other keys, so this type can't be had, and what is there must not be given up for it.
         s.patch("db", json!({"spec": {"target": {"type": "kubernetes.io/tls"}}})).await;
         let message = s.condition("db", "Ready", "False TargetRejected", SECONDS).await;
-        says(&message, "check that the keys are those that target.type asks for");
+        says(&message, "the type kubernetes.io/tls needs the key tls.crt");
+        // Nor is it given up for one that only the API server refuses.
+        s.patch("db", json!({"spec": {"target": {"type": "example.com/own", "labels": {"team": "no good value!"}}}})).await;
+        let message = s.condition("db", "Ready", "False TargetRejected", SECONDS).await;
+        says(&message, "metadata.labels");
         let kept = s.secrets().get("db").await.unwrap();
         assert_eq!((kept.metadata.uid, kept.type_.as_deref()), (second.metadata.uid, Some("kubernetes.io/basic-auth")));
         s.holds("db", &[("password", &password), ("username", &username)], SECONDS).await;
-        s.patch("db", json!({"spec": {"target": {"type": "Opaque"}}})).await;
+        s.patch("db", json!({"spec": {"target": {"type": "Opaque", "labels": null}}})).await;
         s.ready("db").await;
         assert_eq!(s.secrets().get("db").await.unwrap().type_.as_deref(), Some("Opaque"));
     })
@@ -310,16 +314,7 @@ async fn a_namespace_that_is_deleted_goes_without_a_fuss() {
 /// A kubeconfig of an identity that has all of the controller's rights but that to write a status: everything else then happens
 /// as if the controller were killed right before that.
 async fn without_status(s: &Scene) -> PathBuf {
-    let rbac = testbed::chart::rbac(&support::root().join("charts/robotosecret"), &s.namespace, &[]).unwrap();
-    for mut object in rbac.objects {
-        let no_status = |rule: &serde_json::Value| !rule["resources"].as_array().unwrap().contains(&json!("robotosecrets/status"));
-        if let Some(rules) = object.get_mut("rules").and_then(serde_json::Value::as_array_mut) {
-            assert_eq!(rules.iter().filter(|rule| !no_status(rule)).count(), 1);
-            rules.retain(no_status);
-        }
-        apply_object(&s.client, &object).await.unwrap();
-    }
-    world().plane.kubeconfig_for(&s.namespace, &rbac.service_account).unwrap()
+    s.account(&[], no_status).await
 }
 
 #[tokio::test]

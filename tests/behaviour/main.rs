@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)] // A test fails by panicking.
 
+mod absence;
 mod api;
 mod chart;
 mod drift;
@@ -11,7 +12,9 @@ mod leaks;
 mod lifecycle;
 mod mirroring;
 mod operating;
+mod policies;
 mod provider;
 mod reading;
 mod refusal;
+mod rollout;
 mod support;

@@ -60,9 +60,8 @@ async fn keys_that_do_not_fit_the_type_are_told_without_their_values() {
         s.put_secret("docker", &format!("{{\"auths\": {}", s.value("docker"))).await;
         mirror(s, "docker", ".dockerconfigjson", json!({"type": "kubernetes.io/dockerconfigjson"})).await;
         let message = refused(s, "tls").await;
-        says(&message, "data[tls.crt]");
-        says(&message, "check that the keys are those that target.type asks for");
-        says(&refused(s, "docker").await, "data[.dockerconfigjson]");
+        says(&message, "the type kubernetes.io/tls needs the key tls.crt; it is not among value");
+        says(&refused(s, "docker").await, "needs the key .dockerconfigjson to be a JSON object with an object auths");
         for name in ["tls", "docker"] {
             assert_eq!(s.data(name).await, None);
         }

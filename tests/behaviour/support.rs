@@ -420,6 +420,19 @@ impl Scene {
 
     // The controller.
 
+    /// A kubeconfig of an account of the scene's own, with the chart's rights under these values (as `--set` takes them), but only those
+    /// rules that are to be kept.
+    pub async fn account(&self, values: &[&str], keep: impl Fn(&Value) -> bool) -> PathBuf {
+        let rbac = testbed::chart::rbac(&root().join("charts/robotosecret"), &self.namespace, values).unwrap();
+        for mut object in rbac.objects {
+            if let Some(rules) = object.get_mut("rules").and_then(Value::as_array_mut) {
+                rules.retain(&keep);
+            }
+            apply_object(&self.client, &object).await.unwrap();
+        }
+        world().plane.kubeconfig_for(&self.namespace, &rbac.service_account).unwrap()
+    }
+
     /// Starts the controller with these arguments besides the usual ones, and waits until it is ready.
     pub async fn start_controller(&mut self, arguments: &[&str]) {
         let kubeconfig = world().kubeconfig.clone();
@@ -534,6 +547,11 @@ pub fn run(command: &mut Command, input: &str) -> Said {
 /// Runs `kubectl` in a control plane, with an object or more on its standard input.
 pub fn kubectl(plane: &ControlPlane, arguments: &[&str], input: &str) -> Said {
     run(plane.kubectl().args(arguments).current_dir(root()), input)
+}
+
+/// Whether a rule of a role gives no right to write a status.
+pub fn no_status(rule: &Value) -> bool {
+    !rule["resources"].as_array().unwrap().contains(&json!("robotosecrets/status"))
 }
 
 /// Asserts that a text says something.

@@ -38,16 +38,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* The rights in a namespace: in the ClusterRole with scope cluster, in one Role a namespace with scope namespaces. */}}
 {{- define "robotosecret.namespacedRules" -}}
-# What users ask for. Read only: the controller never edits a spec.
+# What users ask for. patch: the finalizer of a RobotoSecret that merges into a Secret of others, so that its keys are taken
+# out before it goes. RBAC can't say "only metadata.finalizers", so this right edits every RobotoSecret in its scope; the
+# controller patches nothing else of them, and never a spec.
 - apiGroups: [robotosecret.dev]
   resources: [robotosecrets]
-  verbs: [get, list, watch]
+  verbs: [get, list, watch, patch]
 # What came of it: written by server-side apply, which is a patch.
 - apiGroups: [robotosecret.dev]
   resources: [robotosecrets/status]
   verbs: [patch]
 # Our ownerReference sets blockOwnerDeletion; clusters with the admission plugin OwnerReferencesPermissionEnforcement
-# ask for this right before they accept it. No finalizer is set.
+# ask for this right before they accept it.
 - apiGroups: [robotosecret.dev]
   resources: [robotosecrets/finalizers]
   verbs: [update]
@@ -61,4 +63,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+{{- if .Values.rollout.enabled }}
+# Restarts after a rotation: one annotation on the pod template. The right to patch a workload is the right to run one; the
+# admission policy in rollout.yaml takes it back to that annotation. Not create: what isn't there is never made.
+- apiGroups: [apps]
+  resources: [deployments, statefulsets, daemonsets]
+  verbs: [patch]
+{{- end }}
 {{- end -}}

@@ -18,6 +18,8 @@ use crate::{api::Reason, provider::ReadError};
 /// The credentials were good, or would be with another clock.
 const EXPIRED: &[&str] = &["ExpiredToken", "ExpiredTokenException", "RequestExpired", "RequestTimeTooSkewed"];
 
+const MARKED: &str = "the secret is scheduled for deletion; restore it or refer to another";
+
 /// A call that failed.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -60,7 +62,7 @@ where
             let cause = cause(action, status, code, said, error.reason);
             Failure { error, cause }
         }
-        SdkError::TimeoutError(_) => Failure::elsewhere(unavailable("the store did not answer within 5 s")),
+        SdkError::TimeoutError(_) => Failure::elsewhere(silent()),
         SdkError::ResponseError(_) => Failure::elsewhere(misunderstood()),
         other => Failure::elsewhere(unsent(other)),
     }
@@ -75,7 +77,7 @@ fn unsent(error: &(dyn StdError + 'static)) -> ReadError {
     let refused = if cause.contains("refused") { " (connection refused)" } else { "" };
     let message = format!("the store could not be reached{refused}; check the provider's region and endpoints, and the way there");
     // Nothing was answered, so that the cause (an address, DNS, TLS) holds no value.
-    ReadError { reason: Reason::ProviderUnavailable, message, detail: Some(cause) }
+    ReadError { reason: Reason::ProviderUnavailable, message, detail: Some(cause), absent: false }
 }
 
 /// The innermost cause, in words.
@@ -102,6 +104,41 @@ pub(super) fn misunderstood() -> ReadError {
     unavailable("the store's answer could not be understood")
 }
 
+/// No answer in time.
+pub(super) fn silent() -> ReadError {
+    unavailable("the store did not answer within 5 s")
+}
+
+/// The code and the message of a refusal.
+pub(super) fn said<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> (&str, &str) {
+    let meta = error.as_service_error().map(ProvideErrorMetadata::meta);
+    (meta.and_then(|meta| meta.code()).unwrap_or_default(), meta.and_then(|meta| meta.message()).unwrap_or_default())
+}
+
+/// Whether a refusal says that there is no such secret at all. One without a value, or without this version, is there.
+pub(super) fn is_no_secret((code, message): (&str, &str)) -> bool {
+    code == "ResourceNotFoundException" && message.trim_end_matches('.').ends_with("can't find the specified secret")
+}
+
+/// Whether a refusal says that the secret is to be deleted.
+pub(super) fn is_marked_for_deletion((code, message): (&str, &str)) -> bool {
+    code == "InvalidRequestException" && (message.contains("deletion") || message.contains("deleted"))
+}
+
+/// Scheduled for deletion: it is there, and can't be used.
+pub(super) fn marked_for_deletion() -> ReadError {
+    ReadError::new(Reason::SourceNotFound, MARKED)
+}
+
+/// What to grant an action on.
+fn granted_on(action: &str) -> &'static str {
+    match action {
+        "secretsmanager:ListSecrets" | "ssm:DescribeParameters" => "*",
+        "ssm:GetParametersByPath" => "the path and on all below it",
+        _ => "it",
+    }
+}
+
 pub(super) fn unavailable(problem: &str) -> ReadError {
     ReadError::new(Reason::ProviderUnavailable, problem)
 }
@@ -123,7 +160,7 @@ fn by_code(action: &str, status: Option<u16>, code: &str, said: &str, request: O
     let (reason, explanation) = explain(action, status, code, said);
     let status = status.map(|status| format!(" (HTTP {status})")).unwrap_or_default();
     let request = request.unwrap_or("unknown");
-    ReadError { reason, message: format!("{explanation} ({code})"), detail: Some(format!("{code}{status}: {said} [request {request}]")) }
+    ReadError { reason, message: format!("{explanation} ({code})"), detail: Some(format!("{code}{status}: {said} [request {request}]")), absent: false }
 }
 
 fn cause(action: &str, status: u16, code: &str, said: &str, reason: Reason) -> Cause {
@@ -150,18 +187,18 @@ fn explain(action: &str, status: Option<u16>, code: &str, said: &str) -> (Reason
         "ResourceNotFoundException" => {
             (Reason::SourceNotFound, "Secrets Manager has no such secret in this region, or no value of it with this version or stage; check the name".into())
         }
-        "ParameterNotFound" => {
+        "ParameterNotFound" | "InvalidResourceId" => {
             (Reason::SourceNotFound, "Parameter Store has no such parameter in this region; check the name (most start with a slash: aws.ps:///name)".into())
         }
         "ParameterVersionNotFound" => (Reason::SourceNotFound, "the parameter has no such version or label".into()),
-        "InvalidRequestException" if said.contains("deletion") || said.contains("deleted") => {
-            (Reason::SourceNotFound, "the secret is scheduled for deletion; restore it or refer to another".into())
-        }
+        "InvalidRequestException" if is_marked_for_deletion((code, said)) => (Reason::SourceNotFound, MARKED.into()),
         "InvalidRequestException" | "InvalidParameterException" | "ValidationException" => {
             (Reason::SourceNotFound, "the store refuses to look this up; check name, version and stage".into())
         }
         "KMSThrottlingException" => (Reason::Throttled, "the encryption key is used too often; retrying more slowly".into()),
-        _ if is_denied(code) && !about_kms(said) => (Reason::AccessDenied, format!("the identity may not read this; grant it {action} on it")),
+        _ if is_denied(code) && !about_kms(said) => {
+            (Reason::AccessDenied, format!("the identity may not read this; grant it {action} on {}", granted_on(action)))
+        }
         "AccessDeniedException" | "AccessDenied" | "DecryptionFailure" | "DecryptionFailureException" | "KMSAccessDeniedException" => {
             (Reason::AccessDenied, "the encryption key refuses the identity; grant it kms:Decrypt on the key".into())
         }

@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -30,7 +30,7 @@ use crate::{
         Reason,
         provider::{AwsSpec, Limits},
     },
-    limit::{Budget, Budgets},
+    limit::{Budgets, Turns, lock},
     provider::{ReadError, aws::errors::Failure},
     telemetry::Metrics,
 };
@@ -143,7 +143,7 @@ impl Clients {
 
     async fn ask_account(&self) -> Result<String, Failure> {
         let ask = async {
-            self.sts.turn().await;
+            self.sts.turns.next().await;
             self.sts.client.get_caller_identity().send().await
         };
         let Ok(answer) = tokio::time::timeout(ACCOUNT_TIMEOUT, ask).await else {
@@ -151,7 +151,7 @@ impl Clients {
         };
         let answer = answer.map_err(|error| errors::classify("sts:GetCallerIdentity", &error));
         if answer.as_ref().is_err_and(|failure| failure.error.reason == Reason::Throttled) {
-            self.sts.throttled();
+            self.sts.turns.throttled();
         }
         let answer = answer?;
         answer.account.ok_or_else(|| Failure::elsewhere(errors::incomplete()))
@@ -162,7 +162,8 @@ impl Clients {
 struct Sts {
     client: aws_sdk_sts::Client,
     budgets: Arc<Mutex<Budgets>>,
-    budget: Budget,
+    account: Arc<str>,
+    turns: Turns,
     id: String,
 }
 
@@ -170,37 +171,20 @@ impl Sts {
     fn new(client: aws_sdk_sts::Client, ambient: &Ambient, spec: &AwsSpec) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let id = COUNT.fetch_add(1, Ordering::Relaxed).to_string();
-        let sts = Self { client, budgets: ambient.sts.clone(), budget: (account(spec).into(), STS), id };
+        let (budgets, account) = (ambient.sts.clone(), Arc::from(account(spec)));
+        let turns = Turns::new(budgets.clone(), (Arc::clone(&account), STS));
+        let sts = Self { client, budgets, account, turns, id };
         sts.limit(spec.limits.unwrap_or_default());
         sts
     }
 
-    fn budgets(&self) -> MutexGuard<'_, Budgets> {
-        self.budgets.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn limit(&self, limits: Limits) {
-        self.budgets().enlist(&self.id, &self.budget.0, STS, ceiling(limits, STS), Instant::now());
-    }
-
-    /// Waits until a call may be made.
-    async fn turn(&self) {
-        loop {
-            let turn = self.budgets().bucket(&self.budget).map_or(Ok(()), |bucket| bucket.take(Instant::now()));
-            let Err(next) = turn else { return };
-            tokio::time::sleep_until(next.into()).await;
-        }
-    }
-
-    fn throttled(&self) {
-        if let Some(bucket) = self.budgets().bucket(&self.budget) {
-            bucket.throttled(Instant::now());
-        }
+        lock(&self.budgets).enlist(&self.id, &self.account, STS, ceiling(limits, STS), Instant::now());
     }
 }
 
 impl Drop for Sts {
     fn drop(&mut self) {
-        self.budgets().dismiss(&self.id, Instant::now());
+        lock(&self.budgets).dismiss(&self.id, Instant::now());
     }
 }

@@ -1,14 +1,16 @@
 //! AWS: Secrets Manager and Parameter Store behind one identity and one region.
 //!
-//! Sources of both stores enter, readings leave. ARNs of another region or account are refused here, before the call that would
+//! Questions to both stores enter, readings leave. ARNs of another region or account are refused here, before the call that would
 //! read them; a parameter that stands for a secret is resolved as Secrets Manager reads it.
 
 mod errors;
 mod identity;
+mod listing;
 mod matcher;
 mod parameter_store;
 mod routes;
 mod secrets_manager;
+mod tags;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +21,7 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture};
 
-use super::{Family, Lot, LotAnswer, Provider, ReadError, Reading, Route};
+use super::{Calls, Family, Listing, Lot, LotAnswer, Provider, Question, ReadError, Reading, Route};
 use crate::{
     api::{
         Reason,
@@ -31,7 +33,7 @@ use crate::{
 
 pub use identity::Ambient;
 use identity::Clients;
-pub use routes::{BATCH_GET_SECRET_VALUE, GET_SECRET_VALUE, SSM_READS, STS};
+pub use routes::{BATCH_GET_SECRET_VALUE, DESCRIBE_PARAMETERS, DESCRIBE_SECRET, GET_SECRET_VALUE, LIST_SECRETS, SSM_READS, SSM_TAGS, STS};
 
 /// Reads with one identity in one region.
 pub struct AwsProvider {
@@ -55,13 +57,69 @@ impl AwsProvider {
         self.clients.limit(limits);
     }
 
-    /// Reads one source with one call. Its error names the source.
-    async fn read_alone(&self, source: &Source) -> Result<Reading, ReadError> {
-        let read = async {
-            self.check_arns(&[source]).await.into_iter().collect::<Result<(), _>>()?;
-            if source.through_secrets_manager().is_empty() { self.call(source).await } else { Err(misrouted()) }
+    /// Asks one question. Its error names the question.
+    async fn read_alone(&self, question: &Question, calls: &Calls) -> Result<Reading, ReadError> {
+        let answer = match question {
+            Question::Value(source) => self.read_value(source).await,
+            Question::Presence { source, arn } => self.read_presence(source, arn, calls).await,
+            Question::Tags(source) => self.read_tags(source).await,
+            Question::List(listing) => self.list(listing, calls).await,
         };
-        read.await.map_err(|error| error.about(source))
+        answer.map_err(|error| error.about(question))
+    }
+
+    async fn read_value(&self, source: &Source) -> Result<Reading, ReadError> {
+        self.check(source).await?;
+        self.call(source).await
+    }
+
+    async fn read_tags(&self, source: &Source) -> Result<Reading, ReadError> {
+        self.check(source).await?;
+        let (Clients { secrets_manager, parameter_store, .. }, reason) = (&self.clients, |error: &ReadError| error.reason);
+        match source.store {
+            Store::SecretsManager => observed(&self.metrics, "aws.sm", "DescribeSecret", reason, secrets_manager::tags(secrets_manager, source)).await,
+            Store::ParameterStore => observed(&self.metrics, "aws.ps", "ListTagsForResource", reason, parameter_store::tags(parameter_store, source)).await,
+        }
+    }
+
+    async fn read_presence(&self, source: &Source, arn: &str, calls: &Calls) -> Result<Reading, ReadError> {
+        // Elsewhere it may be missing for ever without being gone.
+        self.check_home(arn).await?;
+        self.check(source).await?;
+        let source = &Source { version: None, ..source.clone() };
+        let (Clients { secrets_manager, parameter_store, .. }, reason) = (&self.clients, |error: &ReadError| error.reason);
+        match source.store {
+            Store::SecretsManager => secrets_manager::presence(secrets_manager, source, calls, &self.metrics).await,
+            Store::ParameterStore => observed(&self.metrics, "aws.ps", "GetParameter", reason, parameter_store::presence(parameter_store, source)).await,
+        }
+    }
+
+    async fn list(&self, listing: &Listing, calls: &Calls) -> Result<Reading, ReadError> {
+        match listing.store {
+            Store::SecretsManager => secrets_manager::list(&self.clients.secrets_manager, listing, calls, &self.metrics).await,
+            Store::ParameterStore => parameter_store::list(&self.clients.parameter_store, listing, calls, &self.metrics).await,
+        }
+    }
+
+    /// Whether a source may be asked for as it is written.
+    async fn check(&self, source: &Source) -> Result<(), ReadError> {
+        self.check_arns(&[source]).await.into_iter().collect::<Result<(), _>>()?;
+        if source.through_secrets_manager().is_empty() { Ok(()) } else { Err(misrouted()) }
+    }
+
+    /// Whether what has this ARN would be found where the provider reads now.
+    async fn check_home(&self, arn: &str) -> Result<(), ReadError> {
+        let mut parts = arn.split(':').skip(3);
+        let elsewhere = |what: &str| {
+            let problem =
+                format!("the provider now reads another {what} than the one where this was mirrored from; that it is not found there does not count as gone");
+            Err(ReadError::new(Reason::SourceNotFound, problem))
+        };
+        if parts.next() != Some(&self.clients.region) {
+            return elsewhere("region");
+        }
+        let account = self.clients.account(&self.metrics).await?;
+        if parts.next() == Some(&account) { Ok(()) } else { elsewhere("account") }
     }
 
     /// An ARN must be of this provider's region, which costs nothing to tell, and account, which costs one call once.
@@ -85,17 +143,17 @@ impl AwsProvider {
     }
 
     /// Reads those that may be read with one call, and gives each its answer.
-    async fn read_together(&self, lot: &'static Lot, sources: &[Source]) -> LotAnswer {
-        let sources: Vec<&Source> = sources.iter().collect();
-        let mut answers: Vec<Option<Result<Reading, ReadError>>> = self.check_arns(&sources).await.into_iter().map(|check| check.err().map(Err)).collect();
-        for (source, answer) in sources.iter().zip(&mut answers) {
-            // A version that a shared call can't ask for would be answered with another one.
-            if routes::route(source).lot != Some(lot) {
-                *answer = Some(Err(misrouted()));
-            }
+    async fn read_together(&self, lot: &'static Lot, questions: &[Question]) -> LotAnswer {
+        // A version that a shared call can't ask for would be answered with another one.
+        let mut answers: Vec<Option<Result<Reading, ReadError>>> = questions.iter().map(|_| Some(Err(misrouted()))).collect();
+        let fitting = questions.iter().enumerate().filter(|(_, question)| routes::route(question).lot == Some(lot));
+        let fitting: Vec<(usize, &Source)> =
+            fitting.filter_map(|(i, question)| if let Question::Value(source) = question { Some((i, source)) } else { None }).collect();
+        let sources: Vec<&Source> = fitting.iter().map(|(_, source)| *source).collect();
+        for ((i, _), check) in fitting.iter().zip(self.check_arns(&sources).await) {
+            answers[*i] = check.err().map(Err);
         }
-        let open: Vec<usize> = (0..sources.len()).filter(|&i| answers[i].is_none()).collect();
-        let asked: Vec<&Source> = open.iter().map(|&i| sources[i]).collect();
+        let (open, asked): (Vec<usize>, Vec<&Source>) = fitting.into_iter().filter(|(i, _)| answers[*i].is_none()).unzip();
         let Some(first) = asked.first() else { return LotAnswer::Each { answers, pages: 0 } };
         let heard = match first.store {
             Store::SecretsManager => secrets_manager::read_lot(&self.clients.secrets_manager, &asked, &self.metrics).await,
@@ -164,8 +222,8 @@ impl Drop for Observation<'_> {
 }
 
 impl Provider for AwsProvider {
-    fn route(&self, source: &Source) -> Route {
-        routes::route(source)
+    fn route(&self, question: &Question) -> Route {
+        routes::route(question)
     }
 
     fn account(&self) -> &str {
@@ -174,14 +232,16 @@ impl Provider for AwsProvider {
 
     fn ceilings(&self) -> Vec<(Family, f64)> {
         let limits = *self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        [GET_SECRET_VALUE, BATCH_GET_SECRET_VALUE, SSM_READS].map(|family| (family, routes::ceiling(limits, family))).into()
+        [GET_SECRET_VALUE, BATCH_GET_SECRET_VALUE, DESCRIBE_SECRET, LIST_SECRETS, SSM_READS, DESCRIBE_PARAMETERS, SSM_TAGS]
+            .map(|family| (family, routes::ceiling(limits, family)))
+            .into()
     }
 
-    fn read_one<'a>(&'a self, source: &'a Source) -> BoxFuture<'a, Result<Reading, ReadError>> {
-        self.read_alone(source).boxed()
+    fn read_one<'a>(&'a self, question: &'a Question, calls: &'a Calls) -> BoxFuture<'a, Result<Reading, ReadError>> {
+        self.read_alone(question, calls).boxed()
     }
 
-    fn read_lot<'a>(&'a self, lot: &'static Lot, sources: &'a [Source]) -> BoxFuture<'a, LotAnswer> {
-        self.read_together(lot, sources).boxed()
+    fn read_lot<'a>(&'a self, lot: &'static Lot, questions: &'a [Question]) -> BoxFuture<'a, LotAnswer> {
+        self.read_together(lot, questions).boxed()
     }
 }

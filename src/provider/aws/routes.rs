@@ -1,20 +1,28 @@
-//! Which sources may share a call, and how many calls there may be.
+//! Which questions may share a call, and how many calls there may be.
 //!
-//! A source enters, its route leaves; a family enters, its ceiling leaves. Nothing is called here.
+//! A question enters, its route leaves; a family enters, its ceiling leaves. Nothing is called here.
 
 use crate::{
     api::{
         provider::Limits,
         reference::{Name, Source, Store, without_root, without_suffix},
     },
-    provider::{Family, Lot, Route},
+    provider::{Family, Listing, Lot, Question, Route},
 };
 
 /// `GetSecretValue`: 10,000 a second in AWS, which everybody in the account shares.
 pub const GET_SECRET_VALUE: Family = Family("GetSecretValue");
 /// `BatchGetSecretValue`.
 pub const BATCH_GET_SECRET_VALUE: Family = Family("BatchGetSecretValue");
-/// `GetParameter` and `GetParameters`, which share one limit: 40 a second unless the account pays for more.
+/// `DescribeSecret`, which shares the limit of `GetSecretValue`.
+pub const DESCRIBE_SECRET: Family = Family("DescribeSecret");
+/// `ListSecrets`: 100 a second in AWS.
+pub const LIST_SECRETS: Family = Family("ListSecrets");
+/// `DescribeParameters`, which AWS meant for people: its limit is low and not told.
+pub const DESCRIBE_PARAMETERS: Family = Family("DescribeParameters");
+/// `ListTagsForResource`, whose limit is not told either.
+pub const SSM_TAGS: Family = Family("SsmTags");
+/// `GetParameter`, `GetParameters` and `GetParametersByPath`, which share one limit: 40 a second unless the account pays for more.
 pub const SSM_READS: Family = Family("SsmReads");
 /// The Security Token Service.
 pub const STS: Family = Family("Sts");
@@ -25,13 +33,22 @@ const PARAMETERS: Lot = Lot { name: "aws.ps", size: 10, family: SSM_READS, actio
 const SECRETS_BY_ARN: Lot = Lot { name: "aws.sm by ARN", ..SECRETS };
 const PARAMETERS_BY_ARN: Lot = Lot { name: "aws.ps by ARN", ..PARAMETERS };
 
-/// How a source may be read.
-pub(super) fn route(source: &Source) -> Route {
-    let single = match source.store {
-        Store::SecretsManager => GET_SECRET_VALUE,
-        Store::ParameterStore => SSM_READS,
+/// How a question may be asked.
+pub(super) fn route(question: &Question) -> Route {
+    let single = match (question.store(), question) {
+        (Store::SecretsManager, Question::Value(_) | Question::Presence { .. }) => GET_SECRET_VALUE,
+        (Store::SecretsManager, Question::Tags(_)) => DESCRIBE_SECRET,
+        (Store::SecretsManager, Question::List(_)) => LIST_SECRETS,
+        (Store::ParameterStore, Question::Value(_) | Question::Presence { .. }) => SSM_READS,
+        (Store::ParameterStore, Question::Tags(_)) => SSM_TAGS,
+        (Store::ParameterStore, Question::List(listing)) if brings_values(listing) => SSM_READS,
+        (Store::ParameterStore, Question::List(_)) => DESCRIBE_PARAMETERS,
     };
-    Route { service: source.store.as_str(), single, lot: lot(source), aliases: source.denotes().iter().map(|reference| without_root(reference)).collect() }
+    let (lot, denoted) = match question {
+        Question::Value(source) => (lot(source), source.denotes()),
+        Question::Presence { .. } | Question::Tags(_) | Question::List(_) => (None, Vec::new()),
+    };
+    Route { service: question.store().as_str(), single, lot, aliases: denoted.iter().map(|reference| without_root(reference)).collect() }
 }
 
 fn lot(source: &Source) -> Option<&'static Lot> {
@@ -49,12 +66,21 @@ fn lot(source: &Source) -> Option<&'static Lot> {
     }
 }
 
+/// Whether the store tells the values with the names: only where nothing but a path is asked for.
+pub(super) fn brings_values(listing: &Listing) -> bool {
+    listing.store == Store::ParameterStore && listing.path.is_some() && listing.tags.is_empty()
+}
+
 /// How many calls of a family a second there may be: what the provider says, else the default.
 pub(super) fn ceiling(limits: Limits, family: Family) -> f64 {
     let calls = match family {
         GET_SECRET_VALUE => limits.get_secret_value.unwrap_or(500),
         BATCH_GET_SECRET_VALUE => limits.batch_get_secret_value.unwrap_or(50),
         SSM_READS => limits.ssm_reads.unwrap_or(35),
+        DESCRIBE_SECRET => 500,
+        LIST_SECRETS => 50,
+        DESCRIBE_PARAMETERS => 3,
+        SSM_TAGS => 5,
         // No other family comes out of a route.
         _ => limits.sts.unwrap_or(10),
     };
@@ -69,7 +95,7 @@ mod tests {
     const SECRET_ARN: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/db-AbCdEf";
 
     fn of(uri: &str) -> Route {
-        route(&uri.parse::<Reference>().expect("a reference").source)
+        route(&Question::Value(uri.parse::<Reference>().expect("a reference").source))
     }
 
     #[test]

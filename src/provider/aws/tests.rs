@@ -1,5 +1,8 @@
 //! What stands on the wire, and what becomes of it: answers as AWS spells them, from a server of the test's own.
 
+mod questions;
+mod stores;
+
 use std::{
     collections::VecDeque,
     sync::{
@@ -27,7 +30,7 @@ use serde_json::{Value as Json, json};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::{api::reference::Reference, provider::Value};
+use crate::{api::reference::Reference, limit::Turns, provider::Value};
 
 /// Whatever it is part of holds a value that must not be seen.
 const CANARY: &str = "cAnArY-7f3a";
@@ -139,14 +142,14 @@ impl ProvideCredentials for Keys {
     }
 }
 
-fn sources(uris: &[&str]) -> Vec<Source> {
-    uris.iter().map(|uri| uri.parse::<Reference>().unwrap().source).collect()
+fn questions(uris: &[&str]) -> Vec<Question> {
+    uris.iter().map(|uri| Question::Value(uri.parse::<Reference>().unwrap().source)).collect()
 }
 
 /// Reads them as the lot that the first of them belongs to.
 async fn read(provider: &AwsProvider, uris: &[&str]) -> LotAnswer {
-    let sources = sources(uris);
-    provider.read_lot(provider.route(&sources[0]).lot.unwrap(), &sources).await
+    let questions = questions(uris);
+    provider.read_lot(provider.route(&questions[0]).lot.unwrap(), &questions).await
 }
 
 /// Each answer in a word or two: the value, the reason and message, or a dash; and the number of pages.
@@ -161,10 +164,16 @@ async fn each(provider: &AwsProvider, uris: &[&str]) -> (Vec<String>, u32) {
     )
 }
 
+/// Calls that never wait for their turn.
+fn calls() -> Calls {
+    Calls::new(Turns::new(Arc::default(), ("account".into(), GET_SECRET_VALUE)))
+}
+
 fn text(reading: &Reading) -> String {
     match &reading.value {
         Value::Text(text) => String::from_utf8(text.expose().to_vec()).unwrap(),
         Value::Binary(bytes) => format!("{:?}", bytes.expose()),
+        Value::List(found) => format!("{} found", found.len()),
     }
 }
 
@@ -414,8 +423,8 @@ async fn both_ways_to_read_give_the_same_reading() {
     let mut versions = Vec::new();
     for uris in [["aws.sm://a", "aws.sm://bin"], ["aws.ps:///p/a", "aws.ps://root"]] {
         let LotAnswer::Each { answers, .. } = read(&provider, &uris).await else { panic!("not each") };
-        for (source, answer) in sources(&uris).iter().zip(answers) {
-            let (together, alone) = (answer.unwrap().unwrap(), provider.read_one(source).await.unwrap());
+        for (source, answer) in questions(&uris).iter().zip(answers) {
+            let (together, alone) = (answer.unwrap().unwrap(), provider.read_one(source, &calls()).await.unwrap());
             assert_eq!((text(&together), &together.version, &together.denotes), (text(&alone), &alone.version, &alone.denotes), "{source}");
             versions.push((together.version.id, together.version.created.unwrap(), together.denotes));
         }
@@ -438,10 +447,10 @@ async fn a_single_read_names_its_source() {
     for (uri, start) in
         [("aws.sm://a?version-stage=X", "aws.sm://a?version-stage=X: Secrets Manager has no such"), ("aws.ps:///a", "aws.ps:///a: Parameter Store has")]
     {
-        let error = provider.read_one(&sources(&[uri])[0]).await.unwrap_err();
+        let error = provider.read_one(&questions(&[uri])[0], &calls()).await.unwrap_err();
         assert!(error.reason == Reason::SourceNotFound && error.message.starts_with(start), "{error:?}");
     }
-    let error = provider.read_one(&sources(&["aws.ps:///aws/reference/secretsmanager/a"])[0]).await.unwrap_err();
+    let error = provider.read_one(&questions(&["aws.ps:///aws/reference/secretsmanager/a"])[0], &calls()).await.unwrap_err();
     assert_eq!(error.reason, Reason::InternalError, "it is read as a secret: {error:?}");
     assert_eq!(wire.actions(), ["GetSecretValue", "GetParameter"]);
 }
@@ -472,8 +481,9 @@ async fn arns_are_held_against_region_and_account_which_is_asked_once() {
     assert_eq!(each(&provider, &[&abroad]).await, (vec![region.to_owned()], 0));
     assert_eq!(wire.actions(), Vec::<String>::new(), "the region is told from the reference alone");
 
-    let (uris, parameters, secrets) = ([home.as_str(), &away, &abroad], [parameter_home.as_str()], sources(&[&home]));
-    let ((answers, _), (parameters, _), single) = tokio::join!(each(&provider, &uris), each(&provider, &parameters), provider.read_one(&secrets[0]));
+    let (uris, parameters, secrets) = ([home.as_str(), &away, &abroad], [parameter_home.as_str()], questions(&[&home]));
+    let alone = calls();
+    let ((answers, _), (parameters, _), single) = tokio::join!(each(&provider, &uris), each(&provider, &parameters), provider.read_one(&secrets[0], &alone));
     let account = "NotAllowed: the provider's identity belongs to another account than the ARN; that is not allowed";
     assert_eq!((answers, parameters, text(&single.unwrap())), (vec!["one".into(), account.to_owned(), region.to_owned()], vec!["two".into()], "one".into()));
     let mut actions = wire.actions();
@@ -555,10 +565,10 @@ async fn without_credentials_no_call_is_made_and_no_source_is_to_blame() {
 #[tokio::test]
 async fn reads_after_each_other_share_a_connection() {
     let wire = Wire::new([ok("BatchGetSecretValue", &json!({"SecretValues": [secret("a", "one")]})), ok("GetSecretValue", &secret("a", "one"))]).await;
-    let (provider, source) = (wire.provider().await, sources(&["aws.sm://a"]));
+    let (provider, source) = (wire.provider().await, questions(&["aws.sm://a"]));
     for _ in 0..10 {
         assert_eq!(each(&provider, &["aws.sm://a"]).await.1, 1);
-        provider.read_one(&source[0]).await.unwrap();
+        provider.read_one(&source[0], &calls()).await.unwrap();
     }
     assert_eq!((wire.actions().len(), wire.connections.load(Ordering::SeqCst)), (20, 1));
 }

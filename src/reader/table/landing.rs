@@ -12,7 +12,8 @@ use std::{
 use super::{CallId, EntryId, Expected, Flight, LineId, News, Outcome, Part, Passenger, Place, Proof, ScopeId, Table, Told, Waiter, silent};
 use crate::{
     api::Reason,
-    provider::{Lot, LotAnswer, ReadError, Reading},
+    limit::lock,
+    provider::{Lot, LotAnswer, Question, ReadError, Reading, Value},
     reader::{
         Key, Lane,
         held::{Answer, Held, size},
@@ -114,7 +115,7 @@ impl Table {
             if let LineId::Lot(_, lot) = flight.line {
                 scope.told.remove(&lot);
             }
-            if let Some(bucket) = self.budgets.bucket(&(scope.account.clone(), flight.family)) {
+            if let Some(bucket) = lock(&self.budgets).bucket(&(scope.account.clone(), flight.family)) {
                 bucket.owe(pages.saturating_sub(1));
             }
         }
@@ -125,8 +126,8 @@ impl Table {
             match answers.next().flatten() {
                 Some(Err(error)) if error.reason == Reason::Throttled => back.push(passenger),
                 Some(result) => {
-                    let source = self.entries.get(&passenger.entry).map(|entry| entry.source.clone());
-                    let result = result.map_err(|error| source.map_or(error.clone(), |source| error.about(&source)));
+                    let asked = self.entries.get(&passenger.entry).map(|entry| entry.question.clone());
+                    let result = result.map_err(|error| asked.map_or(error.clone(), |asked| error.about(&asked)));
                     self.deliver(passenger, result, now, told);
                 }
                 None => {
@@ -150,7 +151,7 @@ impl Table {
             scope.proofs.remove(&id);
         }
         for passenger in flight.passengers {
-            let about = self.entries.get(&passenger.entry).map(|entry| error.about(&entry.source));
+            let about = self.entries.get(&passenger.entry).map(|entry| error.about(&entry.question));
             self.deliver(passenger, Err(about.unwrap_or_else(|| error.clone())), now, told);
         }
     }
@@ -161,7 +162,7 @@ impl Table {
             if let Some(line) = scope.lines.get_mut(&flight.line) {
                 line.last_throttle = Some(now);
             }
-            if let Some(bucket) = self.budgets.bucket(&(scope.account.clone(), flight.family)) {
+            if let Some(bucket) = lock(&self.budgets).bucket(&(scope.account.clone(), flight.family)) {
                 bucket.throttled(now);
             }
         }
@@ -232,9 +233,9 @@ impl Table {
         let Some(scope) = self.scopes.get_mut(&entry.scope) else { return };
         if alone {
             scope.quarantine.retain(|_, since| now.duration_since(*since) < FORGOTTEN);
-            scope.quarantine.insert(entry.source.clone(), now);
+            scope.quarantine.insert(entry.question.clone(), now);
         } else {
-            scope.quarantine.remove(&entry.source);
+            scope.quarantine.remove(&entry.question);
         }
     }
 
@@ -316,11 +317,15 @@ impl Table {
     /// Hands an answer to those who waited for it, and tells those who watch what they need to know.
     pub(super) fn deliver(&mut self, passenger: Passenger, result: Result<Reading, ReadError>, now: Instant, told: &mut Told) {
         let id = passenger.entry;
-        let Some(entry) = self.entries.get(&id) else { return };
+        let Some(entry) = self.entries.get_mut(&id) else { return };
         let Some(scope) = self.scopes.get_mut(&entry.scope) else { return };
         let (found, error) = match &result {
             Ok(reading) => {
-                scope.largest = scope.largest.max(size(reading));
+                if let Value::List(found) = &reading.value {
+                    entry.weight = found.iter().filter(|found| found.reading.is_some()).count().max(1);
+                }
+                let largest = if matches!(*entry.question, Question::List(_)) { &mut scope.largest_listing } else { &mut scope.largest };
+                *largest = (*largest).max(size(reading));
                 (Some(Expected::Version((&reading.version).into())), None)
             }
             Err(error) => ((error.reason == Reason::SourceNotFound).then_some(Expected::Absent), Some(error.clone())),

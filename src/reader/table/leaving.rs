@@ -11,8 +11,9 @@ use std::{
 
 use super::{Call, CallId, Entry, EntryId, Flight, Line, LineId, Part, Passenger, Place, Scope, ScopeId, Table, Todo, Told, silent};
 use crate::{
-    api::{Reason, reference::Source},
-    provider::{Family, ReadError},
+    api::Reason,
+    limit::lock,
+    provider::{Family, Question, ReadError},
     reader::{Lane, breaker::Admission},
 };
 
@@ -46,6 +47,8 @@ const PROBED: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(15);
 /// How many calls of those in quarantine may be under way, while others are answered.
 const QUARANTINED_CALLS: usize = 4;
+/// How many listings of one kind may be under way: each may take minutes, and what else is read must not wait for them.
+const LISTINGS: usize = 4;
 /// How much later a recheck may be before its subscribers are told that there are not enough calls for it.
 const HOPELESS: Duration = Duration::from_mins(2);
 /// One in so many calls is for rechecks that are late.
@@ -101,7 +104,8 @@ impl Table {
             let Some(account) = self.scopes.get(&scope).map(|scope| scope.account.clone()) else { break };
             let next = self.next_of(scope, line, !not_late, now);
             let family = self.family(line, &next.entries);
-            match self.budgets.bucket(&(account, family)).map_or(Ok(()), |bucket| bucket.take(now)) {
+            let turn = lock(&self.budgets).bucket(&(account, family)).map_or(Ok(()), |bucket| bucket.take(now));
+            match turn {
                 Ok(()) => match self.form(scope, line, family, next, now) {
                     Some(call) => {
                         self.sent += 1;
@@ -130,13 +134,16 @@ impl Table {
             (None, None) if due.is_some() => Lane::Periodic,
             (None, None) => return Readiness::No,
         };
-        if (split.is_some() || waiting.is_some()) && self.is_full(scope) {
+        if (split.is_some() || waiting.is_some()) && self.is_full(scope, id) {
             // What was read is used first; whoever uses it has us polled again.
             return Readiness::No;
         }
         // Where nothing answers at all, it may not be they that hang.
         let answers = || scope.answered.get(id.service()).is_some_and(|last| now.duration_since(*last) < SILENCE);
         if matches!(id, LineId::Quarantine(..)) && line.flying >= if answers() { QUARANTINED_CALLS } else { 1 } {
+            return Readiness::No;
+        }
+        if matches!(id, LineId::Listing(..)) && line.flying >= LISTINGS {
             return Readiness::No;
         }
         if split.is_some() {
@@ -172,10 +179,10 @@ impl Table {
     }
 
     /// Whether so much was read and not used yet that nothing more is read. One call always leaves while nobody has anything to use.
-    fn is_full(&self, scope: &Scope) -> bool {
+    fn is_full(&self, scope: &Scope, line: LineId) -> bool {
         let of_scope = scope.held.load(Ordering::Relaxed) + scope.expected;
         let of_all = self.held.load(Ordering::Relaxed) + self.scopes.values().map(|scope| scope.expected).sum::<usize>();
-        (of_scope + scope.largest > SCOPE_BYTES || of_all + scope.largest > ALL_BYTES) && (scope.flying > 0 || self.complete > 0)
+        (of_scope + scope.expects(line) > SCOPE_BYTES || of_all + scope.expects(line) > ALL_BYTES) && (scope.flying > 0 || self.complete > 0)
     }
 
     /// Forms the next call of a line, whose turn it is.
@@ -195,12 +202,12 @@ impl Table {
             passengers.push(Passenger { entry: id, waiters: std::mem::take(&mut entry.waiters), due, asked: entry.asked, lane: entry.lane });
             entry.lane = Lane::Periodic;
         }
-        let sources: Vec<Arc<Source>> = passengers.iter().filter_map(|passenger| Some(self.entries.get(&passenger.entry)?.source.clone())).collect();
-        if sources.is_empty() {
+        let questions: Vec<Arc<Question>> = passengers.iter().filter_map(|passenger| Some(self.entries.get(&passenger.entry)?.question.clone())).collect();
+        if questions.is_empty() {
             return None;
         }
         let scope = self.scopes.get_mut(&scope_id)?;
-        let expected = passengers.iter().filter(|passenger| !passenger.waiters.is_empty()).count() * scope.largest;
+        let expected = passengers.iter().filter(|passenger| !passenger.waiters.is_empty()).count() * scope.expects(line_id);
         scope.expected += expected;
         scope.flying += 1;
         if !matches!(line_id, LineId::Quarantine(..)) {
@@ -209,8 +216,8 @@ impl Table {
         scope.lines.get_mut(&line_id)?.flying += 1;
         let id = CallId(turn);
         self.flights.insert(id, Flight { scope: scope_id, line: line_id, family, passengers, proof: next.proof, expected, left: now });
-        let lot = if let LineId::Lot(_, lot) = line_id { Some(lot).filter(|_| sources.len() > 1) } else { None };
-        Some(Call { id, scope: scope_id, lot, sources })
+        let lot = if let LineId::Lot(_, lot) = line_id { Some(lot).filter(|_| questions.len() > 1) } else { None };
+        Some(Call { id, scope: scope_id, family, lot, questions })
     }
 
     /// The next call of a line: the part of a refused one, or whoever shares the next.
@@ -306,7 +313,7 @@ impl Table {
         self.leave_part(id);
         let Some(entry) = self.entries.get_mut(&id) else { return };
         entry.place = Place::Idle;
-        let about = error.about(&entry.source);
+        let about = error.about(&entry.question);
         let passenger = Passenger { entry: id, waiters: std::mem::take(&mut entry.waiters), due: None, asked: entry.asked, lane: entry.lane };
         entry.lane = Lane::Periodic;
         self.deliver(passenger, Err(about), now, told);

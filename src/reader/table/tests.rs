@@ -9,7 +9,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    provider::{Reading, ServedVersion, Value},
+    api::reference::Store,
+    provider::{Found, Listing, Reading, ServedVersion, Value},
     sensitive::Sensitive,
 };
 
@@ -22,15 +23,15 @@ fn key(name: &str) -> Arc<Key> {
     Arc::new(("shop".to_owned(), name.to_owned()))
 }
 
-fn source(name: &str) -> Arc<Source> {
+fn question(name: &str) -> Arc<Question> {
     let reference: crate::api::reference::Reference = format!("aws.sm://{name}").parse().expect("a reference");
-    Arc::new(reference.source)
+    Arc::new(Question::Value(reference.source))
 }
 
 fn item(scope: u64, name: &str) -> Item {
     // Names that differ in their last letter's case alone denote the same thing here.
     let aliases = [name.to_lowercase()].into();
-    Item { scope: ScopeId(scope), source: source(name), route: Route { service: "aws.sm", single: SINGLE, lot: Some(&LOT), aliases } }
+    Item { scope: ScopeId(scope), question: question(name), route: Route { service: "aws.sm", single: SINGLE, lot: Some(&LOT), aliases } }
 }
 
 fn version(id: &str) -> ServedVersion {
@@ -38,8 +39,8 @@ fn version(id: &str) -> ServedVersion {
 }
 
 /// A value that tells where it comes from.
-fn reading(scope: ScopeId, source: &Source, id: &str) -> Reading {
-    let text = format!("{}/{source}/{id}", scope.0);
+fn reading(scope: ScopeId, question: &Question, id: &str) -> Reading {
+    let text = format!("{}/{question}/{id}", scope.0);
     Reading { value: Value::Text(Sensitive::from(text)), version: version(id), denotes: Vec::new() }
 }
 
@@ -47,6 +48,7 @@ fn text(answer: &Answer) -> String {
     match answer {
         Ok(held) => match &held.reading().value {
             Value::Text(value) | Value::Binary(value) => String::from_utf8_lossy(value.expose()).into_owned(),
+            Value::List(found) => format!("{} found", found.len()),
         },
         Err(error) => error.reason.to_string(),
     }
@@ -62,7 +64,7 @@ struct World {
     now: Instant,
     woken: Vec<(String, Lane)>,
     denied: usize,
-    /// All calls so far, by their sources.
+    /// All calls so far, by what they ask for.
     calls: Vec<Vec<String>>,
 }
 
@@ -73,7 +75,7 @@ impl World {
             let account = Arc::from("account");
             table.open(ScopeId(scope), Arc::clone(&account));
             for (family, ceiling) in [(SINGLE, 500.0), (BATCH, 50.0)] {
-                table.budgets().enlist(&scope.to_string(), &account, family, ceiling, now);
+                table.budgets().lock().unwrap().enlist(&scope.to_string(), &account, family, ceiling, now);
             }
         }
         Self { table, now, woken: Vec::new(), denied: 0, calls: Vec::new() }
@@ -113,9 +115,9 @@ impl World {
         self.wake(told.wake);
     }
 
-    /// Answers a call, each source with the version `id`.
+    /// Answers a call, each question with the version `id`.
     fn answer(&mut self, call: &Call, id: &str) {
-        let outcome = answered(call, |source| Some(Ok(reading(call.scope, source, id))));
+        let outcome = answered(call, |question| Some(Ok(reading(call.scope, question, id))));
         self.finish(call, outcome);
     }
 
@@ -148,11 +150,11 @@ impl World {
 }
 
 fn names(call: &Call) -> Vec<String> {
-    call.sources.iter().map(|source| source.to_string().trim_start_matches("aws.sm://").to_owned()).collect()
+    call.questions.iter().map(|question| question.to_string().trim_start_matches("aws.sm://").to_owned()).collect()
 }
 
-fn answered(call: &Call, mut answer: impl FnMut(&Source) -> Option<Result<Reading, ReadError>>) -> Outcome {
-    let mut answers: Vec<_> = call.sources.iter().map(|source| answer(source)).collect();
+fn answered(call: &Call, mut answer: impl FnMut(&Question) -> Option<Result<Reading, ReadError>>) -> Outcome {
+    let mut answers: Vec<_> = call.questions.iter().map(|question| answer(question)).collect();
     match call.lot {
         Some(_) => Outcome::Lot(LotAnswer::Each { answers, pages: 1 }),
         None => Outcome::One(answers.remove(0).unwrap_or_else(|| Err(error(Reason::ProviderUnavailable)))),
@@ -188,7 +190,7 @@ fn while_a_call_is_under_way_another_leaves_only_full_or_after_a_tenth_of_a_seco
     assert_eq!(world.after(1).poll().len(), 1);
     let many = all(20);
     world.ask("many", Lane::New, &many.iter().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(world.poll().iter().map(|call| call.sources.len()).collect::<Vec<_>>(), [20]);
+    assert_eq!(world.poll().iter().map(|call| call.questions.len()).collect::<Vec<_>>(), [20]);
 }
 
 #[test]
@@ -210,7 +212,7 @@ fn rechecks_that_fit_into_a_call_come_to_share_it_wherever_they_began() {
         for (i, name) in all(count).iter().enumerate() {
             world.watch(name, name, "v1", u64::try_from(i * 60 / count).expect("seconds"));
         }
-        let answer = |call: &Call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1"))));
+        let answer = |call: &Call| answered(call, |question| Some(Ok(reading(call.scope, question, "v1"))));
         world.run(120, answer);
         let before = world.calls.len();
         world.run(600, answer);
@@ -227,7 +229,7 @@ fn what_is_read_seldom_is_not_taken_along_each_time() {
     let (seldom, due) = (item(1, "seldom"), world.now + Duration::from_secs(3000));
     let seldom = Recheck { item: seldom, expected: Expected::Version((&version("v1")).into()), checked: None, due };
     world.table.watch(&key("seldom"), Duration::from_secs(3600), vec![seldom], world.now);
-    let answer = |call: &Call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1"))));
+    let answer = |call: &Call| answered(call, |question| Some(Ok(reading(call.scope, question, "v1"))));
     world.run(600, answer);
     world.ask("new", Lane::New, &["new"]);
     world.run(600, answer);
@@ -250,6 +252,41 @@ fn as_many_as_a_call_takes_share_a_phase() {
     assert_ne!(world.table.phase(&item(2, "s0003"), world.now), phases[3], "each scope has its own");
 }
 
+/// A listing, which has the family of single reads here.
+fn listing(path: &str) -> Item {
+    let listing = Listing { store: Store::SecretsManager, path: Some(path.to_owned()), recursive: true, tags: BTreeMap::new() };
+    let route = Route { service: "aws.sm", single: SINGLE, lot: None, aliases: [].into() };
+    Item { scope: ScopeId(1), question: Arc::new(Question::List(listing)), route }
+}
+
+#[test]
+fn listings_keep_neither_each_other_nor_single_reads_waiting() {
+    let mut world = World::new();
+    for number in 0..40 {
+        world.table.ask(&key(&format!("list{number}")), Lane::New, &[listing(&number.to_string())], world.now);
+    }
+    assert_eq!(world.poll().len(), 4, "listings are long: a few at a time");
+    let single = Item { route: Route { lot: None, ..item(1, "a").route }, ..item(1, "a") };
+    world.table.ask(&key("single"), Lane::New, &[single], world.now);
+    let calls = world.poll();
+    assert_eq!(calls.iter().map(names).collect::<Vec<_>>(), [["a"]]);
+    // What is large is not taken for the size of every other answer, and two large listings still go side by side.
+    world.answer(&calls[0], "v1");
+    let listings: Vec<Call> =
+        world.table.flights.keys().map(|id| Call { id: *id, scope: ScopeId(1), family: SINGLE, lot: None, questions: Vec::new() }).collect();
+    for call in &listings[..2] {
+        let found = (0..3000).map(|number| {
+            let name = format!("aws.sm://{}{number}", "x".repeat(500)).parse::<crate::api::reference::Reference>().expect("a reference");
+            Found { source: name.source, reading: None }
+        });
+        let reading = Reading { value: Value::List(found.collect()), version: version("v1"), denotes: Vec::new() };
+        world.finish(call, Outcome::One(Ok(reading)));
+    }
+    let scope = &world.table.scopes[&ScopeId(1)];
+    assert!(scope.largest < 10_000 && scope.largest_listing > 1_500_000, "{} {}", scope.largest, scope.largest_listing);
+    assert!(scope.held.load(Ordering::Relaxed) > 3_000_000, "the names of what is held count");
+}
+
 #[test]
 fn a_new_resource_does_not_wait_behind_a_wave() {
     let mut world = World::new();
@@ -257,11 +294,11 @@ fn a_new_resource_does_not_wait_behind_a_wave() {
         world.watch(&name, &name, "v1", 0);
     }
     let wave = world.poll();
-    assert!(wave.iter().all(|call| call.sources.len() == 20));
+    assert!(wave.iter().all(|call| call.questions.len() == 20));
     world.ask("new", Lane::New, &["new"]);
     let next = world.after(100).poll();
     assert_eq!(names(&next[0])[0], "new");
-    assert_eq!(next[0].sources.len(), 20, "it is filled with what is due");
+    assert_eq!(next[0].questions.len(), 20, "it is filled with what is due");
 }
 
 #[test]
@@ -269,8 +306,8 @@ fn urgent_reads_without_end_leave_rechecks_a_share() {
     let mut world = World::new();
     let account = Arc::from("account");
     for scope in ["1", "2"] {
-        world.table.budgets().enlist(scope, &account, SINGLE, 3.0, world.now);
-        world.table.budgets().enlist(scope, &account, BATCH, 3.0, world.now);
+        world.table.budgets().lock().unwrap().enlist(scope, &account, SINGLE, 3.0, world.now);
+        world.table.budgets().lock().unwrap().enlist(scope, &account, BATCH, 3.0, world.now);
     }
     let alone = |name: &str| Item { route: Route { lot: None, ..item(1, name).route }, ..item(1, name) };
     for name in all(20) {
@@ -285,7 +322,7 @@ fn urgent_reads_without_end_leave_rechecks_a_share() {
                 world.table.ask(&key(&name), Lane::Event, &[alone(&name)], world.now);
             }
         }
-        world.run(1, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
+        world.run(1, |call| answered(call, |question| Some(Ok(reading(call.scope, question, "v1")))));
     }
     let rechecks = world.calls.iter().filter(|call| call[0].starts_with("alone-")).count();
     assert!(rechecks >= 20, "{rechecks} of {} calls", world.calls.len());
@@ -297,12 +334,12 @@ fn a_recheck_that_never_gets_its_turn_is_told_and_one_that_is_late_is_not() {
     for (per_second, told) in [(0.02, true), (0.2, false)] {
         let mut world = World::new();
         for scope in ["1", "2"] {
-            world.table.budgets().enlist(scope, &Arc::from("account"), BATCH, per_second, world.now);
+            world.table.budgets().lock().unwrap().enlist(scope, &Arc::from("account"), BATCH, per_second, world.now);
         }
         for name in all(200) {
             world.watch(&name, &name, "v1", 0);
         }
-        world.run(400, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
+        world.run(400, |call| answered(call, |question| Some(Ok(reading(call.scope, question, "v1")))));
         assert_eq!(world.woken.iter().any(|(_, lane)| *lane == Lane::Drift), told, "at {per_second} a second: {} calls", world.calls.len());
     }
 }
@@ -414,11 +451,11 @@ fn the_shortest_ttl_counts_until_its_owner_goes() {
     world.watch("slow", "x", "v1", 0);
     let recheck = Recheck { item: item(1, "x"), expected: Expected::Version((&version("v1")).into()), checked: None, due: world.now };
     world.table.watch(&key("fast"), Duration::from_secs(10), vec![recheck], world.now);
-    world.run(60, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
+    world.run(60, |call| answered(call, |question| Some(Ok(reading(call.scope, question, "v1")))));
     assert_eq!(world.calls.len(), 6);
     world.table.unwatch(&key("fast"), world.now);
     world.calls.clear();
-    world.run(120, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
+    world.run(120, |call| answered(call, |question| Some(Ok(reading(call.scope, question, "v1")))));
     assert!((2..=3).contains(&world.calls.len()), "{}", world.calls.len());
 }
 
@@ -432,7 +469,7 @@ fn a_thousand_references_cost_a_twentieth_of_it_an_interval() {
     }
     for interval in 0..10 {
         world.calls.clear();
-        world.run(60, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
+        world.run(60, |call| answered(call, |question| Some(Ok(reading(call.scope, question, "v1")))));
         assert!((50..=55).contains(&world.calls.len()), "{} calls in interval {interval}", world.calls.len());
     }
     assert!(world.woken.is_empty());
@@ -441,11 +478,11 @@ fn a_thousand_references_cost_a_twentieth_of_it_an_interval() {
 /// Refuses every call in company that holds one of these; alone they fail.
 fn refuse<'a>(culprits: &'a [&str], reason: Reason) -> impl FnMut(&Call) -> Outcome + 'a {
     move |call| {
-        let guilty = |source: &Source| culprits.iter().any(|culprit| source.to_string().ends_with(culprit));
-        if call.lot.is_some() && call.sources.iter().any(|source| guilty(source)) {
+        let guilty = |question: &Question| culprits.iter().any(|culprit| question.to_string().ends_with(culprit));
+        if call.lot.is_some() && call.questions.iter().any(|question| guilty(question)) {
             return Outcome::Lot(LotAnswer::Refused(error(reason)));
         }
-        answered(call, |source| Some(if guilty(source) { Err(error(reason)) } else { Ok(reading(call.scope, source, "v1")) }))
+        answered(call, |question| Some(if guilty(question) { Err(error(reason)) } else { Ok(reading(call.scope, question, "v1")) }))
     }
 }
 
@@ -509,7 +546,7 @@ fn one_tenants_bad_references_do_not_turn_others_into_singles() {
 fn who_may_not_read_in_company_reads_alone_and_tries_again_after_an_hour() {
     let denied = |call: &Call| match call.lot {
         Some(_) => Outcome::Lot(LotAnswer::Denied(error(Reason::AccessDenied))),
-        None => answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))),
+        None => answered(call, |question| Some(Ok(reading(call.scope, question, "v1")))),
     };
     let mut world = World::new();
     for name in ["a", "b", "c"] {
@@ -523,9 +560,9 @@ fn who_may_not_read_in_company_reads_alone_and_tries_again_after_an_hour() {
     world.run(120, denied);
     assert_eq!(world.calls.iter().filter(|call| call.len() > 1).count(), 1);
     assert_eq!(world.denied, 1, "said once");
-    world.run(3600, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
+    world.run(3600, |call| answered(call, |question| Some(Ok(reading(call.scope, question, "v1")))));
     world.calls.clear();
-    world.run(60, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
+    world.run(60, |call| answered(call, |question| Some(Ok(reading(call.scope, question, "v1")))));
     assert_eq!(world.calls.iter().map(Vec::len).collect::<Vec<_>>(), [3]);
 }
 
@@ -534,7 +571,7 @@ fn that_company_itself_is_forbidden_shows_when_all_work_alone() {
     // As GetParameters does it: the refusal does not tell whether a name or the action is forbidden.
     let forbidden = |call: &Call| match call.lot {
         Some(_) => Outcome::Lot(LotAnswer::Refused(error(Reason::AccessDenied))),
-        None => answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))),
+        None => answered(call, |question| Some(Ok(reading(call.scope, question, "v1")))),
     };
     for count in [2, 3, 10] {
         let mut world = World::new();
@@ -561,9 +598,9 @@ fn what_the_store_leaves_out_is_read_alone_once() {
         world.ask(name, Lane::New, &[name]);
     }
     world.run(1, |call| {
-        answered(call, |source| match call.lot {
-            Some(_) if source.to_string().ends_with('a') => None,
-            _ => Some(Ok(reading(call.scope, source, "v1"))),
+        answered(call, |question| match call.lot {
+            Some(_) if question.to_string().ends_with('a') => None,
+            _ => Some(Ok(reading(call.scope, question, "v1"))),
         })
     });
     assert_eq!(world.calls, [vec!["a", "b"], vec!["a"]]);
@@ -581,7 +618,7 @@ fn a_throttled_call_goes_back_to_its_lane_and_costs_budget() {
             throttles -= 1;
             return Outcome::Lot(LotAnswer::Failed(error(Reason::Throttled)));
         }
-        answered(call, |source| Some(Ok(reading(call.scope, source, "v1"))))
+        answered(call, |question| Some(Ok(reading(call.scope, question, "v1"))))
     });
     assert_eq!(world.took("a"), Some(vec!["1/aws.sm://x/v1".into()]));
     assert_eq!(world.woken, [("a".into(), Lane::New)]);
@@ -643,10 +680,10 @@ fn a_scope_that_hangs_is_asked_by_one_call_at_a_time_and_delays_no_other() {
 #[test]
 fn what_hangs_takes_nobody_along_twice() {
     let hangs = |call: &Call| {
-        if call.sources.iter().any(|source| source.to_string().ends_with("bad")) {
+        if call.questions.iter().any(|question| question.to_string().ends_with("bad")) {
             return Outcome::TimedOut;
         }
-        answered(call, |source| Some(Ok(reading(call.scope, source, "v1"))))
+        answered(call, |question| Some(Ok(reading(call.scope, question, "v1"))))
     };
     let mut world = World::new();
     for name in ["a", "b", "bad"] {
@@ -720,14 +757,14 @@ fn who_was_failed_by_a_store_is_told_once_when_it_answers_again() {
     world.run(1, |call| answered(call, |_| Some(Err(error(Reason::ProviderUnavailable)))));
     assert_eq!(world.woken, [("asks".into(), Lane::New)], "an error is no recovery");
     world.ask("asks", Lane::New, &["x"]);
-    world.run(1, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
+    world.run(1, |call| answered(call, |question| Some(Ok(reading(call.scope, question, "v1")))));
     assert_eq!(world.woken[1..], [("asks".into(), Lane::New), ("a".into(), Lane::Drift), ("b".into(), Lane::Drift)]);
     assert!(matches!(world.table.news(&key("a")), Some(News::Recovered)));
     // A store that answers now and then is not asked by all each time.
     world.table.strand(&key("a"), &[(ScopeId(1), "aws.sm")]);
     for (seconds, told) in [(5, 3), (5, 4)] {
         world.after(seconds * 1000).ask("asks", Lane::New, &["x"]);
-        world.run(1, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
+        world.run(1, |call| answered(call, |question| Some(Ok(reading(call.scope, question, "v1")))));
         assert_eq!(world.woken.iter().filter(|(_, lane)| *lane == Lane::Drift).count(), told - 1);
     }
     for name in ["a", "b", "elsewhere", "asks"] {
@@ -747,7 +784,7 @@ fn scopes_of_one_account_take_turns() {
     let mut scopes = Vec::new();
     world.run(1, |call| {
         scopes.push(call.scope.0);
-        answered(call, |source| Some(Ok(reading(call.scope, source, "v1"))))
+        answered(call, |question| Some(Ok(reading(call.scope, question, "v1"))))
     });
     assert_eq!(scopes.len(), 20);
     assert!(scopes.chunks(2).all(|pair| pair[0] != pair[1]), "{scopes:?}");
@@ -781,7 +818,7 @@ fn a_part_that_nobody_wants_any_more_costs_no_call_and_holds_up_nobody() {
     world.table.unask(&key("b"));
     assert!(world.table.entries.is_empty(), "{:?}", world.table.entries);
     world.ask("c", Lane::New, &["v"]);
-    world.run(1, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
+    world.run(1, |call| answered(call, |question| Some(Ok(reading(call.scope, question, "v1")))));
     assert_eq!(world.calls[1..], [["v"]]);
     assert!(world.took("c").is_some());
 }
@@ -820,7 +857,7 @@ fn name(number: u8) -> String {
 }
 
 fn outcome(call: &Call, how: u8) -> Outcome {
-    let good = |source: &Source| Some(Ok(reading(call.scope, source, "v1")));
+    let good = |question: &Question| Some(Ok(reading(call.scope, question, "v1")));
     match (how, call.lot) {
         (0, _) => Outcome::TimedOut,
         (1, _) => Outcome::Panicked,
@@ -830,9 +867,9 @@ fn outcome(call: &Call, how: u8) -> Outcome {
         (5, Some(_)) => Outcome::Lot(LotAnswer::Failed(error(Reason::Throttled))),
         (5, None) => Outcome::One(Err(error(Reason::Throttled))),
         (6, Some(_)) => Outcome::Lot(LotAnswer::Failed(error(Reason::ProviderUnavailable))),
-        (7, _) => answered(call, |source| if source.to_string().ends_with('3') { None } else { good(source) }),
-        (8, _) => answered(call, |source| if source.to_string().ends_with('4') { Some(Err(error(Reason::AccessDenied))) } else { good(source) }),
-        (9, _) => answered(call, |source| Some(Ok(reading(call.scope, source, "v2")))),
+        (7, _) => answered(call, |question| if question.to_string().ends_with('3') { None } else { good(question) }),
+        (8, _) => answered(call, |question| if question.to_string().ends_with('4') { Some(Err(error(Reason::AccessDenied))) } else { good(question) }),
+        (9, _) => answered(call, |question| Some(Ok(reading(call.scope, question, "v2")))),
         _ => answered(call, good),
     }
 }
@@ -900,8 +937,8 @@ proptest! {
             let calls = world.poll();
             for call in &calls {
                 let distinct: BTreeSet<String> = names(call).iter().map(|name| name.to_lowercase()).collect();
-                prop_assert_eq!(distinct.len(), call.sources.len(), "two names of one thing: {:?}", names(call));
-                prop_assert!(call.sources.len() <= LOT.size);
+                prop_assert_eq!(distinct.len(), call.questions.len(), "two names of one thing: {:?}", names(call));
+                prop_assert!(call.questions.len() <= LOT.size);
             }
             flying.extend(calls);
         }
@@ -909,7 +946,7 @@ proptest! {
         for call in flying {
             world.answer(&call, "v1");
         }
-        world.run(40, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
+        world.run(40, |call| answered(call, |question| Some(Ok(reading(call.scope, question, "v1")))));
         for (asker, wanted) in asked {
             let answers = world.table.take(&key(&asker.to_string()));
             prop_assert!(answers.is_some(), "asker {} waits for ever for {:?}: {:?}", asker, wanted, world.table);
@@ -919,8 +956,8 @@ proptest! {
         for asker in 0..12_u8 {
             world.table.forget(&key(&asker.to_string()), world.now);
         }
-        world.run(1, |call| answered(call, |source| Some(Ok(reading(call.scope, source, "v1")))));
-        prop_assert!(world.table.entries.is_empty() && world.table.askers.is_empty() && world.table.by_source.is_empty(), "{:?}", world.table);
+        world.run(1, |call| answered(call, |question| Some(Ok(reading(call.scope, question, "v1")))));
+        prop_assert!(world.table.entries.is_empty() && world.table.askers.is_empty() && world.table.by_question.is_empty(), "{:?}", world.table);
         prop_assert_eq!((world.table.complete, world.table.held.load(Ordering::Relaxed)), (0, 0));
     }
 }

@@ -1,4 +1,4 @@
-//! The rights that the chart gives to the controller. A chart folder enters, its `ServiceAccount` and RBAC objects leave, ready for
+//! The rights that the chart gives to the controller. A chart folder enters, its `ServiceAccount`, RBAC objects and admission policies leave, ready for
 //! `kubectl apply`. They come from the chart alone, so that the tests and the demo run with what users install; nothing is added here.
 
 use std::path::Path;
@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::binaries::{self, Tool};
 
-const KINDS: [&str; 5] = ["ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"];
+const KINDS: [&str; 7] =
+    ["ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"];
 
 /// What [`rbac`] takes out of a chart.
 #[derive(Debug, Clone)]

@@ -1,0 +1,601 @@
+//! Gathering: what the stores answered, in two rounds, becomes what each entry of a plan found.
+//!
+//! Answers enter; either further questions leave (members of a listing that came without their values, and, of what is missing,
+//! whether it is gone), or what every entry found. Pure: no I/O; the clock stays with the verdicts on absences. What a provider does
+//! not allow goes no further, whatever a store answers. Nothing counts as gone because it was not mentioned.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{
+    compose,
+    plan::{Entry, Makes, Plan, Planned, Search},
+    providers::{Admitted, answered_otherwise},
+    served::{Previous, Served},
+};
+use crate::{
+    api::{
+        Reason,
+        reference::{Reference, Source},
+        robotosecret::DeletionPolicy,
+    },
+    provider::{Found, Question, ReadError, Reading, Value},
+    reader::{Answer, Held},
+    render::naming::Naming,
+};
+
+/// A question of the second round.
+#[derive(Clone, Debug)]
+pub struct Need {
+    /// The question of the plan that it comes from, whose provider answers it.
+    pub of: usize,
+    /// What to ask.
+    pub question: Question,
+}
+
+/// How an absence is to be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is proven.
+    Proven,
+    /// Not yet; why.
+    Waiting(String),
+}
+
+/// An answer of the first round.
+#[derive(Debug)]
+enum Heard<'h> {
+    Value(&'h Arc<Held>, &'h [String]),
+    Listing(&'h [Found]),
+    /// It is not there, which may come to mean something.
+    Absent(ReadError),
+}
+
+/// A member of a listing, or what one was.
+struct Member<'g> {
+    name: String,
+    source: Source,
+    /// Its reading, where the listing brought it.
+    reading: Option<&'g Reading>,
+}
+
+/// What every entry found, ready to be composed.
+#[derive(Debug, Default)]
+pub(super) struct Gathered<'g> {
+    /// In the order of the plan's entries.
+    pub(super) found: Vec<FoundFor<'g>>,
+    /// Everything that was read, each once.
+    pub(super) sources: Vec<Served>,
+    /// What is gone for certain, and stays known for being gone.
+    pub(super) gone: Vec<Served>,
+    /// Something is mirrored that its listing does not have any more: it is looked at again.
+    pub(super) relook: bool,
+}
+
+pub(super) type FoundFor<'g> = compose::Found<'g>;
+
+/// The circumstances of a gathering.
+pub(super) struct Gathering<'g> {
+    pub(super) plan: &'g Plan,
+    pub(super) admitted: &'g [Admitted],
+    pub(super) namespace: &'g str,
+    pub(super) previous: &'g [Previous],
+    /// The resource's own provider.
+    pub(super) provider: &'g str,
+}
+
+impl<'g> Gathering<'g> {
+    /// What remains to be asked after the first round, whose answers are given in order. Any failure fails the whole; a lasting one is
+    /// told before a passing one.
+    pub(super) fn needs(&self, first: &'g [Answer]) -> Result<Vec<Need>, ReadError> {
+        let heard = self.hear(first)?;
+        let mut needs: Vec<Need> = Vec::new();
+        let mut need = |of: usize, question: Question| {
+            let scope = self.admitted[of].through.scope;
+            if !needs.iter().any(|known| self.admitted[known.of].through.scope == scope && known.question == question) {
+                needs.push(Need { of, question });
+            }
+        };
+        for entry in &self.plan.entries {
+            let of = entry.question;
+            match (&heard[of], &entry.makes) {
+                (Heard::Listing(listed), Makes::Listed { search, naming }) => {
+                    for member in self.members(of, listed, search, naming).filter(|member| member.reading.is_none()) {
+                        need(of, Question::Value(member.source));
+                    }
+                    for (source, arn) in self.missing(of, listed, search, naming) {
+                        need(of, Question::Presence { source, arn });
+                    }
+                }
+                (Heard::Absent(_), _) => {
+                    if let Some((source, arn)) = self.mirrored(&self.plan.questions[of]) {
+                        need(of, Question::Presence { source, arn });
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(needs)
+    }
+
+    /// What every entry found. `second` are the answers to [`Gathering::needs`]. `judge` tells how the absence of a reference is to be
+    /// taken, whether it is gone (or, else, merely not listed any more), through the provider of that question; it is told as well of
+    /// what is there.
+    pub(super) fn gather(
+        &self,
+        first: &'g [Answer],
+        second: &'g [(Need, Answer)],
+        mut judge: impl FnMut(usize, &Source, Sight) -> Verdict,
+    ) -> Result<Gathered<'g>, ReadError> {
+        let heard = self.hear(first)?;
+        let answers: HashMap<(usize, &Question), &Answer> = second.iter().map(|(need, answer)| ((self.place(need.of), &need.question), answer)).collect();
+        let mut gathered = Gathered::default();
+        let mut errors: Vec<ReadError> = Vec::new();
+        for entry in &self.plan.entries {
+            let of = entry.question;
+            let planned = &self.plan.questions[of];
+            let found = match (&heard[of], &entry.makes) {
+                (Heard::Value(held, inner), _) => {
+                    let reading = held.reading();
+                    if let Question::Value(source) = &planned.question {
+                        judge(of, source, Sight::There);
+                    }
+                    gathered.read(self.served(planned, &planned.question, reading));
+                    compose::Found::Value(planned.question.to_string(), &reading.value, inner)
+                }
+                (Heard::Absent(error), _) => {
+                    match self.absent(of, error, &answers, &mut judge) {
+                        Ok(served) => gathered.gone.push(served),
+                        Err(error) => errors.push(error),
+                    }
+                    compose::Found::Gone
+                }
+                (Heard::Listing(listed), Makes::Listed { search, naming }) => {
+                    self.gather_listed(entry, listed, (search, naming), &answers, &mut judge, &mut gathered, &mut errors)
+                }
+                (Heard::Listing(_), _) => {
+                    errors.push(ReadError::new(Reason::InternalError, format!("{}: a listing was answered where a value was asked for", entry.field)));
+                    compose::Found::Gone
+                }
+            };
+            gathered.found.push(found);
+        }
+        if !gathered.gone.is_empty() && !gathered.sources.is_empty() && self.plan.deletion == DeletionPolicy::Delete {
+            let message =
+                format!("{}: gone from the store; the Secret is deleted once all of its sources are gone, and stays as it is until then", gathered.gone[0].uri);
+            errors.push(ReadError::new(Reason::SourceNotFound, message));
+        }
+        worst(errors).map_or(Ok(gathered), Err)
+    }
+
+    /// What is to be said of a source that was not found: that it is gone, with what it was; or why nothing follows from it.
+    fn absent(
+        &self,
+        of: usize,
+        error: &ReadError,
+        answers: &HashMap<(usize, &Question), &'g Answer>,
+        judge: &mut impl FnMut(usize, &Source, Sight) -> Verdict,
+    ) -> Result<Served, ReadError> {
+        let planned = &self.plan.questions[of];
+        let ((source, arn), previous) = self.mirrored(planned).zip(self.previous_of(planned)).ok_or_else(|| error.clone())?;
+        let question = Question::Presence { source: source.clone(), arn };
+        match answers.get(&(self.place(of), &question)) {
+            Some(Err(error)) if error.absent => match judge(of, &source, Sight::Gone) {
+                // What was proven once and is still not there needs no further proof.
+                Verdict::Waiting(why) if !previous.gone => Err(ReadError { message: format!("{}; {why}", error.message), ..(*error).clone() }),
+                _ => Ok(previous.served.clone()),
+            },
+            Some(Err(error)) => Err((*error).clone()),
+            // It is there after all: the answers were given at different moments.
+            Some(Ok(_)) => {
+                judge(of, &source, Sight::There);
+                Err(error.clone())
+            }
+            None => Err(error.clone()),
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // All of it is the state of one gathering.
+    fn gather_listed(
+        &self,
+        entry: &Entry,
+        listed: &'g [Found],
+        (search, naming): (&Search, &Naming),
+        answers: &HashMap<(usize, &Question), &'g Answer>,
+        judge: &mut impl FnMut(usize, &Source, Sight) -> Verdict,
+        gathered: &mut Gathered<'g>,
+        errors: &mut Vec<ReadError>,
+    ) -> compose::Found<'g> {
+        let of = entry.question;
+        let planned = &self.plan.questions[of];
+        let mut members: Vec<(String, String, &'g Value)> = Vec::new();
+        let mut gone: Vec<Served> = Vec::new();
+        for member in self.members(of, listed, search, naming) {
+            let question = Question::Value(member.source.clone());
+            let reading = match (member.reading, answers.get(&(self.place(of), &question))) {
+                (Some(reading), _) => reading,
+                (None, Some(Ok(held))) => held.reading(),
+                (None, Some(Err(error))) => {
+                    errors.push((*error).clone());
+                    continue;
+                }
+                (None, None) => {
+                    errors.push(ReadError::new(Reason::InternalError, format!("{question}: the reader gave no answer")));
+                    continue;
+                }
+            };
+            if !self.may_read(of, &reading.denotes) {
+                errors.push(answered_otherwise(&planned.provider.name, self.namespace, &question.to_string()));
+                continue;
+            }
+            judge(of, &member.source, Sight::There);
+            gathered.read(self.served(planned, &question, reading));
+            members.push((member.name, question.to_string(), &reading.value));
+        }
+        for (source, arn) in self.missing(of, listed, search, naming) {
+            let uri = source.to_string();
+            let Some(name) = search.name_of(&source) else { continue };
+            let question = Question::Presence { source: source.clone(), arn };
+            match answers.get(&(self.place(of), &question)) {
+                Some(Ok(held)) => {
+                    if judge(of, &source, Sight::Unlisted) != Verdict::Proven {
+                        let reading = held.reading();
+                        gathered.relook = true;
+                        gathered.read(self.served(planned, &Question::Value(source), reading));
+                        members.push((name, uri, &reading.value));
+                    }
+                }
+                Some(Err(error)) if error.absent => match judge(of, &source, Sight::Gone) {
+                    Verdict::Proven => gone.extend(self.previous.iter().find(|previous| previous.served.uri == uri).map(|previous| previous.served.clone())),
+                    Verdict::Waiting(why) => errors.push(ReadError { message: format!("{}; {why}", error.message), ..(*error).clone() }),
+                },
+                Some(Err(error)) => errors.push((*error).clone()),
+                None => errors.push(ReadError::new(Reason::InternalError, format!("{uri}: the reader gave no answer"))),
+            }
+        }
+        if !members.is_empty() {
+            members.sort_by(|a, b| a.0.cmp(&b.0));
+            return compose::Found::Listed(members);
+        }
+        gone.extend(self.previous.iter().filter(|previous| previous.gone && self.is_of(previous, planned, search)).map(|previous| previous.served.clone()));
+        if self.plan.deletion == DeletionPolicy::Retain || gone.is_empty() {
+            errors.push(ReadError::new(Reason::SourceNotFound, format!("{}: {} finds nothing", entry.field, planned.question)));
+        }
+        gathered.gone.extend(gone);
+        compose::Found::Gone
+    }
+
+    /// Each answer of the first round, by question.
+    fn hear(&self, first: &'g [Answer]) -> Result<Vec<Heard<'g>>, ReadError> {
+        let mut rest = first;
+        let mut heard = Vec::with_capacity(self.admitted.len());
+        let mut errors = Vec::new();
+        for (of, (planned, admitted)) in self.plan.questions.iter().zip(self.admitted).enumerate() {
+            let (mine, others) = rest.split_at(admitted.candidates.len().min(rest.len()));
+            rest = others;
+            let is_absent = |answer: &&Answer| answer.as_ref().is_err_and(|error| error.reason == Reason::SourceNotFound);
+            let found = mine.iter().zip(&admitted.candidates).find(|(answer, _)| !is_absent(answer));
+            match found.or_else(|| mine.iter().zip(&admitted.candidates).next()) {
+                Some((Ok(held), (_, keypath))) => match &held.reading().value {
+                    Value::List(listed) => heard.push(Heard::Listing(listed)),
+                    Value::Text(_) | Value::Binary(_) if self.may_read(of, &held.reading().denotes) => heard.push(Heard::Value(held, keypath)),
+                    // That name is not told: what the provider doesn't allow is not the reader's to know.
+                    Value::Text(_) | Value::Binary(_) => errors.push(answered_otherwise(&planned.provider.name, self.namespace, &planned.question.to_string())),
+                },
+                Some((Err(_), _)) if found.is_none() && mine.len() > 1 => {
+                    let message = format!("{}: Secrets Manager has none of the secrets that this path may name", planned.question);
+                    errors.push(ReadError::new(Reason::SourceNotFound, message));
+                }
+                Some((Err(error), _)) if error.reason == Reason::SourceNotFound && self.plan.deletion != DeletionPolicy::Retain => {
+                    heard.push(Heard::Absent(error.clone()));
+                }
+                Some((Err(error), _)) => errors.push(error.clone()),
+                None => errors.push(ReadError::new(Reason::InternalError, format!("{}: the reader gave no answer", planned.question))),
+            }
+        }
+        worst(errors).map_or(Ok(heard), Err)
+    }
+
+    /// Those of a listing that the entry takes and the provider allows.
+    fn members(&self, of: usize, listed: &'g [Found], search: &Search, naming: &Naming) -> impl Iterator<Item = Member<'g>> {
+        listed.iter().filter_map(move |found| {
+            let name = search.name_of(&found.source).filter(|name| !naming.excludes(name))?;
+            let allowed = self.may_read(of, &found.source.denotes());
+            allowed.then(|| Member { name, source: found.source.clone(), reading: found.reading.as_ref() })
+        })
+    }
+
+    /// What the entry would have found before, and the listing does not have: each with the ARN that it had.
+    fn missing(&self, of: usize, listed: &[Found], search: &Search, naming: &Naming) -> Vec<(Source, String)> {
+        let planned = &self.plan.questions[of];
+        let previous = self.previous.iter().filter(|previous| !previous.gone && self.is_of(previous, planned, search));
+        let sources = previous.filter_map(|previous| Some((plain(&previous.served.uri)?, previous.served.version.arn.clone())));
+        sources
+            .filter(|(source, arn)| {
+                let excluded = search.name_of(source).is_none_or(|name| naming.excludes(&name));
+                let asked = self.plan.questions.iter().any(|other| other.provider == planned.provider && other.question == Question::Value(source.clone()));
+                !excluded && !asked && !arn.is_empty() && !listed.iter().any(|found| found.source == *source) && self.may_read(of, &source.denotes())
+            })
+            .collect()
+    }
+
+    fn is_of(&self, previous: &Previous, planned: &Planned, search: &Search) -> bool {
+        previous.served.provider == self.foreign(planned) && plain(&previous.served.uri).is_some_and(|source| search.name_of(&source).is_some())
+    }
+
+    /// The source of a question that was mirrored before, and the ARN that it had. A version has no absence that counts.
+    fn mirrored(&self, planned: &Planned) -> Option<(Source, String)> {
+        let (Question::Value(source) | Question::Tags(source)) = &planned.question else { return None };
+        let previous = self.previous_of(planned)?;
+        let counts = source.version.is_none() && source.through_secrets_manager().is_empty() && !previous.served.version.arn.is_empty();
+        counts.then(|| (source.clone(), previous.served.version.arn.clone()))
+    }
+
+    fn previous_of(&self, planned: &Planned) -> Option<&'g Previous> {
+        let uri = planned.question.to_string();
+        self.previous.iter().find(|previous| previous.served.uri == uri && previous.served.provider == self.foreign(planned))
+    }
+
+    fn served(&self, planned: &Planned, question: &Question, reading: &Reading) -> Served {
+        Served { uri: question.to_string(), provider: self.foreign(planned), version: reading.version.clone() }
+    }
+
+    /// The provider's name, where it is not the resource's own.
+    fn foreign(&self, planned: &Planned) -> Option<String> {
+        Some(&planned.provider.name).filter(|name| *name != self.provider).cloned()
+    }
+
+    /// Questions of one scope share their answers.
+    fn place(&self, of: usize) -> usize {
+        let scope = self.admitted[of].through.scope;
+        self.admitted.iter().position(|admitted| admitted.through.scope == scope).unwrap_or(of)
+    }
+
+    fn may_read(&self, of: usize, references: &[String]) -> bool {
+        references.iter().all(|reference| self.admitted[of].through.may_read(self.namespace, reference))
+    }
+}
+
+/// What a look at a source showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sight {
+    /// It is there.
+    There,
+    /// The store says that there is no such thing.
+    Gone,
+    /// It is there, and its listing does not have it.
+    Unlisted,
+}
+
+impl Gathered<'_> {
+    fn read(&mut self, served: Served) {
+        if !self.sources.contains(&served) {
+            self.sources.push(served);
+        }
+    }
+}
+
+/// A plain reference without version, as a status lists it.
+fn plain(uri: &str) -> Option<Source> {
+    let reference: Reference = uri.parse().ok()?;
+    Some(reference.source).filter(|source| source.version.is_none())
+}
+
+/// The failure to tell: one that lasts before one that passes.
+fn worst(errors: Vec<ReadError>) -> Option<ReadError> {
+    errors.into_iter().min_by_key(|error| error.reason.is_passing())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::{
+            RobotoSecretSpec,
+            provider::{AllowRule, Namespaces},
+        },
+        controller::providers::Through,
+        provider::ServedVersion,
+        reader::ScopeId,
+        sensitive::Sensitive,
+    };
+
+    /// A resource's question to the stores, and what they say. The provider allows everything but what is named `secret`.
+    struct Case {
+        plan: Plan,
+        admitted: Vec<Admitted>,
+        previous: Vec<Previous>,
+    }
+
+    const FIND: &str = "dataFrom: [{find: {store: aws.sm, path: p/}}]";
+    const TWO: &str = "data: [{key: a, uri: 'aws.sm://a'}, {key: b, uri: 'aws.sm://b'}]";
+
+    fn case(policy: &str, spec: &str, previous: &[&str]) -> Case {
+        let spec: RobotoSecretSpec = serde_yaml::from_str(&format!("{{target: {{deletionPolicy: {policy}}}, {spec}}}")).expect("a spec");
+        let plan = Plan::new(&spec).expect("a plan");
+        let names = Namespaces { names: Some(vec!["shop".into()]), all: None };
+        let references = vec!["aws.sm://*".into(), "aws.sm://p/[ab]".into(), "aws.sm://p/a*".into(), "aws.sm://p/b*".into()];
+        let rules: Arc<[AllowRule]> = [AllowRule { namespaces: names, references }].into();
+        let through = Through { scope: ScopeId(1), rules, generation: 1, confirmed: None };
+        let admitted = plan.questions.iter().map(|planned| Admitted { through: through.clone(), candidates: vec![(planned.question.clone(), Vec::new())] });
+        let previous = previous.iter().map(|uri| {
+            let (uri, gone) = uri.strip_suffix(" gone").map_or((*uri, false), |uri| (uri, true));
+            Previous { served: Served { uri: uri.into(), provider: None, version: version(uri) }, gone }
+        });
+        Case { admitted: admitted.collect(), previous: previous.collect(), plan }
+    }
+
+    fn version(uri: &str) -> ServedVersion {
+        ServedVersion { arn: format!("arn of {uri}"), id: "1".into(), created: None }
+    }
+
+    fn source(uri: &str) -> Source {
+        uri.parse::<Reference>().expect("a reference").source
+    }
+
+    fn reading(uri: &str) -> Reading {
+        Reading { value: Value::Text(Sensitive::from(format!("value of {uri}"))), version: version(uri), denotes: vec![uri.to_owned()] }
+    }
+
+    fn held(reading: Reading) -> Answer {
+        Ok(Arc::new(Held::new(reading, [Arc::default(), Arc::default()])))
+    }
+
+    fn there(uri: &str) -> Answer {
+        held(reading(uri))
+    }
+
+    /// A listing; what ends in a star comes with its value.
+    fn listed(uris: &[&str]) -> Answer {
+        let found = |uri: &&str| {
+            let name = uri.trim_end_matches('*');
+            Found { source: source(name), reading: (name != *uri).then(|| reading(name)) }
+        };
+        held(Reading { value: Value::List(uris.iter().map(found).collect()), version: version("list"), denotes: Vec::new() })
+    }
+
+    fn failed(reason: Reason, absent: bool) -> Answer {
+        Err(ReadError { absent, ..ReadError::new(reason, "because") })
+    }
+
+    fn missing() -> Answer {
+        failed(Reason::SourceNotFound, false)
+    }
+
+    fn gone() -> Answer {
+        failed(Reason::SourceNotFound, true)
+    }
+
+    impl Case {
+        fn gathering(&self) -> Gathering<'_> {
+            Gathering { plan: &self.plan, admitted: &self.admitted, namespace: "shop", previous: &self.previous, provider: "default" }
+        }
+
+        fn needs(&self, first: &[Answer]) -> Result<Vec<String>, String> {
+            let shown = |need: &Need| match &need.question {
+                Question::Presence { source, arn } => format!("is {source} there ({arn})"),
+                other => other.to_string(),
+            };
+            self.gathering().needs(first).map(|needs| needs.iter().map(shown).collect()).map_err(|error| error.to_string())
+        }
+
+        /// What comes of both rounds, in words. Every absence is `proven`, or waits.
+        fn outcome(&self, first: &[Answer], second: Vec<Answer>, proven: bool) -> Result<String, String> {
+            let gathering = self.gathering();
+            let needs = gathering.needs(first).expect("needs");
+            assert_eq!(needs.len(), second.len(), "{needs:?}");
+            let second: Vec<(Need, Answer)> = needs.into_iter().zip(second).collect();
+            let judge = |_: usize, _: &Source, _: Sight| if proven { Verdict::Proven } else { Verdict::Waiting("wait".into()) };
+            let gathered = gathering.gather(first, &second, judge).map_err(|error| error.to_string())?;
+            let uris = |served: &[Served]| served.iter().map(|served| served.uri.trim_start_matches("aws.sm://").to_owned()).collect::<Vec<_>>().join(" ");
+            let found = gathered.found.iter().map(|found| match found {
+                compose::Found::Value(uri, ..) => uri.trim_start_matches("aws.sm://").to_owned(),
+                compose::Found::Listed(members) => format!("[{}]", members.iter().map(|(name, ..)| name.as_str()).collect::<Vec<_>>().join(" ")),
+                compose::Found::Gone => "-".to_owned(),
+            });
+            let relook = if gathered.relook { ", look again" } else { "" };
+            Ok(format!("{}; read {}; gone {}{relook}", found.collect::<Vec<_>>().join(", "), uris(&gathered.sources), uris(&gathered.gone)))
+        }
+    }
+
+    #[test]
+    fn members_that_came_without_values_are_asked_for_if_they_are_allowed() {
+        let case = case("Retain", FIND, &[]);
+        let first = [listed(&["aws.sm://p/a1", "aws.sm://p/b1*", "aws.sm://p/secret", "aws.sm://q/a"])];
+        assert_eq!(case.needs(&first), Ok(vec!["aws.sm://p/a1".into()]));
+        assert_eq!(case.outcome(&first, vec![there("aws.sm://p/a1")], false), Ok("[p/a1 p/b1]; read p/a1 p/b1; gone ".into()));
+    }
+
+    #[test]
+    fn a_member_that_fails_fails_the_whole() {
+        let case = case("DropKeys", FIND, &[]);
+        let first = [listed(&["aws.sm://p/a1", "aws.sm://p/a2"])];
+        let outcome = case.outcome(&first, vec![failed(Reason::Throttled, false), failed(Reason::AccessDenied, false)], true);
+        assert_eq!(outcome, Err("AccessDenied: because".into()), "what lasts is told first");
+        assert_eq!(case.outcome(&first, vec![there("aws.sm://p/a1"), missing()], true), Err("SourceNotFound: because".into()));
+        let elsewhere = held(Reading { denotes: vec!["aws.sm://p/secret".into()], ..reading("aws.sm://p/a2") });
+        let denied = case.outcome(&first, vec![there("aws.sm://p/a1"), elsewhere], true).expect_err("answered under another name");
+        assert!(denied.starts_with("NotAllowed") && !denied.contains("p/secret"), "{denied}");
+    }
+
+    #[test]
+    fn a_member_that_a_listing_lost_is_asked_for_by_name() {
+        for policy in ["Retain", "DropKeys", "Delete"] {
+            let case = case(policy, FIND, &["aws.sm://p/a1", "aws.sm://p/a2"]);
+            let first = [listed(&["aws.sm://p/a1*"])];
+            assert_eq!(case.needs(&first), Ok(vec!["is aws.sm://p/a2 there (arn of aws.sm://p/a2)".into()]));
+            let outcome = |answer, proven| case.outcome(&first, vec![answer], proven);
+            assert_eq!(outcome(there("aws.sm://p/a2"), false), Ok("[p/a1 p/a2]; read p/a1 p/a2; gone , look again".into()), "it only was not listed");
+            assert_eq!(outcome(there("aws.sm://p/a2"), true), Ok("[p/a1]; read p/a1; gone ".into()), "it does not match any more");
+            assert_eq!(outcome(gone(), false), Err("SourceNotFound: because; wait".into()));
+            assert_eq!(outcome(gone(), true), Ok("[p/a1]; read p/a1; gone ".into()));
+            assert_eq!(outcome(missing(), true), Err("SourceNotFound: because".into()), "not for certain");
+            assert_eq!(outcome(failed(Reason::ProviderUnavailable, false), true), Err("ProviderUnavailable: because".into()));
+        }
+    }
+
+    #[test]
+    fn what_another_entry_or_provider_read_or_a_rule_forbids_is_not_missed() {
+        let previous = ["aws.sm://p/secret", "aws.sm://q/x", "aws.sm://p/a1?version-stage=OLD", "aws.sm://p/a9 gone", "tags of aws.sm://p/a1"];
+        assert_eq!(case("Retain", FIND, &previous).needs(&[listed(&["aws.sm://p/a1*"])]), Ok(vec![]));
+        let both = case("Retain", "dataFrom: [{find: {store: aws.sm, path: p/}}], data: [{key: k, uri: 'aws.sm://p/a2'}]", &["aws.sm://p/a2"]);
+        assert_eq!(both.needs(&[listed(&["aws.sm://p/a1*"]), there("aws.sm://p/a2")]), Ok(vec![]));
+        let mut foreign = case("Retain", FIND, &["aws.sm://p/a2"]);
+        foreign.previous[0].served.provider = Some("other".into());
+        assert_eq!(foreign.needs(&[listed(&["aws.sm://p/a1*"])]), Ok(vec![]));
+        let excluded = case("Retain", "dataFrom: [{find: {store: aws.sm, path: p/}, exclude: [a2]}]", &["aws.sm://p/a2"]);
+        assert_eq!(excluded.needs(&[listed(&["aws.sm://p/a1*", "aws.sm://p/a2"])]), Ok(vec![]), "what is excluded is neither read nor missed");
+    }
+
+    #[test]
+    fn an_empty_listing_takes_keys_away_only_as_the_policy_says() {
+        let nothing = "SourceNotFound: spec.dataFrom[0]: aws.sm://p/** finds nothing";
+        let (first, lost) = ([listed(&[])], ["aws.sm://p/a1"]);
+        for policy in ["Retain", "DropKeys", "Delete"] {
+            assert_eq!(case(policy, FIND, &[]).outcome(&first, vec![], true), Err(nothing.into()), "nothing was ever found");
+            assert_eq!(case(policy, FIND, &lost).outcome(&first, vec![gone()], false), Err("SourceNotFound: because; wait".into()));
+        }
+        assert_eq!(case("Retain", FIND, &lost).outcome(&first, vec![gone()], true), Err(nothing.into()));
+        for policy in ["DropKeys", "Delete"] {
+            assert_eq!(case(policy, FIND, &lost).outcome(&first, vec![gone()], true), Ok("-; read ; gone p/a1".into()));
+            assert_eq!(case(policy, FIND, &["aws.sm://p/a1 gone"]).outcome(&first, vec![], false), Ok("-; read ; gone p/a1".into()), "it stays gone");
+        }
+    }
+
+    #[test]
+    fn an_absent_value_is_an_error_unless_its_absence_is_proven_and_means_something() {
+        let (first, both) = ([there("aws.sm://a"), missing()], ["aws.sm://a", "aws.sm://b"]);
+        let error = || Err("SourceNotFound: because".to_owned());
+        assert_eq!(case("Retain", TWO, &both).needs(&first), Err("SourceNotFound: because".to_owned()));
+        for policy in ["DropKeys", "Delete"] {
+            assert_eq!(case(policy, TWO, &["aws.sm://a"]).needs(&first), Ok(vec![]), "it was never mirrored");
+            assert_eq!(case(policy, TWO, &["aws.sm://a"]).outcome(&first, vec![], true), error());
+            let case = case(policy, TWO, &both);
+            assert_eq!(case.needs(&first), Ok(vec!["is aws.sm://b there (arn of aws.sm://b)".into()]));
+            assert_eq!(case.outcome(&first, vec![gone()], false), Err("SourceNotFound: because; wait".into()));
+            for answer in [missing(), there("aws.sm://b")] {
+                assert_eq!(case.outcome(&first, vec![answer], true), error());
+            }
+        }
+        assert_eq!(case("DropKeys", TWO, &both).outcome(&first, vec![gone()], true), Ok("a, -; read a; gone b".into()));
+        let remembered = case("DropKeys", TWO, &["aws.sm://a", "aws.sm://b gone"]);
+        assert_eq!(remembered.outcome(&first, vec![gone()], false), Ok("a, -; read a; gone b".into()), "what was proven once needs no second proof");
+        let back = case("DropKeys", TWO, &["aws.sm://a", "aws.sm://b gone"]);
+        assert_eq!(back.outcome(&[there("aws.sm://a"), there("aws.sm://b")], vec![], false), Ok("a, b; read a b; gone ".into()));
+    }
+
+    #[test]
+    fn the_secret_goes_only_once_all_of_its_sources_are_gone() {
+        let case = case("Delete", TWO, &["aws.sm://a", "aws.sm://b"]);
+        let partly = case.outcome(&[there("aws.sm://a"), missing()], vec![gone()], true).expect_err("one is still there");
+        assert!(partly.contains("aws.sm://b: gone from the store; the Secret is deleted once all"), "{partly}");
+        assert_eq!(case.outcome(&[missing(), missing()], vec![gone(), gone()], true), Ok("-, -; read ; gone a b".into()));
+    }
+
+    #[test]
+    fn the_absence_of_a_version_never_counts() {
+        let spec = "data: [{key: a, uri: 'aws.sm://a?version-stage=OLD'}]";
+        let case = case("Delete", spec, &["aws.sm://a?version-stage=OLD"]);
+        assert_eq!(case.needs(&[missing()]), Ok(vec![]));
+        assert_eq!(case.outcome(&[missing()], vec![], true), Err("SourceNotFound: because".into()));
+    }
+}

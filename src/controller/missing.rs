@@ -1,0 +1,150 @@
+//! What the store shows no more: how it is judged for a resource, and how a provider tells that too much is missing.
+//!
+//! Looks at sources enter; verdicts leave, and the provider's condition `MassAbsence` with its event. The rules themselves are
+//! [`absence`](super::absence)'s. Nothing is removed here.
+
+use std::{
+    collections::BTreeSet,
+    time::{Instant, SystemTime},
+};
+
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+
+use super::{
+    absence::{Kind, Lens},
+    cache::Standing,
+    gather::{Gathered, Gathering, Sight, Verdict},
+    mirror::{Rounds, Work},
+    plan::Plan,
+    providers::{Admitted, MassAbsence, Through},
+    served::{self, Previous},
+    status::Notice,
+};
+use crate::{
+    api::{
+        ClusterRobotoProvider, GROUP, Reason,
+        provider::{CONFIRM_ABSENCE_ANNOTATION, MASS_ABSENCE},
+        reference::Source,
+    },
+    provider::ReadError,
+};
+
+/// By what it is remembered that something is missing of which no name is known.
+const FORGOTTEN: &str = "forgotten";
+
+impl Work<'_> {
+    pub(super) fn gathering<'g>(&'g self, plan: &'g Plan, admitted: &'g [Admitted], previous: &'g [Previous]) -> Gathering<'g> {
+        Gathering { plan, admitted, namespace: &self.key.0, previous, provider: &self.resource.spec.provider.name }
+    }
+
+    /// What every entry found. What is missing is judged by how long it has been.
+    pub(super) fn gather<'g>(
+        &'g self,
+        standing: &mut Standing,
+        plan: &'g Plan,
+        admitted: &'g [Admitted],
+        previous: &'g [Previous],
+        rounds: &'g Rounds,
+    ) -> Result<Gathered<'g>, ReadError> {
+        let now = Instant::now();
+        let mut missing: BTreeSet<String> = BTreeSet::new();
+        let absences = &mut standing.absences;
+        let judge = |of: usize, source: &Source, sight: Sight| {
+            let Through { scope, generation, confirmed, .. } = admitted[of].through;
+            let (uri, provider) = (source.to_string(), &plan.questions[of].provider.name);
+            let lens = Lens { scope, generation };
+            let id = format!("{provider} {uri}");
+            let kind = match sight {
+                Sight::There => {
+                    self.context.providers.sighted(scope, &uri, true);
+                    return Verdict::Proven;
+                }
+                Sight::Gone => Kind::Gone,
+                Sight::Unlisted => Kind::Unlisted,
+            };
+            let proven = absences.see(&id, kind, lens, now);
+            let since = absences.since(&id).unwrap_or(now);
+            missing.insert(id);
+            if kind == Kind::Unlisted {
+                return if proven { Verdict::Proven } else { Verdict::Waiting(String::new()) };
+            }
+            let mass = self.context.providers.sighted(scope, &uri, false).is_some_and(|tally| tally.is_mass());
+            if mass && !confirmed.is_some_and(|before| epoch(since) < before) {
+                return Verdict::Waiting(format!(
+                    "nothing is removed while the ClusterRobotoProvider {provider} says {MASS_ABSENCE}; if all that is really gone: \
+                     kubectl annotate clusterrobotoprovider {provider} --overwrite {CONFIRM_ABSENCE_ANNOTATION}=$(date +%s)"
+                ));
+            }
+            if proven { Verdict::Proven } else { Verdict::Waiting("before anything is removed, a look at least a minute later has to agree".to_owned()) }
+        };
+        let mut gathered = self.gathering(plan, admitted, previous).gather(&rounds.first, &rounds.second, judge);
+        if let Ok(found) = &gathered
+            && let Some(lens) = admitted.first().map(|admitted| Lens { scope: admitted.through.scope, generation: admitted.through.generation })
+            && self.resource.meta().generation == standing.status.observed_generation
+            && let lost = served::forgotten(previous, standing.status.source_count, &found.sources)
+            && lost > 0
+        {
+            missing.insert(FORGOTTEN.to_owned());
+            if !standing.absences.see(FORGOTTEN, Kind::Unlisted, lens, now) {
+                let message = format!(
+                    "{lost} fewer sources are found than were mirrored, more than a status lists, so that after a restart they can't be asked for by name; \
+                     before their keys are taken out, the stores have to say so for more than five minutes"
+                );
+                gathered = Err(ReadError::new(Reason::SourceNotFound, message));
+            }
+        }
+        standing.absences.keep_only(|id| missing.contains(id));
+        gathered
+    }
+
+    /// Has a provider say that too much of it vanished, or that it is over.
+    pub(super) async fn tell_mass_absence(&self, admitted: &[Admitted]) {
+        let scopes: BTreeSet<_> = admitted.iter().map(|admitted| admitted.through.scope).collect();
+        for MassAbsence { provider, tally } in scopes.into_iter().filter_map(|scope| self.context.providers.mass_absence(scope)) {
+            let name = provider.name_any();
+            let (status, reason, message) = if tally.is_mass() {
+                let message = format!(
+                    "{} references vanished from the store within an hour, and from {} on that is taken for an accident: nothing is removed. If all of it is really gone: \
+                     kubectl annotate clusterrobotoprovider {name} --overwrite {CONFIRM_ABSENCE_ANNOTATION}=$(date +%s)",
+                    tally.vanished, tally.limit
+                );
+                ("True", "TooManyAtOnce", message)
+            } else {
+                ("False", "Few", "few references vanished from the store within the last hour".to_owned())
+            };
+            tracing::warn!(provider = name, vanished = tally.vanished, limit = tally.limit, mass = tally.is_mass(), "references vanished from the store");
+            let condition = Condition {
+                type_: MASS_ABSENCE.to_owned(),
+                status: status.to_owned(),
+                reason: reason.to_owned(),
+                message: message.clone(),
+                observed_generation: provider.metadata.generation,
+                last_transition_time: Time(Timestamp::now()),
+            };
+            let body = json!({"apiVersion": format!("{GROUP}/v1alpha1"), "kind": "ClusterRobotoProvider", "metadata": {"name": name}, "status": {"conditions": [condition]}});
+            let api = Api::<ClusterRobotoProvider>::all(self.context.client.clone());
+            let result = api.patch_status(&name, &PatchParams::apply("robotosecret").force(), &Patch::Apply(&body)).await;
+            self.context.metrics.kube_write("Status", result.is_ok());
+            if result.is_err() {
+                tracing::warn!(provider = name, "the provider's status could not be written");
+            }
+            if tally.is_mass() {
+                self.context.events.publish(Notice { warning: true, reason: "MassAbsence", action: "Check", note: message }, &provider);
+            }
+        }
+    }
+}
+
+/// A moment in seconds since the epoch.
+fn epoch(moment: Instant) -> i64 {
+    let then = SystemTime::now().checked_sub(moment.elapsed()).unwrap_or(SystemTime::UNIX_EPOCH);
+    then.duration_since(SystemTime::UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or_default()
+}
