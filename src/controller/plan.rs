@@ -130,7 +130,8 @@ impl Search {
     #[must_use]
     pub fn name_of(&self, source: &Source) -> Option<String> {
         let (Name::Plain(name), None) = (&source.name, &source.version) else { return None };
-        if source.store != self.store {
+        // What no reference could name, a policy could read differently from the store.
+        if source.store != self.store || Reference::new(self.store, name, None, Vec::new()).is_err() {
             return None;
         }
         let short = match &self.path {
@@ -421,6 +422,17 @@ mod tests {
         assert_eq!(found("{byPath: {uri: 'aws.sm://prod/app'}}", &names), ["a", "apple/b", "app"]);
         assert_eq!(found("{byPath: {uri: 'aws.sm://prod/app/'}}", &names), ["a"]);
         assert_eq!(found("{byPath: {uri: 'aws.sm://prod/app', recursive: false}}", &names), ["a", "app"]);
+    }
+
+    #[test]
+    fn a_name_that_no_reference_could_have_is_not_found() {
+        let plan = Plan::new(&spec("dataFrom: [{find: {store: aws.sm, name: x}}]")).expect("a plan");
+        let Makes::Listed { search, .. } = &plan.entries[0].makes else { panic!("a search") };
+        let found = |name: &str| search.name_of(&Source { store: Store::SecretsManager, name: Name::Plain(name.to_owned()), version: None });
+        for name in ["a//x", "a/../x", "x/", "äx"] {
+            assert_eq!(found(name), None, "{name}");
+        }
+        assert_eq!(found("a/x").as_deref(), Some("a/x"));
     }
 
     #[test]
