@@ -18,7 +18,11 @@ use crate::{
         },
     },
     provider::{Listing, Question},
-    render::{self, naming::Naming},
+    render::{
+        self, RenderError,
+        naming::Naming,
+        template::{TemplateSource, Templates},
+    },
 };
 
 /// The shortest recheck interval.
@@ -155,10 +159,22 @@ impl Search {
     }
 }
 
+/// The templates that stand in the spec itself.
+pub fn own_templates(template: &Template) -> impl Iterator<Item = TemplateSource> {
+    template.data.iter().map(|(key, text)| TemplateSource { key: key.clone(), origin: format!("spec.target.template.data[{key}]"), text: text.clone() })
+}
+
+fn check_template(template: &Template) -> Result<(), InvalidSpec> {
+    let invalid = |problem: RenderError| InvalidSpec { field: "template".to_owned(), reason: problem.reason(), problem: problem.to_string() };
+    Templates::new(own_templates(template).collect(), template.metadata.as_ref(), template.merge_policy).map_err(invalid)?;
+    Ok(())
+}
+
 impl Plan {
     /// Reads a spec.
     pub fn new(spec: &RobotoSecretSpec) -> Result<Self, InvalidSpec> {
         check_target(spec)?;
+        spec.target.template.as_deref().map_or(Ok(()), check_template)?;
         let ttl = duration::parse(&spec.ttl).filter(|ttl| *ttl >= MIN_TTL).ok_or_else(|| InvalidSpec::new("spec.ttl", "write a duration of at least 10s"))?;
         let max_staleness = spec
             .max_staleness
