@@ -436,6 +436,7 @@ mod tests {
         Reading { value: Value::Text(Sensitive::from(format!("value of {uri}"))), version: version(uri), denotes: vec![uri.to_owned()] }
     }
 
+    #[allow(clippy::unnecessary_wraps)] // Answers come as results.
     fn held(reading: Reading) -> Answer {
         Ok(Arc::new(Held::new(reading, [Arc::default(), Arc::default()])))
     }
