@@ -18,3 +18,4 @@ mod reading;
 mod refusal;
 mod rollout;
 mod support;
+mod templates;
