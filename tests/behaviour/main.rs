@@ -4,6 +4,7 @@
 
 mod api;
 mod chart;
+mod conformance;
 mod drift;
 mod failure;
 mod freshness;
