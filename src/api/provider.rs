@@ -86,7 +86,7 @@ impl AwsSpec {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
-    /// Reads of Parameter Store, `GetParameter` and `GetParameters` together. Default 35: AWS allows 40 an account and region, unless higher throughput was turned on.
+    /// Reads of Parameter Store: `GetParameter`, `GetParameters` and each page of `GetParametersByPath` together. Default 35: AWS allows 40 an account and region, unless higher throughput was turned on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10000))]
     pub ssm_reads: Option<i32>,

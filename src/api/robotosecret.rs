@@ -452,7 +452,7 @@ pub struct Target {
 
     /// Makes the Secret's keys, labels and annotations out of templates (minijinja).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub template: Option<Template>,
+    pub template: Option<Box<Template>>,
 }
 
 /// Whose the Secret is.

@@ -5,7 +5,7 @@
 //! that after a restart the proof begins anew.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     time::{Duration, Instant},
 };
 
@@ -47,7 +47,7 @@ struct Sighting {
 
 /// What one resource misses, by reference.
 #[derive(Debug, Default)]
-pub struct Absences(HashMap<String, Sighting>);
+pub struct Absences(BTreeMap<String, Sighting>);
 
 impl Absences {
     /// Takes note of an absence. Returns whether it is proven by now.

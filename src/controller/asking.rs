@@ -19,7 +19,10 @@ use super::{
     target::Look,
 };
 use crate::{
-    api::{Reason, robotosecret::ProviderRef},
+    api::{
+        Reason,
+        robotosecret::{CreationPolicy, ProviderRef},
+    },
     reader::{Answer, Expected, Item, Lane, Reader, ScopeId, Since},
 };
 
@@ -43,8 +46,8 @@ impl Work<'_> {
             // An API server that failed is asked first: without it, the store need not be.
             Known::Intact(seen) | Known::Moved(seen) if attempts == 0 && !kubernetes_failed(standing) => Look::Ours(Box::new(Seen::clone(seen))),
             // If something is there after all, making it anew is refused and the next attempt looks.
-            Known::Never if attempts == 0 && standing.failing.is_none() && self.context.secrets.get(&self.key.0, &self.wanted.name).is_none() => Look::Absent,
-            _ => match self.target().look(&self.wanted.name, &self.wanted.owner).await {
+            Known::Never if attempts == 0 && standing.failing.is_none() && self.is_probably_new() => Look::Absent,
+            _ => match self.target().look(&self.wanted.name).await {
                 Ok(look) => look,
                 Err(error) => return self.target_failed(standing, &error, known.is_intact()).await,
             },
@@ -63,6 +66,11 @@ impl Work<'_> {
         });
         self.context.reader.ask(&self.key, lane(why, known), &items);
         self.next_look(standing)
+    }
+
+    /// Whether the Secret is most probably not there yet: the watch would show it, but for a shared one that nobody has merged into so far.
+    fn is_probably_new(&self) -> bool {
+        self.wanted.policy != CreationPolicy::Merge && self.context.secrets.get(&self.key.0, &self.wanted.name).is_none()
     }
 
     /// Asks what the first answers left open.

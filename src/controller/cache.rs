@@ -313,9 +313,9 @@ pub struct Standing {
     pub tolerated: Vec<Manager>,
     /// What we merged into a shared Secret: its uid, and the fields that were ours right after the write. The status lists only keys,
     /// and not all.
-    pub merged: Option<(String, Vec<String>)>,
+    pub merged: Option<Box<(String, Vec<String>)>>,
     /// The target before it was renamed, until it is dealt with.
-    pub former: Option<TargetStatus>,
+    pub former: Option<Box<TargetStatus>>,
     /// Repairs of the target.
     pub repairs: Repairs,
     /// What the last try to read went through, whatever came of it.

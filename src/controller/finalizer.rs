@@ -100,19 +100,18 @@ impl Work<'_> {
     async fn take_out(&self, standing: &Standing) -> Result<(), (String, TargetError)> {
         let claim = self.claim();
         let target = self.target();
+        if target.namespace_is_terminating().await {
+            return Ok(());
+        }
         let watched = self.context.secrets.naming(&self.key.0, &self.key.1);
         // What has lost its label is not watched.
-        let known = standing.status.target.iter().chain(&standing.former).map(|target| target.name.clone());
+        let known = standing.status.target.iter().chain(standing.former.as_deref()).map(|target| target.name.clone());
         let names: BTreeSet<String> = watched.iter().map(|seen| seen.name.clone()).chain(known).chain([self.wanted.name.clone()]).collect();
-        let mut asked = false;
         for name in names {
             let result = async {
                 let Some(seen) = target.find(&name).await? else { return Ok(None) };
                 if seen.belongs_to(claim.name, claim.uid) || seen.owned_alone(claim.manager).is_empty() {
                     return Ok(None);
-                }
-                if !std::mem::replace(&mut asked, true) && target.namespace_is_terminating(&self.wanted).await {
-                    return Err(TargetError::NamespaceTerminating);
                 }
                 target.release(&seen).await
             };

@@ -38,7 +38,6 @@ use crate::{
         MANAGED_LABEL, REFRESH_ANNOTATION, Reason, RobotoSecret,
         reference::{Reference, Store},
         robotosecret::{CreationPolicy, DeletionPolicy, RefreshPolicy},
-        status,
     },
     provider::{Question, ReadError, ServedVersion},
     reader::{Answer, Expected, News, Reader, Since},
@@ -312,7 +311,7 @@ impl Work<'_> {
         let seen = match self.context.secrets.get(&self.key.0, &self.wanted.name) {
             Some(seen) => seen,
             // It was deleted, or our label was taken off.
-            None => match self.target().look(&self.wanted.name, &self.wanted.owner).await? {
+            None => match self.target().look(&self.wanted.name).await? {
                 Look::Absent => return Ok(Known::Missing),
                 Look::Ours(seen) => Arc::from(seen),
             },
@@ -384,7 +383,7 @@ impl Work<'_> {
                     standing.unmoved = None;
                     standing.tolerated = mirrored.target.tolerable(&self.manager, Timestamp::now().as_second());
                     let shared = self.wanted.policy == CreationPolicy::Merge;
-                    standing.merged = shared.then(|| (mirrored.target.uid.clone(), mirrored.target.owned(&self.manager).fields()));
+                    standing.merged = shared.then(|| Box::new((mirrored.target.uid.clone(), mirrored.target.owned(&self.manager).fields())));
                 }
                 self.mirrored(standing, plan, admitted, mirrored, expected, (why, relook)).await
             }
@@ -521,9 +520,6 @@ impl Work<'_> {
         }
         self.checked(standing, plan, admitted, expected, changed);
         standing.relook = relook.then(|| now + absence::STALE_LISTING);
-        let listed = status::LISTED.saturating_sub(mirrored.gone.len());
-        let untold = |(place, served): (usize, &Served)| (place >= listed || !served.version.lasts()).then(|| served.clone());
-        standing.beside = mirrored.sources.iter().enumerate().filter_map(untold).collect();
         tracing::debug!(namespace = self.key.0, name = self.key.1, ?why, "checked");
         if why == Why::Drift
             && standing.repairs.made(Instant::now())
@@ -577,7 +573,7 @@ fn were_ours(standing: &Standing, look: &Look) -> BTreeSet<String> {
     let Look::Ours(seen) = look else { return BTreeSet::new() };
     let told = standing.status.target.iter().filter(|was| was.name == seen.name && was.uid == seen.uid);
     let told = told.flat_map(|was| was.keys.iter().map(|key| format!("{DATA_FIELD}{key}")));
-    let known = standing.merged.iter().filter(|(uid, _)| *uid == seen.uid).flat_map(|(_, fields)| fields.iter().cloned());
+    let known = standing.merged.as_deref().into_iter().filter(|(uid, _)| *uid == seen.uid).flat_map(|(_, fields)| fields.iter().cloned());
     told.chain(known).collect()
 }
 

@@ -13,7 +13,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{
-    Api, ResourceExt,
+    Api, Resource, ResourceExt,
     api::{Patch, PatchParams},
 };
 use serde_json::json;
@@ -25,17 +25,20 @@ use super::{
     mirror::{Rounds, Work},
     plan::Plan,
     providers::{Admitted, MassAbsence, Through},
-    served::Previous,
+    served::{self, Previous},
     status::Notice,
 };
 use crate::{
     api::{
-        ClusterRobotoProvider, GROUP,
+        ClusterRobotoProvider, GROUP, Reason,
         provider::{CONFIRM_ABSENCE_ANNOTATION, MASS_ABSENCE},
         reference::Source,
     },
     provider::ReadError,
 };
+
+/// By what it is remembered that something is missing of which no name is known.
+const FORGOTTEN: &str = "forgotten";
 
 impl Work<'_> {
     pub(super) fn gathering<'g>(&'g self, plan: &'g Plan, admitted: &'g [Admitted], previous: &'g [Previous]) -> Gathering<'g> {
@@ -82,7 +85,22 @@ impl Work<'_> {
             }
             if proven { Verdict::Proven } else { Verdict::Waiting("before anything is removed, a look at least a minute later has to agree".to_owned()) }
         };
-        let gathered = self.gathering(plan, admitted, previous).gather(&rounds.first, &rounds.second, judge);
+        let mut gathered = self.gathering(plan, admitted, previous).gather(&rounds.first, &rounds.second, judge);
+        if let Ok(found) = &gathered
+            && let Some(lens) = admitted.first().map(|admitted| Lens { scope: admitted.through.scope, generation: admitted.through.generation })
+            && self.resource.meta().generation == standing.status.observed_generation
+            && let lost = served::forgotten(previous, standing.status.source_count, &found.sources)
+            && lost > 0
+        {
+            missing.insert(FORGOTTEN.to_owned());
+            if !standing.absences.see(FORGOTTEN, Kind::Unlisted, lens, now) {
+                let message = format!(
+                    "{lost} fewer sources are found than were mirrored, more than a status lists, so that after a restart they can't be asked for by name; \
+                     before their keys are taken out, the stores have to say so for more than five minutes"
+                );
+                gathered = Err(ReadError::new(Reason::SourceNotFound, message));
+            }
+        }
         standing.absences.keep_only(|id| missing.contains(id));
         gathered
     }

@@ -58,7 +58,7 @@ pub struct Plan {
     /// What happens when two entries make the same key.
     pub on_collision: OnCollision,
     /// What the keys that were read are made into.
-    pub template: Option<Template>,
+    pub template: Option<Box<Template>>,
     /// The type of the Secret.
     pub type_: String,
     /// What happens when a source is gone.

@@ -93,6 +93,15 @@ pub fn compare(record: &[Previous], count: Option<i32>, sources: &[Served], gone
     Comparison { same, moved, replaced, forgotten }
 }
 
+/// How many sources were mirrored before, are not found any more, and are not remembered by name. `count`: how many there were.
+#[must_use]
+pub fn forgotten(record: &[Previous], count: Option<i32>, sources: &[Served]) -> usize {
+    let known = |served: &Served| record.iter().any(|previous| previous.served.is_of(served));
+    let there = record.iter().filter(|previous| !previous.gone).count();
+    let unknown = count.and_then(|count| usize::try_from(count).ok()).unwrap_or_default().saturating_sub(there);
+    unknown.saturating_sub(sources.iter().filter(|served| !known(served)).count())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,6 +154,20 @@ mod tests {
         assert!(!compare(&record, None, &here, &[]).same);
         let back = [served("x", None, "1"), served("x", Some("b"), "2")];
         assert_eq!(compare(&record, None, &back, &[]), Comparison { moved: vec!["x".to_owned()], ..Comparison::default() });
+    }
+
+    #[test]
+    fn what_is_missing_and_not_remembered_is_counted() {
+        let record = record(&status(), &[]);
+        let now = |number: usize| -> Vec<Served> {
+            let others = (0..number).map(|i| served(&i.to_string(), None, "1"));
+            [served("x", None, "1"), served("x", Some("b"), "2"), served("tags", None, "9")].into_iter().chain(others).collect()
+        };
+        assert_eq!(forgotten(&record, Some(3), &now(0)), 0);
+        assert_eq!(forgotten(&record, Some(5), &now(2)), 0, "those may be the ones");
+        assert_eq!(forgotten(&record, Some(5), &now(1)), 1);
+        assert_eq!(forgotten(&record, Some(5), &now(9)), 0);
+        assert_eq!(forgotten(&record, None, &now(0)), 0);
     }
 
     #[test]

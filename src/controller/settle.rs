@@ -21,14 +21,15 @@ use super::{
     plan::Plan,
     queue::Next,
     rollout, schedule,
-    status::{self, Circumstances, Failure, Notice, Outcome},
+    served::Served,
+    status::{self, Circumstances, Failure, Mirrored, Notice, Outcome},
     target::TargetError,
 };
 use crate::{
     api::{
         GROUP, Reason, RobotoSecret, RobotoSecretStatus,
         robotosecret::{CreationPolicy, RefreshPolicy},
-        status::{READY, TargetStatus},
+        status::{LISTED, READY, TargetStatus},
     },
     provider::ReadError,
 };
@@ -88,7 +89,7 @@ impl Work<'_> {
             match self.write_status(&next).await {
                 Ok(resource_version) => {
                     let renamed = |was: &TargetStatus| next.target.as_ref().is_some_and(|is| is.name != was.name);
-                    standing.former = standing.status.target.take_if(|was| renamed(was)).or(standing.former.take());
+                    standing.former = standing.status.target.take_if(|was| renamed(was)).map(Box::new).or(standing.former.take());
                     self.tell_refusal(&standing.status, &next);
                     standing.status = next;
                     standing.resource_version = resource_version;
@@ -113,7 +114,9 @@ impl Work<'_> {
                 }
             }
         }
-        if matches!(outcome, Outcome::Mirrored(_)) {
+        if let Some(mirrored) = mirrored {
+            // Not before the status tells the rest of it: what could not be written down has yet to be found to differ.
+            standing.beside = beside(mirrored);
             standing.asked = Some(self.asked);
             standing.checked = true;
             standing.untold = false;
@@ -239,7 +242,7 @@ impl Work<'_> {
         let mut done = true;
         for seen in self.context.secrets.naming(&self.key.0, &self.key.1) {
             if seen.name != self.wanted.name {
-                done &= self.remove_leftover(standing.former.as_ref(), &seen).await;
+                done &= self.remove_leftover(standing.former.as_deref(), &seen).await;
             }
         }
         if done {
@@ -294,6 +297,13 @@ impl Work<'_> {
             }
         }
     }
+}
+
+/// The sources whose versions the status has no room for, or that only this process can compare.
+fn beside(mirrored: &Mirrored) -> Vec<Served> {
+    let listed = LISTED.saturating_sub(mirrored.gone.len());
+    let untold = |(place, served): (usize, &Served)| (place >= listed || !served.version.lasts()).then(|| served.clone());
+    mirrored.sources.iter().enumerate().filter_map(untold).collect()
 }
 
 #[derive(PartialEq, Eq)]

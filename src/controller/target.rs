@@ -7,7 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use base64::{display::Base64Display, engine::general_purpose::STANDARD};
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use k8s_openapi::{
+    api::core::v1::{Namespace, Secret},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
 use kube::{
     Api, Client, Resource,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
@@ -143,7 +146,7 @@ impl<'t> Target<'t> {
     }
 
     /// Looks at a Secret; somebody else's is an error.
-    pub async fn look(&self, name: &str, _owner: &OwnerReference) -> Result<Look, TargetError> {
+    pub async fn look(&self, name: &str) -> Result<Look, TargetError> {
         let Some(seen) = self.find(name).await? else { return Ok(Look::Absent) };
         match ownership(&seen, &self.claim) {
             Ownership::Ours | Ownership::HandedOver => Ok(Look::Ours(Box::new(seen))),
@@ -184,10 +187,10 @@ impl<'t> Target<'t> {
         self.remove(seen, owned.keys, owned.labels, owned.annotations, None).await.map(|_| Some(count))
     }
 
-    /// Whether the namespace is going away. Asked by a creation that is not carried out: it needs no right that isn't needed anyway, and
-    /// is answered before any webhook, which may be gone already.
-    pub async fn namespace_is_terminating(&self, wanted: &Wanted) -> bool {
-        self.create(wanted, &Data::new(), true).await == Err(TargetError::NamespaceTerminating)
+    /// Whether the namespace is going away. It is asked itself: with it, the roles in it go, and nothing else there may be asked any more.
+    pub async fn namespace_is_terminating(&self) -> bool {
+        let api = Api::<PartialObjectMeta<Namespace>>::all(self.client.clone());
+        api.get_opt(self.namespace).await.is_ok_and(|found| found.is_none_or(|namespace| namespace.metadata.deletion_timestamp.is_some()))
     }
 
     /// Deletes a Secret of ours, if it is still the one that was seen.
@@ -438,9 +441,10 @@ fn explain(error: &kube::Error) -> TargetError {
             TargetError::Kubernetes("the controller may not read or write Secrets in this namespace; check the roles of its ServiceAccount".into())
         }
         404 => TargetError::Kubernetes("the namespace or the Secret disappeared; trying again".into()),
-        422 if fields.contains(&"immutable") || (fields.contains(&"data") && status.message.contains("immutable")) => {
-            TargetError::Rejected("somebody made the Secret immutable; delete it, and it is made again".into())
-        }
+        422 if fields.contains(&"immutable") || (fields.contains(&"data") && status.message.contains("immutable")) => TargetError::Rejected(
+            "somebody made the Secret immutable, so that nothing in it can be changed; delete it, and it is made again with what is mirrored and nothing else"
+                .into(),
+        ),
         400 | 403 | 413 | 422 => TargetError::Rejected(refusal(status.code, &fields)),
         code => TargetError::Kubernetes(format!("the API server failed with HTTP {code}")),
     }

@@ -13,8 +13,12 @@ use crate::{
 
 const SINGLE: Family = Family("single");
 
-/// Reads one by one; meets a defect at `bad`. A listing takes a second a page: six pages, or with the path `hangs` one that never comes.
-struct Faulty;
+/// Reads one by one; meets a defect at `bad`. A listing has six pages of a second each, with the path `quick`
+/// of none, and with the path `hangs` another one that never comes.
+struct Faulty {
+    /// Calls a second.
+    ceiling: f64,
+}
 
 impl Provider for Faulty {
     fn route(&self, question: &Question) -> Route {
@@ -26,15 +30,16 @@ impl Provider for Faulty {
     }
 
     fn ceilings(&self) -> Vec<(Family, f64)> {
-        vec![(SINGLE, 500.0)]
+        vec![(SINGLE, self.ceiling)]
     }
 
     fn read_one<'a>(&'a self, question: &'a Question, calls: &'a Calls) -> BoxFuture<'a, Result<Reading, ReadError>> {
         let read = async move {
             assert!(!question.to_string().ends_with("bad"), "a defect");
             if let Question::List(listing) = question {
+                let page = Duration::from_secs(u64::from(listing.path.as_deref() != Some("quick")));
                 for _ in 0..6 {
-                    calls.make(tokio::time::sleep(Duration::from_secs(1)).boxed()).await;
+                    calls.make(tokio::time::sleep(page).boxed()).await;
                 }
                 if listing.path.as_deref() == Some("hangs") {
                     calls.make(std::future::pending::<()>().boxed()).await;
@@ -52,9 +57,9 @@ impl Provider for Faulty {
 }
 
 /// What comes of each question, by its text.
-async fn told(questions: &[Question]) -> BTreeMap<String, Result<(), ReadError>> {
+async fn told(ceiling: f64, questions: &[Question]) -> BTreeMap<String, Result<(), ReadError>> {
     let reader = Reader::new(Metrics::default());
-    let scope = reader.open(Arc::new(Faulty));
+    let scope = reader.open(Arc::new(Faulty { ceiling }));
     let stop = CancellationToken::new();
     for question in questions {
         let item = reader.item(scope, question).expect("an open scope");
@@ -80,10 +85,18 @@ fn listing(path: &str) -> Question {
 
 #[tokio::test]
 async fn a_listing_may_take_longer_than_a_call_but_none_of_its_pages() {
-    let told = told(&[listing("long"), listing("hangs")]).await;
+    let told = told(500.0, &[listing("long"), listing("hangs")]).await;
     assert!(told["aws.sm://long**"].is_ok(), "{told:?}");
     let error = told["aws.sm://hangs**"].as_ref().expect_err("a page that never comes");
     assert_eq!((error.reason, error.message.as_str()), (Reason::ProviderUnavailable, "aws.sm://hangs**: the store did not answer within 5 s"));
+}
+
+#[tokio::test]
+async fn the_pages_of_a_listing_are_paid_from_the_budget_of_its_family() {
+    let started = Instant::now();
+    assert!(told(10.0, &[listing("quick")]).await["aws.sm://quick**"].is_ok());
+    let took = started.elapsed();
+    assert!(took >= Duration::from_millis(450), "six calls in {took:?}, where ten a second are allowed");
 }
 
 #[tokio::test]
@@ -92,7 +105,7 @@ async fn a_defect_in_one_call_fails_only_who_waits_for_it() {
         let reference: crate::api::reference::Reference = format!("aws.sm://{name}").parse().expect("a reference");
         Question::Value(reference.source)
     };
-    let told = told(&["good", "bad", "fine"].map(question)).await;
+    let told = told(500.0, &["good", "bad", "fine"].map(question)).await;
     let told: Vec<_> = told.iter().map(|(question, answer)| (question.as_str(), answer.as_ref().copied().map_err(|error| error.reason))).collect();
     assert_eq!(told, [("aws.sm://bad", Err(Reason::InternalError)), ("aws.sm://fine", Ok(())), ("aws.sm://good", Ok(()))]);
 }

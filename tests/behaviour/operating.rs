@@ -11,13 +11,14 @@ use testbed::{ControlPlane, Front, Process, chart, process::Spec};
 
 use crate::support::{Controller, SECONDS, Said, apply_object, kubectl, root, run, says, scene, scene_before_controller, until, world};
 
-const FLAGS: [(&str, &str); 6] = [
+const FLAGS: [(&str, &str); 7] = [
     ("--listen", "ROBOTOSECRET_LISTEN"),
     ("--namespaces", "ROBOTOSECRET_NAMESPACES"),
     ("--log-level", "ROBOTOSECRET_LOG_LEVEL"),
     ("--log-format", "ROBOTOSECRET_LOG_FORMAT"),
     ("--status-interval", "ROBOTOSECRET_STATUS_INTERVAL"),
     ("--concurrency", "ROBOTOSECRET_CONCURRENCY"),
+    ("--allow-rollout", "ROBOTOSECRET_ALLOW_ROLLOUT"),
 ];
 
 /// The program with these arguments and this environment and nothing else.
@@ -34,7 +35,7 @@ fn the_help_names_each_flag_and_its_environment_variable() {
     let help = program(&["controller", "--help"], &[]).out;
     let document = std::fs::read_to_string(root().join("docs/operating.md")).unwrap();
     for (flag, variable) in FLAGS {
-        let entry = help.split("\n\n      --").find(|entry| entry.contains(&format!("{} <", flag.trim_start_matches('-')))).unwrap_or_default();
+        let entry = help.split("\n      --").find(|entry| entry.split_whitespace().next() == flag.strip_prefix("--")).unwrap_or_default();
         says(entry, &format!("[env: {variable}=]"));
         says(&document, &format!("| `{flag}` | `{variable}` |"));
     }

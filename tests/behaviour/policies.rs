@@ -6,11 +6,11 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 
-use crate::support::{self, SECONDS, Scene, WITHIN_TTL, apply_object, says, scene, scene_before_controller, until, world};
+use crate::support::{self, SECONDS, Scene, WITHIN_TTL, apply_object, root, says, scene, scene_before_controller, until, world};
 
 const FINALIZER: &str = "robotosecret.dev/merge";
 const MANAGED: &str = "robotosecret.dev/managed";
@@ -602,17 +602,19 @@ async fn a_controller_that_is_killed_between_an_apply_and_what_it_leaves_to_take
 #[tokio::test]
 async fn a_merge_that_is_deleted_while_the_controller_is_down_leaves_when_it_is_back() {
     scene("merge-down", async |s| {
-        put(s, "db", &["a", "b"]).await;
+        put(s, "db", &["a", "b", "c"]).await;
         for name in ["shared", "gone"] {
             theirs(s, name, json!({})).await;
-            mirror_from(s, &format!("into-{name}"), "db", &["a", "b"], json!({"name": name, "creationPolicy": "Merge"})).await;
+            mirror_from(s, &format!("into-{name}"), "db", &["a", "b", "c"], json!({"name": name, "creationPolicy": "Merge"})).await;
             s.ready(&format!("into-{name}")).await;
         }
         s.kill_controller();
         for name in ["into-shared", "into-gone"] {
             s.resources().delete(name, &DeleteParams::background()).await.unwrap();
         }
-        // One key has become somebody else's, the label was taken off, and the other Secret is gone.
+        // One key has become somebody else's, one is somebody else's too, the label was taken off, and the other Secret is gone.
+        let both = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "shared"}, "data": {"b": BASE64_STANDARD.encode(of(s, "db", "b"))}});
+        s.secrets().patch("shared", &PatchParams::apply("argocd"), &Patch::Apply(&both)).await.unwrap();
         s.tamper("shared", "kubectl-edit", json!({"data": {"a": BASE64_STANDARD.encode("kept")}, "metadata": {"labels": {MANAGED: null}}})).await;
         s.secrets().delete("gone", &DeleteParams::default()).await.unwrap();
         s.front.down().unwrap();
@@ -620,7 +622,7 @@ async fn a_merge_that_is_deleted_while_the_controller_is_down_leaves_when_it_is_
         for name in ["into-shared", "into-gone"] {
             is_gone(s, name).await;
         }
-        s.holds("shared", &[("a", "kept"), ("theirs", "x")], SECONDS).await;
+        s.holds("shared", &[("a", "kept"), ("b", &of(s, "db", "b")), ("theirs", "x")], SECONDS).await;
         assert_eq!(s.data("gone").await, None, "a Secret was made to have something to leave");
         s.front.up().unwrap();
     })
@@ -675,6 +677,40 @@ async fn a_namespace_that_is_deleted_does_not_wait_for_a_merge() {
         until("the resource is being deleted", COLLECTED, going).await;
         s.start_controller(&scopes).await;
         gone(&doomed[1]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_namespace_that_loses_the_role_before_its_resources_does_not_wait_either() {
+    scene_before_controller("merge-roles", async |s| {
+        let namespaces: Api<Namespace> = Api::all(s.client.clone());
+        let doomed = format!("{}-doomed", s.namespace);
+        namespaces.create(&PostParams::default(), &serde_json::from_value(json!({"metadata": {"name": doomed}})).unwrap()).await.unwrap();
+        let scope = format!("rbac.namespaces={{{doomed}}}");
+        let rbac = testbed::chart::rbac(&root().join("charts/robotosecret"), &s.namespace, &["rbac.scope=namespaces", &scope]).unwrap();
+        for object in &rbac.objects {
+            apply_object(&s.client, object).await.unwrap();
+        }
+        s.provide(&["*"]).await;
+        let all = json!({"spec": {"allow": [{"namespaces": {"names": [doomed]}, "references": ["*"]}]}});
+        s.providers().patch(&s.namespace, &PatchParams::default(), &Patch::Merge(&all)).await.unwrap();
+        let kubeconfig = world().plane.kubeconfig_for(&s.namespace, &rbac.service_account).unwrap();
+        s.start_controller_as(&kubeconfig, &["--namespaces", &doomed]);
+        put(s, "db", &["a"]).await;
+        let spec = json!({"data": [{"key": "a", "uri": format!("aws.sm://{}#/a", s.path("db"))}], "target": {"creationPolicy": "Merge"}});
+        let mut resource = s.resource("db", &spec.to_string());
+        resource["metadata"]["namespace"] = json!(doomed);
+        apply_object(&s.client, &resource).await.unwrap();
+        let secrets: Api<Secret> = Api::namespaced(s.client.clone(), &doomed);
+        until("the key is merged", SECONDS, async || secrets.get_opt("db").await.unwrap().map(|_| ())).await;
+        // What the deletion of a namespace does at some moment, before or after its RobotoSecrets.
+        let bindings: Api<k8s_openapi::api::rbac::v1::RoleBinding> = Api::namespaced(s.client.clone(), &doomed);
+        for binding in bindings.list(&ListParams::default()).await.unwrap() {
+            bindings.delete(&binding.name_any(), &DeleteParams::default()).await.unwrap();
+        }
+        namespaces.delete(&doomed, &DeleteParams::background()).await.unwrap();
+        until("the namespace goes", COLLECTED, async || namespaces.get_opt(&doomed).await.unwrap().is_none().then_some(())).await;
     })
     .await;
 }

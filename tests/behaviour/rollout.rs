@@ -11,7 +11,7 @@ use kube::{
 use robotosecret::api::status::RolloutStatus;
 use serde_json::{Value, json};
 
-use crate::support::{SECONDS, Scene, WITHIN_TTL, apply_object, no_status, says, scene, scene_before_controller, until};
+use crate::support::{SECONDS, Scene, WITHIN_TTL, apply_object, no_status, says, scene, scene_before_controller, until, world};
 
 const ENABLED: &[&str] = &["rollout.enabled=true"];
 const ALLOWED: &[&str] = &["--allow-rollout"];
@@ -218,9 +218,20 @@ async fn a_restart_is_made_once_although_the_controller_is_killed_at_any_moment(
         assert_eq!(rolled_out(s, "db", &need).await, written);
         assert_eq!(restarts(s, "web").await, (2, Some(written.clone())));
 
-        // Nobody dies, and the status can't be written for a while.
+        // Nobody dies, and the status can't be written for a while. Of tags only a living process knows whether they are others.
+        deploy(s, "tagged").await;
+        let tag = async |value: &str| {
+            let tag = aws_sdk_secretsmanager::types::Tag::builder().key("team").value(value).build();
+            world().moto.secrets_manager().tag_resource().secret_id(s.path("db")).tags(tag).send().await.unwrap();
+        };
+        tag("shop").await;
+        let entry = format!("{{key: tags, uri: 'aws.sm://{}', metadata: tags}}", s.path("db"));
+        s.apply("tags", &format!("{{data: [{entry}], rollout: [{{kind: Deployment, name: tagged}}]}}")).await;
+        s.ready("tags").await;
         s.account(ENABLED, no_status).await;
         s.put_secret("db", &s.value("four")).await;
+        tag("sales").await;
+        s.holds("tags", &[("tags", r#"{"team":"sales"}"#)], WITHIN_TTL).await;
         s.holds("db", &[("value", &s.value("four"))], WITHIN_TTL).await;
         let failures = async || (s.controller().metric("robotosecret_kube_writes_total", r#"kind="Status",outcome="error""#) >= 3.0).then_some(());
         until("the status can't be written", SECONDS, failures).await;
@@ -228,6 +239,9 @@ async fn a_restart_is_made_once_although_the_controller_is_killed_at_any_moment(
         let last = version(s, "db").await;
         assert_eq!(rolled_out(s, "db", &written).await, last);
         assert_eq!(restarts(s, "web").await, (3, Some(last)));
+        let last = version(s, "tags").await;
+        assert_eq!(rolled_out(s, "tags", "").await, last);
+        assert_eq!(restarts(s, "tagged").await, (1, Some(last)));
     })
     .await;
 }

@@ -1,6 +1,7 @@
 //! What stands on the wire, and what becomes of it: answers as AWS spells them, from a server of the test's own.
 
 mod questions;
+mod stores;
 
 use std::{
     collections::VecDeque,

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-fn source(uri: &str) -> Source {
+pub(super) fn source(uri: &str) -> Source {
     uri.parse::<Reference>().unwrap().source
 }
 
-fn list(store: Store, path: Option<&str>, recursive: bool, tags: &[(&str, &str)]) -> Question {
+pub(super) fn list(store: Store, path: Option<&str>, recursive: bool, tags: &[(&str, &str)]) -> Question {
     let tags = tags.iter().map(|(tag, value)| ((*tag).to_owned(), (*value).to_owned())).collect();
     Question::List(Listing { store, path: path.map(str::to_owned), recursive, tags })
 }
@@ -18,12 +18,12 @@ fn presence(uri: &str) -> Question {
     Question::Presence { source: source(uri), arn }
 }
 
-async fn ask(provider: &AwsProvider, question: &Question) -> Result<Reading, ReadError> {
+pub(super) async fn ask(provider: &AwsProvider, question: &Question) -> Result<Reading, ReadError> {
     provider.read_one(question, &calls()).await
 }
 
 /// The references that a listing found, each with its value where it has one.
-fn found(reading: &Reading) -> Vec<String> {
+pub(super) fn found(reading: &Reading) -> Vec<String> {
     let Value::List(found) = &reading.value else { panic!("no listing") };
     found.iter().map(|found| format!("{}{}", found.source, found.reading.as_ref().map_or(String::new(), |reading| format!(" {}", text(reading))))).collect()
 }

@@ -6,6 +6,7 @@ mod parameters;
 mod secrets;
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -99,6 +100,16 @@ impl Emulator {
         let now = store.now();
         store.secrets.schedule(name, now, 30)?;
         Ok(())
+    }
+
+    /// Gives a secret these tags, in place of all that it has. An error if it isn't there.
+    pub fn tag_secret(&self, name: &str, tags: &[(&str, &str)]) -> Result<()> {
+        Ok(self.store().secrets.tag(name, owned(tags))?)
+    }
+
+    /// Gives a parameter these tags, in place of all that it has. An error if it isn't there.
+    pub fn tag_parameter(&self, name: &str, tags: &[(&str, &str)]) -> Result<()> {
+        Ok(self.store().parameters.tag(name, owned(tags))?)
     }
 
     /// Puts a parameter, as a new `SecureString` or as the next version of what is there; its version.
@@ -288,6 +299,50 @@ fn text<'a>(question: &'a Value, field: &str) -> Option<&'a str> {
 fn required<'a>(question: &'a Value, field: &str) -> Result<&'a str, Refusal> {
     text(question, field)
         .ok_or_else(|| Refusal::validation(format!("1 validation error detected: Value at '{field}' failed to satisfy constraint: Member must not be null")))
+}
+
+/// Tags by key.
+type Tags = BTreeMap<String, String>;
+
+fn owned(tags: &[(&str, &str)]) -> Tags {
+    tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+/// The tags of a request that makes something.
+fn tags(question: &Value) -> Tags {
+    let pair = |tag: &Value| Some((tag["Key"].as_str()?.to_owned(), tag["Value"].as_str().unwrap_or_default().to_owned()));
+    question["Tags"].as_array().into_iter().flatten().filter_map(pair).collect()
+}
+
+/// Tags as answers have them.
+fn tag_list(tags: &Tags) -> Value {
+    tags.iter().map(|(key, value)| json!({"Key": key, "Value": value})).collect()
+}
+
+/// The texts in the list `field` of a filter.
+fn words<'a>(filter: &'a Value, field: &str) -> Vec<&'a str> {
+    filter[field].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// Items of a list with their names, and the `NextToken`.
+type Page<'a, T> = (Vec<(&'a str, &'a T)>, Option<&'a str>);
+
+/// The page of a list by name that a request asks for, of at most `most` items, and its `NextToken`. A token is the last name before.
+fn page<'a, T>(question: &Value, most: usize, found: impl Iterator<Item = (&'a String, &'a T)>) -> Result<Page<'a, T>, Refusal> {
+    let size = match question["MaxResults"].as_u64().map(usize::try_from) {
+        None => most,
+        Some(Ok(size)) if (1..=most).contains(&size) => size,
+        Some(_) => {
+            let message =
+                format!("1 validation error detected: Value at 'maxResults' failed to satisfy constraint: Member must have value less than or equal to {most}");
+            return Err(Refusal::validation(message));
+        }
+    };
+    let after = text(question, "NextToken");
+    let mut rest = found.skip_while(|(name, _)| after.is_some_and(|after| name.as_str() <= after));
+    let page: Vec<_> = rest.by_ref().take(size).map(|(name, item)| (name.as_str(), item)).collect();
+    let next = page.last().map(|(name, _)| *name).filter(|_| rest.next().is_some());
+    Ok((page, next))
 }
 
 /// The list `field` of a batch, of 1 to `most` texts.

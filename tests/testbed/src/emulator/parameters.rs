@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Answered, Refusal, Stale, Write, body, list, required, text, unknown};
+use super::{Answered, Refusal, Stale, Tags, Write, body, list, page, required, tag_list, tags, text, unknown, words};
 use crate::aws;
 
 /// How many names a batch may have.
@@ -13,6 +13,10 @@ const MOST_NAMES: usize = 10;
 
 /// How many versions a parameter keeps.
 const MOST_VERSIONS: usize = 100;
+
+/// How many values, and how many names, a page of a list may have.
+const MOST_BY_PATH: usize = 10;
+const MOST_DESCRIBED: usize = 50;
 
 const SECURE: &str = "SecureString";
 
@@ -29,6 +33,7 @@ struct Parameter {
     /// The oldest first; never empty.
     versions: Vec<Version>,
     write: Write<u64>,
+    tags: Tags,
 }
 
 /// A parameter as reads answer it.
@@ -46,6 +51,14 @@ struct Entry<'a> {
     data_type: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     selector: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ByPath<'a> {
+    parameters: Vec<Entry<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_token: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -82,7 +95,25 @@ impl Parameters {
                 if kind.is_none() && !self.by_name.contains_key(name) {
                     return Err(Refusal::validation("A parameter type is required when you create a parameter."));
                 }
-                body(&json!({"Version": self.put(name, value, kind, now), "Tier": "Standard"}))
+                let (tags, is_new) = (tags(question), !self.by_name.contains_key(name));
+                if !tags.is_empty() && !is_new {
+                    return Err(Refusal::validation("Invalid request: tags and overwrite can't be used together."));
+                }
+                let version = self.put(name, value, kind, now);
+                if is_new {
+                    self.tag(name, tags)?;
+                }
+                body(&json!({"Version": version, "Tier": "Standard"}))
+            }
+            "GetParametersByPath" => self.by_path(question, decrypt, lag),
+            "DescribeParameters" => self.describe(question),
+            "ListTagsForResource" => {
+                if question["ResourceType"] != "Parameter" {
+                    return Err(Refusal::new("InvalidResourceType", "the emulator has parameters only"));
+                }
+                let parameter = self.by_name.get(required(question, "ResourceId")?);
+                let parameter = parameter.ok_or_else(|| Refusal::new("InvalidResourceId", "Invalid Resource Id"))?;
+                body(&json!({"TagList": tag_list(&parameter.tags)}))
             }
             "DeleteParameter" => self.remove(required(question, "Name")?).and_then(|()| body(&json!({}))),
             _ => Err(unknown(action)),
@@ -96,6 +127,7 @@ impl Parameters {
             kind: SECURE.to_owned(),
             versions: Vec::new(),
             write: Write::new(None),
+            tags: Tags::new(),
         });
         let before = parameter.versions.last().map(|version| version.number);
         let number = before.unwrap_or(0) + 1;
@@ -122,6 +154,50 @@ impl Parameters {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn tag(&mut self, name: &str, tags: Tags) -> Result<(), Refusal> {
+        self.by_name.get_mut(name).ok_or_else(not_found)?.tags = tags;
+        Ok(())
+    }
+
+    fn by_path(&self, question: &Value, decrypt: bool, lag: Option<Stale>) -> Answered {
+        if !question["ParameterFilters"].is_null() {
+            return Err(Refusal::validation("the emulator doesn't filter what it has below a path"));
+        }
+        let (path, recursive) = (hierarchy(required(question, "Path")?)?, question["Recursive"] == true);
+        let (page, next_token) = page(question, MOST_BY_PATH, self.by_name.iter().filter(|(name, _)| is_below(name, path, recursive)))?;
+        // What was made a moment ago and isn't seen yet is left out.
+        let parameters = page.iter().filter_map(|(name, _)| self.read(name, decrypt, lag).ok()).collect();
+        body(&ByPath { parameters, next_token })
+    }
+
+    fn describe(&self, question: &Value) -> Answered {
+        let mut found: Vec<(&String, &Parameter)> = self.by_name.iter().collect();
+        for filter in question["ParameterFilters"].as_array().into_iter().flatten() {
+            let (key, option, words) = (required(filter, "Key")?, text(filter, "Option"), words(filter, "Values"));
+            match (key.strip_prefix("tag:"), option, words.as_slice()) {
+                (Some(tag), None | Some("Equals"), [_, ..]) => {
+                    found.retain(|(_, parameter)| parameter.tags.get(tag).is_some_and(|value| words.contains(&value.as_str())));
+                }
+                (None, Some(option @ ("Recursive" | "OneLevel")), [path]) if key == "Path" => {
+                    let path = hierarchy(path)?;
+                    found.retain(|(name, _)| is_below(name, path, option == "Recursive"));
+                }
+                _ => return Err(Refusal::new("InvalidFilterKey", "the emulator filters by Path and tags only")),
+            }
+        }
+        let (page, next) = page(question, MOST_DESCRIBED, found.into_iter())?;
+        let describe = |(name, parameter): &(&str, &Parameter)| {
+            let version = parameter.versions.last();
+            let (number, modified) = (version.map(|version| version.number), version.map(|version| version.modified));
+            json!({"Name": name, "ARN": parameter.arn, "Type": parameter.kind, "Version": number, "LastModifiedDate": modified, "DataType": "text"})
+        };
+        let mut answer = json!({"Parameters": page.iter().map(describe).collect::<Vec<_>>()});
+        if let Some(next) = next {
+            answer["NextToken"] = json!(next);
+        }
+        body(&answer)
     }
 
     pub(super) fn remove(&mut self, name: &str) -> Result<(), Refusal> {
@@ -189,6 +265,20 @@ impl Parameter {
     fn numbered(&self, number: u64) -> Option<&Version> {
         self.versions.iter().find(|version| version.number == number)
     }
+}
+
+/// A path without its slash at the end.
+fn hierarchy(path: &str) -> Result<&str, Refusal> {
+    if !path.starts_with('/') {
+        return Err(Refusal::validation("The parameter path must be prefixed with \"/\"."));
+    }
+    Ok(path.strip_suffix('/').unwrap_or(path))
+}
+
+/// Whether a parameter is below a path, directly or at all. At the root a name needs no slash.
+fn is_below(name: &str, path: &str, recursive: bool) -> bool {
+    let rest = if path.is_empty() { Some(name.strip_prefix('/').unwrap_or(name)) } else { name.strip_prefix(path).and_then(|rest| rest.strip_prefix('/')) };
+    rest.is_some_and(|rest| recursive || !rest.contains('/'))
 }
 
 /// A name and its selector with the colon.

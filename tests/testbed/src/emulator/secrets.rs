@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::ops::Bound;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::{Answered, Refusal, Stale, Write, body, list, required, text, unknown};
+use super::{Answered, Refusal, Stale, Tags, Write, body, list, page, required, tag_list, tags, text, unknown, words};
 use crate::aws;
 
 /// How many ids a batch may have.
 const MOST_IDS: usize = 20;
+
+/// How many secrets a page of a list may have.
+const MOST_LISTED: usize = 100;
 
 /// How many characters AWS adds to a secret's name in its ARN.
 const SUFFIX: usize = 6;
@@ -69,9 +71,19 @@ pub(super) struct Secret {
     /// The oldest first.
     versions: Vec<Version>,
     write: Write<String>,
+    tags: Tags,
 }
 
 impl Secret {
+    /// Whether a filter of a list finds it. Each word is the beginning of something; that of a name in any case, as was seen on AWS.
+    fn is_found(&self, name: &str, (key, words): &(&str, Vec<&str>)) -> bool {
+        words.iter().any(|word| match *key {
+            "tag-key" => self.tags.keys().any(|tag| tag.starts_with(word)),
+            "tag-value" => self.tags.values().any(|value| value.starts_with(word)),
+            _ => name.to_lowercase().starts_with(&word.to_lowercase()),
+        })
+    }
+
     fn at(&self, stage: &str) -> Option<&Version> {
         self.versions.iter().find(|version| version.is_at(stage))
     }
@@ -203,6 +215,7 @@ impl Secrets {
                 let version = Content::sent(question)?.map(|content| (self.version_id(question), content));
                 let id = version.as_ref().map(|(id, _)| id.clone());
                 let arn = self.create(name, version, now)?;
+                self.tag(name, tags(question))?;
                 body(&json!({"ARN": arn, "Name": name, "VersionId": id}))
             }
             "PutSecretValue" => self.put_value(question, now),
@@ -255,7 +268,8 @@ impl Secrets {
         }
         self.made += 1;
         let arn = format!("{}{name}-{}", prefix(), suffix(name, self.made));
-        let mut secret = Secret { arn: arn.clone(), created: now, changed: now, deletion: None, versions: Vec::new(), write: Write::new(None) };
+        let mut secret =
+            Secret { arn: arn.clone(), created: now, changed: now, deletion: None, versions: Vec::new(), write: Write::new(None), tags: Tags::new() };
         if let Some((id, content)) = version {
             secret.add(&id, content, &[CURRENT], now);
         }
@@ -283,6 +297,11 @@ impl Secrets {
         let secret = self.usable(name)?;
         let previous = secret.at(PREVIOUS).map(|version| version.id.clone()).ok_or_else(not_found)?;
         secret.move_stage(CURRENT, Some(&previous), now);
+        Ok(())
+    }
+
+    pub(super) fn tag(&mut self, name: &str, tags: Tags) -> Result<(), Refusal> {
+        self.by_name.get_mut(name).ok_or_else(not_found)?.tags = tags;
         Ok(())
     }
 
@@ -352,22 +371,24 @@ impl Secrets {
     }
 
     fn list(&self, question: &Value) -> Answered {
-        let mut prefixes = Vec::new();
+        let mut filters = Vec::new();
         for filter in question["Filters"].as_array().into_iter().flatten() {
-            if filter["Key"] != "name" {
-                return Err(Refusal::new("InvalidParameterException", "the emulator filters by name only"));
+            let (key, words) = (filter["Key"].as_str().unwrap_or_default(), words(filter, "Values"));
+            if !matches!(key, "name" | "tag-key" | "tag-value") {
+                return Err(Refusal::new("InvalidParameterException", "the emulator filters by name, tag-key and tag-value only"));
             }
-            prefixes.push(filter["Values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>());
+            if words.is_empty() || words.iter().any(|word| word.starts_with('!')) {
+                return Err(Refusal::new("InvalidParameterException", "the emulator can't negate a filter, and has no use for an empty one"));
+            }
+            filters.push((key, words));
         }
-        let most = question["MaxResults"].as_u64().and_then(|most| usize::try_from(most).ok()).unwrap_or(100);
-        let after = text(question, "NextToken").unwrap_or_default();
         let with_deleted = question["IncludePlannedDeletion"] == true;
-        let mut found = self.by_name.range::<str, _>((Bound::Excluded(after), Bound::Unbounded)).filter(|(name, secret)| {
-            (with_deleted || secret.deletion.is_none()) && prefixes.iter().all(|any| any.iter().any(|prefix| name.starts_with(prefix)))
-        });
-        let page: Vec<_> = found.by_ref().take(most).collect();
-        let next = page.last().filter(|_| found.next().is_some()).map(|(name, _)| name);
-        let secrets: Vec<Value> = page.iter().map(|(name, secret)| describe(name, secret)).collect();
+        let found = self
+            .by_name
+            .iter()
+            .filter(|(name, secret)| (with_deleted || secret.deletion.is_none()) && filters.iter().all(|filter| secret.is_found(name, filter)));
+        let (page, next) = page(question, MOST_LISTED, found)?;
+        let secrets: Vec<Value> = page.iter().map(|(name, secret)| listed(name, secret)).collect();
         let mut answer = json!({"SecretList": secrets});
         if let Some(next) = next {
             answer["NextToken"] = json!(next);
@@ -415,10 +436,23 @@ fn suffix(name: &str, made: u64) -> String {
     (0..SUFFIX).map(|place| char::from(LETTERS[usize::from(u8::try_from((hash >> (8 * place)) & 0xff).unwrap_or_default()) % LETTERS.len()])).collect()
 }
 
+/// As a list has it: the same under another name for the versions.
+fn listed(name: &str, secret: &Secret) -> Value {
+    let mut answer = describe(name, secret);
+    answer["SecretVersionsToStages"] = answer["VersionIdsToStages"].take();
+    if let Some(fields) = answer.as_object_mut() {
+        fields.remove("VersionIdsToStages");
+    }
+    answer
+}
+
 fn describe(name: &str, secret: &Secret) -> Value {
     let stages: Map<String, Value> =
         secret.versions.iter().filter(|version| !version.stages.is_empty()).map(|version| (version.id.clone(), json!(version.stages))).collect();
-    let mut answer = json!({"ARN": secret.arn, "Name": name, "CreatedDate": secret.created, "LastChangedDate": secret.changed, "VersionIdsToStages": stages});
+    let mut answer = json!({
+        "ARN": secret.arn, "Name": name, "CreatedDate": secret.created, "LastChangedDate": secret.changed,
+        "Tags": tag_list(&secret.tags), "VersionIdsToStages": stages,
+    });
     if let Some(deletion) = secret.deletion {
         answer["DeletedDate"] = json!(deletion);
     }

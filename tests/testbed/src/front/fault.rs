@@ -40,12 +40,13 @@ pub enum Answer {
         /// The text for people.
         message: String,
     },
-    /// `BatchGetSecretValue` and `GetParameters` say nothing about this id, neither a value nor an error. Other calls are as ever.
+    /// `BatchGetSecretValue` and `GetParameters` say nothing about this id, neither a value nor an error; a list (`ListSecrets`,
+    /// `GetParametersByPath`, `DescribeParameters`) hasn't got it. Other calls are as ever.
     LeftOut {
         /// The id that is passed over.
         id: String,
     },
-    /// `BatchGetSecretValue` answers in pages, with a `NextToken` on all but the last. Other calls are as ever.
+    /// `BatchGetSecretValue` and lists answer in pages, with a `NextToken` on all but the last. Other calls are as ever.
     Pages {
         /// How many values and errors a page holds; at least 1.
         size: usize,
@@ -118,8 +119,8 @@ impl Answer {
     /// Whether it says anything of the call.
     fn concerns(&self, call: &Call) -> bool {
         match self {
-            Self::LeftOut { .. } => matches!(call.action.as_str(), "BatchGetSecretValue" | "GetParameters"),
-            Self::Pages { .. } => call.action == "BatchGetSecretValue",
+            Self::LeftOut { .. } => call.lists().is_some() || matches!(call.action.as_str(), "BatchGetSecretValue" | "GetParameters"),
+            Self::Pages { .. } => call.lists().is_some() || call.action == "BatchGetSecretValue",
             _ => true,
         }
     }

@@ -204,9 +204,10 @@ impl Front {
         self.add_fault(naming(id, Answer::ItemError { id: id.to_owned(), code: code.to_owned(), message: String::new() }))
     }
 
-    /// Batches say nothing about `id` (exactly as it is sent).
+    /// Batches say nothing about `id` (exactly as it is sent), and lists haven't got it.
     pub fn leave_out(&self, id: &str) -> FaultId {
-        self.add_fault(naming(id, Answer::LeftOut { id: id.to_owned() }))
+        let (id, answer) = (id.to_owned(), Answer::LeftOut { id: id.to_owned() });
+        self.add_fault(Fault::new(move |call| call.lists().is_some() || call.ids.contains(&id), answer))
     }
 
     /// Refuses every call of `action` that names `id` (exactly as it is sent) as a whole, with this error and status 400.
@@ -441,6 +442,9 @@ async fn answer(shared: Arc<Shared>, scissors: Scissors, request: Request<Incomi
 async fn changed(behind: &Behind, question: &Question, verdict: &Verdict) -> Reply {
     let stale =
         verdict.parts.iter().find_map(|part| if let Answer::Stale { reads, within } = part { Some(Stale { reads: *reads, within: *within }) } else { None });
+    if let Some(field) = question.call.lists() {
+        return list(behind, question, verdict, stale, field).await;
+    }
     let batch = question.call.action == "BatchGetSecretValue";
     let page = batch.then(|| Page::asked(&question.json).or_else(|| verdict.parts.iter().find_map(Page::first))).flatten();
     let refused: Vec<_> = verdict.parts.iter().filter_map(|part| refusal(&question.call, part)).collect();
@@ -464,10 +468,37 @@ async fn changed(behind: &Behind, question: &Question, verdict: &Verdict) -> Rep
     if let Value::Array(errors) = &mut answer["Errors"] {
         errors.extend(refused.into_iter().map(|(id, code, message)| json!({"SecretId": id, "ErrorCode": code, "Message": message})));
     }
-    json_response(200, page.map_or(answer.to_string(), |page| page.cut_out(&answer).to_string()).into())
+    json_response(200, page.map_or(answer.to_string(), |page| page.cut_out(&["SecretValues", "Errors"], &answer).to_string()).into())
 }
 
-/// A page of the answer to a batch. Its `NextToken` holds all of it, so that nothing need be remembered.
+/// The ordinary answer to a call that lists, changed by the parts of the verdict: `field` is what holds the items.
+async fn list(behind: &Behind, question: &Question, verdict: &Verdict, stale: Option<Stale>, field: &str) -> Reply {
+    let page = Page::asked(&question.json).or_else(|| verdict.parts.iter().find_map(Page::first));
+    let left_out = |item: &Value| verdict.parts.iter().any(|part| matches!(part, Answer::LeftOut { id } if item["Name"] == **id || item["ARN"] == **id));
+    let changes = page.is_some() || verdict.parts.iter().any(|part| matches!(part, Answer::LeftOut { .. }));
+    let (mut all, mut token) = (Vec::new(), None);
+    loop {
+        let reply = if page.is_some() { behind.answer(&question.with_token(token.as_deref()), stale).await } else { behind.answer(question, stale).await };
+        if !changes || reply.status() != StatusCode::OK {
+            return reply;
+        }
+        let Ok(body) = reply.into_body().collect().await;
+        let mut answer: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
+        if let Value::Array(items) = answer[field].take() {
+            all.extend(items.into_iter().filter(|item| !left_out(item)));
+        }
+        let Some(page) = page else {
+            answer[field] = json!(all);
+            return json_response(200, answer.to_string().into());
+        };
+        token = answer["NextToken"].as_str().map(str::to_owned);
+        if token.is_none() {
+            return json_response(200, page.cut_out(&[field], &json!({field: all})).to_string().into());
+        }
+    }
+}
+
+/// A page of the answer to a batch or a list. Its `NextToken` holds all of it, so that nothing need be remembered.
 #[derive(Debug, Clone, Copy)]
 struct Page {
     /// How many values and errors came before.
@@ -495,13 +526,13 @@ impl Page {
         format!("page-{}-{}-{}-{}", self.before, self.size, u8::from(self.empty_between), u8::from(self.empty))
     }
 
-    /// This page of the whole answer: the values come first, then the errors.
-    fn cut_out(self, answer: &Value) -> Value {
+    /// This page of the whole answer, whose items are in these fields, one after the other.
+    fn cut_out(self, fields: &[&str], answer: &Value) -> Value {
         let size = if self.empty { 0 } else { self.size };
         let next = Self { before: self.before + size, empty: self.empty_between && !self.empty, ..self };
-        let mut page = json!({"SecretValues": [], "Errors": []});
+        let mut page = json!({});
         let mut all = 0;
-        for field in ["SecretValues", "Errors"] {
+        for field in fields.iter().copied() {
             let items = answer[field].as_array().map(Vec::as_slice).unwrap_or_default();
             page[field] =
                 items.iter().enumerate().filter(|(index, _)| (self.before..next.before).contains(&(all + index))).map(|(_, item)| item.clone()).collect();

@@ -11,7 +11,7 @@ pub struct Call {
     pub service: &'static str,
     /// The action, for instance `GetSecretValue`; "" if the request named none.
     pub action: String,
-    /// The secret ids, parameter names or path that it asks for, as they were sent: an ARN stays an ARN, a selector stays on.
+    /// The secret ids, parameter names, path or tagged resource that it asks for, as they were sent: an ARN stays an ARN, a selector stays on.
     pub ids: Vec<String>,
     /// The access key id that it is signed with; "" if it isn't signed.
     pub access_key_id: String,
@@ -19,6 +19,17 @@ pub struct Call {
     pub status: Option<u16>,
     /// When it arrived.
     pub at: Instant,
+}
+
+impl Call {
+    /// Under which name the answer holds the items, if the call lists what there is.
+    pub(super) fn lists(&self) -> Option<&'static str> {
+        match self.action.as_str() {
+            "ListSecrets" => Some("SecretList"),
+            "GetParametersByPath" | "DescribeParameters" => Some("Parameters"),
+            _ => None,
+        }
+    }
 }
 
 /// The calls of one action.

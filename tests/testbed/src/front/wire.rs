@@ -51,7 +51,7 @@ impl Question {
             };
             action.clone_into(&mut call.action);
             json = serde_json::from_slice(&body).unwrap_or_default();
-            for field in ["SecretId", "SecretIdList", "Name", "Names", "Path"] {
+            for field in ["SecretId", "SecretIdList", "Name", "Names", "Path", "ResourceId"] {
                 match &json[field] {
                     Value::String(id) => call.ids.push(id.clone()),
                     Value::Array(ids) => call.ids.extend(ids.iter().filter_map(Value::as_str).map(str::to_owned)),
@@ -67,6 +67,13 @@ impl Question {
             action.clone_into(&mut call.action);
         }
         Self { call, parts, body, json }
+    }
+
+    /// The same for the page of this `NextToken`.
+    pub(super) fn with_token(&self, token: Option<&str>) -> Self {
+        let mut json = self.json.clone();
+        json["NextToken"] = json!(token);
+        Self { body: json.to_string().into(), json, ..self.clone() }
     }
 
     /// The same for other ids in the list `field`, from the first page on.

@@ -233,7 +233,7 @@ async fn the_identity_is_known_and_unknown_actions_are_refused() {
     assert_eq!(error(unknown).0, "UnknownOperationException");
     let unknown = emulator.secrets_manager().get_random_password().send().await;
     assert_eq!(error(unknown).0, "UnknownOperationException");
-    let unknown = emulator.ssm().get_parameters_by_path().path("/").send().await;
+    let unknown = emulator.ssm().get_parameter_history().name("/p").send().await;
     assert_eq!(error(unknown).0, "UnknownOperationException");
 }
 

@@ -4,6 +4,7 @@
 mod emulator;
 mod faults;
 mod front;
+mod lists;
 
 use std::time::{Duration, Instant};
 
