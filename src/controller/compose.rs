@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::plan::{Entry, Makes, Plan};
+use super::plan::{self, Entry, Makes, Plan};
 use crate::{
     api::{Reason, robotosecret::OnCollision},
     provider::Value,
@@ -104,16 +104,12 @@ fn keys_of(entry: &Entry, found: &Found<'_>) -> Result<Data, ComposeError> {
 /// Puts the keys that were read through the templates, if there are any, and checks that Kubernetes would take them. `texts` are the
 /// templates that are kept elsewhere, in the order of the spec.
 pub fn finish(plan: &Plan, data: Data, texts: Vec<TemplateSource>, provenance: &Provenance) -> Result<Rendered, ComposeError> {
-    let failed = |problem| ComposeError::new("spec.target.template", problem);
+    let failed = |problem| ComposeError::new("template", problem);
     let rendered = match &plan.template {
         None => Rendered { data, ..Rendered::default() },
         Some(template) => {
-            let own = template.data.iter().map(|(key, text)| TemplateSource {
-                key: key.clone(),
-                origin: format!("spec.target.template.data[{key}]"),
-                text: text.clone(),
-            });
-            let templates = Templates::new(texts.into_iter().chain(own).collect(), template.metadata.as_ref(), template.merge_policy).map_err(failed)?;
+            let sources = texts.into_iter().chain(plan::own_templates(template)).collect();
+            let templates = Templates::new(sources, template.metadata.as_ref(), template.merge_policy).map_err(failed)?;
             templates.render(&data, provenance).map_err(failed)?
         }
     };

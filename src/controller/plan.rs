@@ -18,7 +18,11 @@ use crate::{
         },
     },
     provider::{Listing, Question},
-    render::{self, naming::Naming},
+    render::{
+        self, RenderError,
+        naming::Naming,
+        template::{TemplateSource, Templates},
+    },
 };
 
 /// The shortest recheck interval.
@@ -130,7 +134,8 @@ impl Search {
     #[must_use]
     pub fn name_of(&self, source: &Source) -> Option<String> {
         let (Name::Plain(name), None) = (&source.name, &source.version) else { return None };
-        if source.store != self.store {
+        // What no reference could name, a policy could read differently from the store.
+        if source.store != self.store || Reference::new(self.store, name, None, Vec::new()).is_err() {
             return None;
         }
         let short = match &self.path {
@@ -154,10 +159,22 @@ impl Search {
     }
 }
 
+/// The templates that stand in the spec itself.
+pub fn own_templates(template: &Template) -> impl Iterator<Item = TemplateSource> {
+    template.data.iter().map(|(key, text)| TemplateSource { key: key.clone(), origin: format!("spec.target.template.data[{key}]"), text: text.clone() })
+}
+
+fn check_template(template: &Template) -> Result<(), InvalidSpec> {
+    let invalid = |problem: RenderError| InvalidSpec { field: "template".to_owned(), reason: problem.reason(), problem: problem.to_string() };
+    Templates::new(own_templates(template).collect(), template.metadata.as_ref(), template.merge_policy).map_err(invalid)?;
+    Ok(())
+}
+
 impl Plan {
     /// Reads a spec.
     pub fn new(spec: &RobotoSecretSpec) -> Result<Self, InvalidSpec> {
         check_target(spec)?;
+        spec.target.template.as_deref().map_or(Ok(()), check_template)?;
         let ttl = duration::parse(&spec.ttl).filter(|ttl| *ttl >= MIN_TTL).ok_or_else(|| InvalidSpec::new("spec.ttl", "write a duration of at least 10s"))?;
         let max_staleness = spec
             .max_staleness
@@ -421,6 +438,17 @@ mod tests {
         assert_eq!(found("{byPath: {uri: 'aws.sm://prod/app'}}", &names), ["a", "apple/b", "app"]);
         assert_eq!(found("{byPath: {uri: 'aws.sm://prod/app/'}}", &names), ["a"]);
         assert_eq!(found("{byPath: {uri: 'aws.sm://prod/app', recursive: false}}", &names), ["a", "app"]);
+    }
+
+    #[test]
+    fn a_name_that_no_reference_could_have_is_not_found() {
+        let plan = Plan::new(&spec("dataFrom: [{find: {store: aws.sm, name: x}}]")).expect("a plan");
+        let Makes::Listed { search, .. } = &plan.entries[0].makes else { panic!("a search") };
+        let found = |name: &str| search.name_of(&Source { store: Store::SecretsManager, name: Name::Plain(name.to_owned()), version: None });
+        for name in ["a//x", "a/../x", "x/", "äx"] {
+            assert_eq!(found(name), None, "{name}");
+        }
+        assert_eq!(found("a/x").as_deref(), Some("a/x"));
     }
 
     #[test]

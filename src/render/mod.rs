@@ -4,9 +4,11 @@
 
 pub mod decode;
 mod engine;
+mod filters;
 pub mod keypath;
 pub mod kinds;
 pub mod naming;
+mod operators;
 mod pems;
 pub mod template;
 

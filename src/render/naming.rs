@@ -3,12 +3,16 @@
 //! Each name is left out, or goes through the steps of the spec in order. Two that become one key are an error, whatever the order
 //! they came in. Pure. Names are no secrets and may stand in errors; what they name is only passed on.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use minijinja::{Environment, context};
+use minijinja::Value;
 use regex::{Regex, RegexBuilder};
 
-use super::{RenderError, engine, is_key};
+use super::{
+    MAX_DATA, RenderError,
+    engine::{Engine, FUEL, Variables},
+    is_key,
+};
 use crate::api::robotosecret::{Conversion, Rewrite};
 
 /// What a compiled expression may take, in bytes.
@@ -21,7 +25,7 @@ const MAX_NAME: usize = 4096;
 pub struct Naming {
     exclude: Vec<Regex>,
     steps: Vec<Step>,
-    templates: Environment<'static>,
+    templates: Engine,
     conversion: Conversion,
 }
 
@@ -39,7 +43,7 @@ impl Naming {
     /// Reads an entry's rules; the error is the field in it and what is wrong with that.
     pub fn new(exclude: &[String], rewrite: &[Rewrite], conversion: Conversion) -> Result<Self, String> {
         let exclude = exclude.iter().enumerate().map(|(i, text)| expression(&format!("exclude[{i}]"), text)).collect::<Result<_, _>>()?;
-        let mut templates = engine::environment();
+        let mut templates = Engine::new();
         let steps = rewrite.iter().enumerate().map(|(i, rewrite)| step(i, rewrite, &mut templates)).collect::<Result<_, _>>()?;
         Ok(Self { exclude, steps, templates, conversion })
     }
@@ -55,9 +59,10 @@ impl Naming {
         let mut members: Vec<_> = members.into_iter().filter(|(name, _)| !self.excludes(name)).collect();
         // Which of several errors is told must not hang on the order in which a store lists things.
         members.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let mut fuel = FUEL;
         let mut named: BTreeMap<String, (String, T)> = BTreeMap::new();
         for (name, member) in members {
-            let key = self.key(&name)?;
+            let key = self.key(&name, &mut fuel)?;
             if let Some((first, _)) = named.get(&key) {
                 return Err(RenderError::Collision { key, first: format!("{first:?}"), second: format!("{name:?}") });
             }
@@ -66,12 +71,12 @@ impl Naming {
         Ok(named.into_iter().map(|(key, (_, member))| (key, member)).collect())
     }
 
-    fn key(&self, name: &str) -> Result<String, RenderError> {
+    fn key(&self, name: &str, fuel: &mut u64) -> Result<String, RenderError> {
         let mut key = name.to_owned();
         for step in &self.steps {
             key = match step {
                 Step::Regexp { regexp, replace } => regexp.replace_all(&key, replace).into_owned(),
-                Step::Template(template) => engine::render_short(&self.templates, template, context! { name => key })?,
+                Step::Template(template) => self.rendered(template, key, fuel)?,
             };
             if key.len() > MAX_NAME {
                 return Err(RenderError::Name { name: name.to_owned(), key: shortened(&key) });
@@ -82,14 +87,25 @@ impl Naming {
         }
         if is_key(&key) { Ok(key) } else { Err(RenderError::Name { name: name.to_owned(), key: shortened(&key) }) }
     }
+
+    fn rendered(&self, template: &str, name: String, fuel: &mut u64) -> Result<String, RenderError> {
+        let variables = BTreeMap::from([("name".to_owned(), Value::from(name))]);
+        let (key, used) = self.templates.render(template, &Variables::new(variables, "what a rewrite sees: name", Arc::default()), MAX_DATA)?;
+        *fuel = fuel.checked_sub(used).ok_or_else(|| RenderError::Template {
+            origin: template.to_owned(),
+            line: None,
+            problem: "it does too much for so many names".to_owned(),
+        })?;
+        Ok(String::from_utf8_lossy(key.expose()).into_owned())
+    }
 }
 
-fn step(i: usize, rewrite: &Rewrite, templates: &mut Environment<'static>) -> Result<Step, String> {
+fn step(i: usize, rewrite: &Rewrite, templates: &mut Engine) -> Result<Step, String> {
     match (&rewrite.regexp, &rewrite.replace, &rewrite.template) {
         (Some(regexp), Some(replace), None) => Ok(Step::Regexp { regexp: expression(&format!("rewrite[{i}].regexp"), regexp)?, replace: replace.clone() }),
         (None, None, Some(text)) => {
             let field = format!("rewrite[{i}].template");
-            templates.add_template_owned(field.clone(), text.clone()).map_err(|error| engine::unreadable(&field, &error).to_string())?;
+            templates.add(&field, text.clone()).map_err(|error| error.to_string())?;
             Ok(Step::Template(field))
         }
         _ => Err(format!("rewrite[{i}]: write either regexp and replace, or template")),
@@ -196,7 +212,7 @@ mod tests {
         let error = |text: &str| named(&[], &[template(text)], Conversion::Error, &["a"]).expect_err("an error").to_string();
         assert!(error("{{ nme }}").contains("undefined"), "{}", error("{{ nme }}"));
         assert!(error("{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}").contains("too much"));
-        assert!(error("{{ 'x' * 5000 }}").contains("would become the key \"xxx"));
+        assert!(error("{% for i in range(5000) %}x{% endfor %}").contains("would become the key \"xxx"));
         let doubled: Vec<_> = (0..16).map(|_| regexp("", &"x".repeat(512))).collect();
         assert!(matches!(named(&[], &doubled, Conversion::Error, &["a"]), Err(RenderError::Name { key, .. }) if key.len() < 300));
     }

@@ -2,7 +2,7 @@
 //!
 //! Pure. The parser's own errors quote tags and headers, which are the value's: they go nowhere.
 
-use pem::Pem;
+use pem::{EncodeConfig, LineEnding, Pem};
 
 /// Whether a block of this tag is a certificate.
 pub(super) fn is_certificate(tag: &str) -> bool {
@@ -20,4 +20,9 @@ pub(super) fn blocks(text: &[u8]) -> Option<Vec<Pem>> {
     // The parser stops at a block without an end, as if it were not there.
     let begun = text.windows(11).filter(|window| window == b"-----BEGIN ").count();
     (begun == blocks.len()).then_some(blocks)
+}
+
+/// A block as text, in lines of 64 characters.
+pub(super) fn text(block: &Pem) -> String {
+    pem::encode_config(block, EncodeConfig::new().set_line_ending(LineEnding::LF))
 }

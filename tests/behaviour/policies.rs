@@ -687,7 +687,7 @@ async fn a_namespace_that_loses_the_role_before_its_resources_does_not_wait_eith
         let namespaces: Api<Namespace> = Api::all(s.client.clone());
         let doomed = format!("{}-doomed", s.namespace);
         namespaces.create(&PostParams::default(), &serde_json::from_value(json!({"metadata": {"name": doomed}})).unwrap()).await.unwrap();
-        let scope = format!("rbac.namespaces={{{doomed}}}");
+        let scope = format!("rbac.namespaces={{{doomed},{}}}", s.namespace);
         let rbac = testbed::chart::rbac(&root().join("charts/robotosecret"), &s.namespace, &["rbac.scope=namespaces", &scope]).unwrap();
         for object in &rbac.objects {
             apply_object(&s.client, object).await.unwrap();
