@@ -5,6 +5,7 @@
 mod absence;
 mod api;
 mod chart;
+mod conformance;
 mod drift;
 mod failure;
 mod freshness;
