@@ -7,6 +7,7 @@ mod api;
 mod chart;
 mod drift;
 mod failure;
+mod faults;
 mod freshness;
 mod leaks;
 mod lifecycle;
