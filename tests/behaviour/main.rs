@@ -8,6 +8,7 @@ mod chart;
 mod conformance;
 mod drift;
 mod failure;
+mod faults;
 mod freshness;
 mod leaks;
 mod lifecycle;
