@@ -384,6 +384,11 @@ async fn decoding_tags_and_types() {
     conform("forms").await;
 }
 
+#[tokio::test]
+async fn templates() {
+    conform("templates").await;
+}
+
 #[test]
 fn each_row_says_one_thing_and_each_file_runs() {
     let own = include_str!("mod.rs");
