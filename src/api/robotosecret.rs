@@ -120,10 +120,12 @@ fn default_ttl() -> String {
     DEFAULT_TTL.to_owned()
 }
 
+/// What is said of a key that no Secret can have.
+const KEY_MESSAGE: &str = "a key of a Secret has only letters, digits, - _ and . and does not start with two dots";
+
 /// The rule that every key of a Secret obeys.
 fn key_rule() -> Rule {
-    Rule::new("self.matches('^[-._a-zA-Z0-9]+$') && self != '.' && !self.startsWith('..')")
-        .message("a key of a Secret has only letters, digits, - _ and . and does not start with two dots")
+    Rule::new("self.matches('^[-._a-zA-Z0-9]+$') && self != '.' && !self.startsWith('..')").message(KEY_MESSAGE)
 }
 
 /// One key of the Secret.
@@ -487,6 +489,7 @@ pub struct Template {
     /// The templates of keys, by key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("minProperties" = 1, "maxProperties" = 100, "additionalProperties" = {"type": "string", "maxLength": 65536}))]
+    #[x_kube(validation = Rule::new("self.all(k, k.matches('^[-._a-zA-Z0-9]{1,253}$') && k != '.' && !k.startsWith('..'))").message(KEY_MESSAGE))]
     pub data: BTreeMap<String, String>,
 
     /// Templates of keys that are kept in ConfigMaps of the same namespace.

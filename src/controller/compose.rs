@@ -80,6 +80,9 @@ fn keys_of(entry: &Entry, found: &Found<'_>) -> Result<Data, ComposeError> {
             let failed = |problem| ComposeError::new(reference, problem);
             let members = render::members(value, &path, as_).map_err(failed)?;
             let named = naming.name_all(members).map_err(failed)?;
+            if named.is_empty() {
+                return Err(failed(RenderError::Excluded));
+            }
             named.into_iter().map(|(key, value)| Ok((key, decoded(value).map_err(failed)?))).collect()
         }
         (Makes::Listed { naming, .. }, Found::Listed(members)) => {

@@ -360,6 +360,9 @@ fn check_target(spec: &RobotoSecretSpec) -> Result<(), InvalidSpec> {
     if target.creation_policy == CreationPolicy::Merge && target.deletion_policy == DeletionPolicy::Delete {
         return Err(InvalidSpec::new("spec.target.deletionPolicy", "creationPolicy Merge shares the Secret with others; use DropKeys"));
     }
+    if let Some(key) = target.template.iter().flat_map(|template| template.data.keys()).find(|key| !render::is_key(key)) {
+        return Err(InvalidSpec::new("spec.target.template.data", format!("{key:?} is not a key that a Secret can have")));
+    }
     let templated = target.template.as_ref().and_then(|template| template.metadata.as_ref());
     let none = std::collections::BTreeMap::new();
     let (labels, annotations) = templated.map_or((&none, &none), |metadata| (&metadata.labels, &metadata.annotations));
@@ -473,6 +476,7 @@ mod tests {
             ("dataFrom: [{}]", "spec.dataFrom[0]: write exactly one"),
             ("data: [{key: a, uri: 'aws.sm://x?version-stage=S', metadata: tags}]", "spec.data[a]: tags belong to all versions"),
             ("{uri: 'aws.sm://x', target: {creationPolicy: Merge, deletionPolicy: Delete}}", "spec.target.deletionPolicy"),
+            ("{uri: 'aws.sm://x', target: {template: {data: {'a b': x}}}}", "spec.target.template.data: \"a b\" is not a key"),
             ("{uri: 'aws.sm://x', target: {template: {metadata: {labels: {robotosecret.dev/managed: x}}}}}", "spec.target.template.metadata.labels"),
             (
                 "{uri: 'aws.sm://x', target: {template: {metadata: {annotations: {kubernetes.io/service-account.name: x}}}}}",

@@ -40,6 +40,9 @@ pub enum RenderError {
     /// An object without members would make an empty Secret.
     #[error("the value is an empty JSON object: it has no member to mirror")]
     Empty,
+    /// `exclude` left nothing of it, which would make an empty Secret too.
+    #[error("exclude leaves out every member: there is none to mirror")]
+    Excluded,
     /// A text that starts like an object: mirroring it as one key would take the keys of yesterday's object away.
     #[error("the value starts like a JSON object and is not JSON; put it right, or mirror it as it is with data: [{{key: …, uri: …}}]")]
     BrokenObject,
@@ -99,7 +102,7 @@ impl RenderError {
     #[must_use]
     pub const fn reason(&self) -> Reason {
         match self {
-            Self::Keypath { .. } | Self::Empty | Self::BrokenObject => Reason::KeypathNotFound,
+            Self::Keypath { .. } | Self::Empty | Self::Excluded | Self::BrokenObject => Reason::KeypathNotFound,
             Self::Name { .. } => Reason::InvalidKey,
             Self::Collision { .. } => Reason::KeyCollision,
             Self::Decode { .. } => Reason::DecodeError,

@@ -5,8 +5,10 @@
 mod absence;
 mod api;
 mod chart;
+mod conformance;
 mod drift;
 mod failure;
+mod faults;
 mod freshness;
 mod leaks;
 mod lifecycle;
