@@ -233,6 +233,9 @@ pub struct TargetStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub keys: Vec<String>,
+    /// Tells apart the templates from ConfigMaps that it was made with; left out: it was made with none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template_hash: Option<String>,
 }
 
 /// Restarts of workloads. It is written together with the change that asks for them, so that a crash in between loses none.

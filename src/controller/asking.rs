@@ -155,7 +155,7 @@ fn kubernetes_failed(standing: &Standing) -> bool {
 fn lane(why: Why, known: &Known) -> Lane {
     match (why, known) {
         (Why::Spec, _) | (_, Known::Missing) => Lane::New,
-        (Why::Forced | Why::Provider | Why::Changed, _) => Lane::Event,
+        (Why::Forced | Why::Provider | Why::Template | Why::Changed, _) => Lane::Event,
         (Why::Drift | Why::Retry, _) => Lane::Drift,
     }
 }

@@ -320,6 +320,8 @@ pub struct Standing {
     pub repairs: Repairs,
     /// What the last try to read went through, whatever came of it.
     pub tried_through: Vec<Through>,
+    /// Which templates of ConfigMaps it was made with (see [`Texts::hash`](super::templates::Texts)).
+    pub tried_with: Option<String>,
 }
 
 /// What was asked of the reader, and for what.
@@ -464,6 +466,7 @@ impl Standing {
             former: None,
             repairs: Repairs::default(),
             tried_through: Vec::new(),
+            tried_with: status.target.as_ref().and_then(|target| target.template_hash.clone()),
             status,
         }
     }

@@ -18,6 +18,8 @@ pub struct Situation {
     pub refresh_requested: bool,
     /// A provider became available, allows what it refused, or reads elsewhere than before.
     pub provider_changed: bool,
+    /// A template that is kept in a ConfigMap is not the one of the last try.
+    pub retemplated: bool,
     /// The Secret holds what was last written.
     pub intact: bool,
     /// The damage came after the last try, whose pause knows nothing of it.
@@ -48,6 +50,8 @@ pub enum Why {
     Forced,
     /// Its provider changed.
     Provider,
+    /// A template in a ConfigMap changed.
+    Template,
     /// Somebody damaged the Secret.
     Drift,
     /// A failure is tried again.
@@ -80,6 +84,9 @@ pub fn decide(situation: &Situation) -> Decision {
     if situation.provider_changed && !once {
         return Decision::Read(Why::Provider);
     }
+    if situation.retemplated && !once {
+        return Decision::Read(Why::Template);
+    }
     if situation.newly_damaged && situation.mirrored_once && situation.may_repair {
         return Decision::Read(Why::Drift);
     }
@@ -108,6 +115,7 @@ mod tests {
         mirrored_once: true,
         refresh_requested: false,
         provider_changed: false,
+        retemplated: false,
         intact: true,
         newly_damaged: false,
         may_repair: true,
@@ -126,6 +134,7 @@ mod tests {
             (Situation { spec_changed: true, ..CALM }, Why::Spec),
             (Situation { refresh_requested: true, ..CALM }, Why::Forced),
             (Situation { provider_changed: true, ..CALM }, Why::Provider),
+            (Situation { retemplated: true, ..CALM }, Why::Template),
             (Situation { intact: false, ..CALM }, Why::Drift),
             (Situation { failing: Some(Pause::Over), ..CALM }, Why::Retry),
             (Situation { changed: true, ..CALM }, Why::Changed),

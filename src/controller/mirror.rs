@@ -32,6 +32,7 @@ use super::{
     status::{Failure, Mirrored, Notice, Outcome},
     target::{Look, Target, TargetError, Wanted},
     tellings::Tellings,
+    templates::{ConfigMaps, Texts},
 };
 use crate::{
     api::{
@@ -80,6 +81,8 @@ pub struct Context {
     pub tellings: Tellings,
     /// Which workloads are restarted next.
     pub rollouts: Rollouts,
+    /// The templates that are kept in ConfigMaps.
+    pub config_maps: ConfigMaps,
     /// Whether workloads may be restarted at all.
     pub allow_rollout: bool,
     /// Takes events.
@@ -235,9 +238,17 @@ impl Work<'_> {
                 return self.read_failed(standing, &error, known.is_intact()).await;
             }
         };
+        let from = plan.template.as_ref().map_or(&[][..], |template| &template.from);
+        let texts = self.context.config_maps.texts(&self.context.client, &self.key.0, from).await;
+        if let Err(error) = &texts
+            && !(self.resource.spec.refresh_policy == RefreshPolicy::Once && standing.status.target.is_some() && known.is_intact())
+        {
+            standing.tried_with = None;
+            return self.read_failed(standing, error, known.is_intact()).await;
+        }
         if standing.reading.as_ref().is_some_and(|reading| self.is_for_this(reading, &admitted)) {
             match (self.context.reader.take(&self.key), standing.reading.take()) {
-                (Some(answers), Some(reading)) => return self.mirror(standing, &plan, &admitted, &known, reading, answers).await,
+                (Some(answers), Some(reading)) => return self.mirror(standing, &plan, &admitted, &known, (reading, texts), answers).await,
                 (None, reading) if self.context.reader.waits(&self.key) => {
                     standing.reading = reading;
                     return self.next_look(standing);
@@ -255,7 +266,8 @@ impl Work<'_> {
         }
         let news = self.context.reader.news(&self.key);
         standing.changed |= matches!(news, Some(News::Changed));
-        match (decide(&self.situation(standing, &known, &admitted, news.as_ref())), news) {
+        let retemplated = texts.as_ref().is_ok_and(|texts| texts.hash != standing.tried_with);
+        match (decide(&self.situation(standing, &known, &admitted, news.as_ref(), retemplated)), news) {
             (Decision::Read(why), _) => self.ask(standing, &admitted, &known, why, 0).await,
             (Decision::Once, _) => self.settle(standing, &Outcome::OnceAgain { same: !self.respecified(standing) }).await,
             (Decision::Wait, Some(News::Failed(error))) if standing.failing.is_none() => self.read_failed(standing, &error, known.is_intact()).await,
@@ -268,7 +280,7 @@ impl Work<'_> {
         }
     }
 
-    fn situation(&self, standing: &Standing, known: &Known, admitted: &[Admitted], news: Option<&News>) -> Situation {
+    fn situation(&self, standing: &Standing, known: &Known, admitted: &[Admitted], news: Option<&News>, retemplated: bool) -> Situation {
         let now = Instant::now();
         Situation {
             policy: self.resource.spec.refresh_policy,
@@ -276,6 +288,7 @@ impl Work<'_> {
             mirrored_once: standing.status.target.is_some(),
             refresh_requested: self.refresh().is_some_and(|refresh| standing.status.last_handled_refresh.as_deref() != Some(refresh)),
             provider_changed: standing.refused || reads_otherwise(standing, admitted),
+            retemplated,
             intact: known.is_intact(),
             newly_damaged: !known.is_intact() && standing.failing.as_ref().is_some_and(|failing| failing.failure.intact),
             may_repair: standing.repairs.next(now).is_none(),
@@ -357,7 +370,15 @@ impl Work<'_> {
         standing.asked != Some(self.asked)
     }
 
-    async fn mirror(&self, standing: &mut Standing, plan: &Plan, admitted: &[Admitted], known: &Known, mut reading: Reading, answers: Vec<Answer>) -> Next {
+    async fn mirror(
+        &self,
+        standing: &mut Standing,
+        plan: &Plan,
+        admitted: &[Admitted],
+        known: &Known,
+        (mut reading, texts): (Reading, Result<Texts, ReadError>),
+        answers: Vec<Answer>,
+    ) -> Next {
         let rounds = match reading.first.take() {
             Some(FirstRound { answers: first, needs }) => Ok(Rounds { first, second: needs.into_iter().zip(answers).collect() }),
             None => match self.gathering(plan, admitted, &standing.record()).needs(&answers) {
@@ -367,9 +388,10 @@ impl Work<'_> {
             },
         };
         let Reading { why, look, attempts, .. } = reading;
+        let tried_with = texts.as_ref().ok().and_then(|texts| texts.hash.clone());
         let (result, expected) = match rounds {
             Ok(rounds) => {
-                let result = self.attempt(standing, plan, admitted, known, &look, &rounds).await;
+                let result = self.attempt(standing, plan, admitted, known, &look, (&rounds, texts)).await;
                 // From here on the values are not needed any more.
                 (result, rounds.expected())
             }
@@ -378,8 +400,9 @@ impl Work<'_> {
         self.context.reader.poke();
         self.tell_mass_absence(admitted).await;
         if !matches!(result, Err(Trouble::Target(TargetError::Changed))) {
-            // A change of the providers has had its try, whatever came of it: from here on the pauses hold.
+            // A change of the providers or templates has had its try, whatever came of it: from here on the pauses hold.
             standing.refused = false;
+            standing.tried_with = tried_with;
             standing.tried_through = admitted.iter().map(|admitted| admitted.through.clone()).collect();
         }
         match result {
@@ -411,15 +434,24 @@ impl Work<'_> {
     }
 
     /// Renders and writes, against the Secret as it was looked at.
-    async fn attempt(&self, standing: &mut Standing, plan: &Plan, admitted: &[Admitted], known: &Known, look: &Look, rounds: &Rounds) -> Result<Done, Trouble> {
+    async fn attempt(
+        &self,
+        standing: &mut Standing,
+        plan: &Plan,
+        admitted: &[Admitted],
+        known: &Known,
+        look: &Look,
+        (rounds, texts): (&Rounds, Result<Texts, ReadError>),
+    ) -> Result<Done, Trouble> {
         let record = standing.record();
         let Gathered { found, sources, gone, relook } = self.gather(standing, plan, admitted, &record, rounds)?;
         if sources.is_empty() && plan.deletion == DeletionPolicy::Delete {
             return self.remove(standing, plan, look, gone).await;
         }
         let failed = |failure: ComposeError| ReadError::new(failure.reason(), failure.to_string());
+        let Texts { sources: texts, hash: template_hash } = texts?;
         let rendered = compose::read_keys(plan, &found).map_err(failed)?;
-        let rendered = compose::finish(plan, rendered, Vec::new(), &self.provenance(&sources)).map_err(failed)?;
+        let rendered = compose::finish(plan, rendered, texts, &self.provenance(&sources)).map_err(failed)?;
         let keys: Vec<String> = rendered.data.keys().cloned().collect();
         let compared = served::compare(&record, standing.status.source_count, &sources, &gone);
         // Not the generation: a changed spec that could not be carried out is an observed one, too.
@@ -429,10 +461,11 @@ impl Work<'_> {
         if let (Some(seen), Some(was), false) = (held, &standing.status.target, respecified)
             && !standing.untold
             && compared.same
+            && was.template_hash == template_hash
         {
             // What moved without touching what is ours is not worth a status write.
             let target = Seen { resource_version: was.resource_version.clone(), ..Seen::clone(seen) };
-            let mirrored = Mirrored { target, keys, sources, gone, compared, moved: false, rewritten: false, respecified, repaired: None };
+            let mirrored = Mirrored { target, keys, template_hash, sources, gone, compared, moved: false, rewritten: false, respecified, repaired: None };
             return Ok(Done::Mirrored { mirrored: Box::new(mirrored), wrote: false, relook });
         }
         let in_doubt = |served: &Served| is_outdated(standing, &record, served) || (standing.doubt.is_none() && was_just_replaced(standing, served));
@@ -465,7 +498,7 @@ impl Work<'_> {
             Look::Absent => false,
         };
         let moved = !same || !matches!(known, Known::Intact(_));
-        let mirrored = Mirrored { target, keys, sources, gone, compared, moved, rewritten: !same, respecified, repaired };
+        let mirrored = Mirrored { target, keys, template_hash, sources, gone, compared, moved, rewritten: !same, respecified, repaired };
         Ok(Done::Mirrored { mirrored: Box::new(mirrored), wrote: true, relook })
     }
 

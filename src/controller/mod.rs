@@ -1,6 +1,6 @@
 //! The controller: watches, hands each resource to [`mirror`], and ends in order.
 //!
-//! A client and settings enter; Secrets and statuses leave. Three watches (resources, providers, Secrets), each with its own pauses,
+//! A client and settings enter; Secrets and statuses leave. Three watches (resources, providers, Secrets; of ConfigMaps only where templates are kept in them), each with its own pauses,
 //! and the reader feed one queue: trouble with one of them never slows another. A panic or a hang in one resource never stops the rest.
 
 pub mod absence;
@@ -26,6 +26,7 @@ mod settle;
 pub mod status;
 pub mod target;
 pub mod tellings;
+pub mod templates;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -59,6 +60,7 @@ use self::{
     rollout::Rollouts,
     status::Notice,
     tellings::Tellings,
+    templates::ConfigMaps,
 };
 use crate::{
     api::{ClusterRobotoProvider, MANAGED_LABEL, REFRESH_ANNOTATION, RobotoSecret},
@@ -120,6 +122,7 @@ pub async fn run(client: Client, settings: Settings, metrics: Metrics, readiness
         reader: reader.clone(),
         tellings: Tellings::default(),
         rollouts: Rollouts::default(),
+        config_maps: ConfigMaps::default(),
         allow_rollout: settings.allow_rollout,
         events,
         metrics,
@@ -132,6 +135,7 @@ pub async fn run(client: Client, settings: Settings, metrics: Metrics, readiness
     for scope in scopes {
         beside.spawn(watch_resources(client.clone(), scope.clone(), context.clone(), gates.clone()));
         beside.spawn(watch_secrets(client.clone(), scope.clone(), context.clone(), gates.clone()));
+        beside.spawn(templates::watch(client.clone(), scope.clone(), context.clone()));
     }
     beside.spawn(watch_providers(client, provider_writer, context.clone(), gates.clone()));
     let telling = context.clone();
@@ -266,6 +270,7 @@ fn take_in(context: &Context, resource: Guarded) -> Key {
     let key = key_of(&resource);
     if let Ok(resource) = resource.0 {
         let lane = lane(&resource);
+        context.config_maps.refer(&Arc::new(key.clone()), &resource);
         context.queue.push(&context.resources.put(&key, resource), lane);
     } else {
         tracing::warn!(namespace = key.0, name = key.1, "the resource cannot be read; it is older than the CRD's rules");
@@ -291,6 +296,7 @@ fn forget(context: &Context, key: &Key) {
     context.reader.forget(key);
     context.tellings.forget(key);
     context.rollouts.forget(key);
+    context.config_maps.forget(key);
 }
 
 /// Watches our Secrets: keeps what is used of their metadata, and wakes the resources that care.

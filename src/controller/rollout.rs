@@ -472,6 +472,7 @@ mod tests {
             moved: true,
             rewritten: true,
             respecified: false,
+            template_hash: None,
             repaired: None,
         }
     }

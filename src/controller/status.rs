@@ -64,6 +64,8 @@ pub struct Mirrored {
     pub target: Seen,
     /// Its keys.
     pub keys: Vec<String>,
+    /// Which templates of ConfigMaps made them.
+    pub template_hash: Option<String>,
     /// What was read, in the order of the plan.
     pub sources: Vec<Served>,
     /// What is gone for certain, and has no keys any more.
@@ -261,6 +263,7 @@ fn target_status(mirrored: &Mirrored) -> TargetStatus {
         resource_version: mirrored.target.resource_version.clone(),
         key_count: count(mirrored.keys.len()),
         keys: mirrored.keys.iter().take(LISTED).cloned().collect(),
+        template_hash: mirrored.template_hash.clone(),
     }
 }
 
@@ -286,9 +289,14 @@ fn sources_status(prior: &RobotoSecretStatus, sources: &[Served], gone: &[Served
     gone.iter().map(absent).chain(sources.iter().map(entry)).take(LISTED).collect()
 }
 
-/// Whether the content of the Secret changed because of its sources or its spec: not by a repair, nor when a new version has the old value.
+/// Whether the content of the Secret changed because of its sources, its spec or its templates: not by a repair, nor when a new version has the old value.
 fn changed(prior: &RobotoSecretStatus, mirrored: &Mirrored) -> bool {
-    prior.target.is_none() || (mirrored.moved && (mirrored.respecified || !mirrored.compared.same))
+    prior.target.is_none() || (mirrored.moved && (mirrored.respecified || !mirrored.compared.same || retemplated(prior, mirrored)))
+}
+
+/// Whether other templates of ConfigMaps made it than before.
+fn retemplated(prior: &RobotoSecretStatus, mirrored: &Mirrored) -> bool {
+    prior.target.as_ref().is_some_and(|was| was.template_hash != mirrored.template_hash)
 }
 
 /// Whether the status differs in anything but the time of the last check.
@@ -309,7 +317,11 @@ pub fn notice(prior: &RobotoSecretStatus, outcome: &Outcome) -> Option<Notice> {
                 return normal("Mirrored", "Mirror", format!("{keys} mirrored into the Secret {name}"));
             }
             if changed(prior, mirrored) {
-                let cause = if mirrored.compared.same { "the spec changed".to_owned() } else { changed_sources(mirrored) };
+                let cause = match mirrored.compared.same {
+                    false => changed_sources(mirrored),
+                    true if mirrored.respecified => "the spec changed".to_owned(),
+                    true => "a template in a ConfigMap changed".to_owned(),
+                };
                 return normal("Updated", "Mirror", format!("the Secret {name} was updated: {cause}"));
             }
             mirrored.repaired.as_ref().and_then(|culprit| {
@@ -386,6 +398,7 @@ mod tests {
             moved: resource_version != "7",
             rewritten: resource_version != "7",
             respecified: false,
+            template_hash: None,
             repaired: None,
         }
     }

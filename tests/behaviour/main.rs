@@ -20,3 +20,4 @@ mod reading;
 mod refusal;
 mod rollout;
 mod support;
+mod templates;

@@ -59,6 +59,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, patch, delete]
+# Templates that RobotoSecrets of the same namespace keep in ConfigMaps (spec.target.template.from): get for the text, list and
+# watch, metadata only and from the first such RobotoSecret on, to see a change.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, list, watch]
 # Events on RobotoSecrets; patch counts a repeated one up instead of making another.
 - apiGroups: [events.k8s.io]
   resources: [events]
