@@ -14,6 +14,7 @@ pub mod chart;
 pub mod control_plane;
 pub mod controller;
 pub mod emulator;
+pub mod examples;
 pub mod folder;
 pub mod front;
 pub mod http;
