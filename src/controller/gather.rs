@@ -102,13 +102,14 @@ impl<'g> Gathering<'g> {
                     for member in self.members(of, listed, search, naming).filter(|member| member.reading.is_none()) {
                         need(of, Question::Value(member.source));
                     }
-                    for (source, arn) in self.missing(of, listed, search, naming) {
-                        need(of, Question::Presence { source, arn });
+                    for (source, served) in self.missing(of, listed, search, naming) {
+                        need(of, presence(&source, served));
                     }
                 }
                 (Heard::Absent(_), _) => {
-                    if let Some((source, arn)) = self.mirrored(&self.plan.questions[of]) {
-                        need(of, Question::Presence { source, arn });
+                    // What was proven once and is still not there needs no further proof.
+                    if let Some((source, previous)) = self.mirrored(&self.plan.questions[of]).filter(|(_, previous)| !previous.gone) {
+                        need(of, presence(source, &previous.served));
                     }
                 }
                 _ => {}
@@ -124,144 +125,28 @@ impl<'g> Gathering<'g> {
         &self,
         first: &'g [Answer],
         second: &'g [(Need, Answer)],
-        mut judge: impl FnMut(usize, &Source, Sight) -> Verdict,
+        judge: impl FnMut(usize, &Source, Sight) -> Verdict,
     ) -> Result<Gathered<'g>, ReadError> {
         let heard = self.hear(first)?;
-        let answers: HashMap<(usize, &Question), &Answer> = second.iter().map(|(need, answer)| ((self.place(need.of), &need.question), answer)).collect();
-        let mut gathered = Gathered::default();
-        let mut errors: Vec<ReadError> = Vec::new();
+        let answers = second.iter().map(|(need, answer)| ((self.place(need.of), &need.question), answer)).collect();
+        let mut sorting = Sorting { of: self, answers, judge, gathered: Gathered::default(), errors: Vec::new() };
         for entry in &self.plan.entries {
-            let of = entry.question;
-            let planned = &self.plan.questions[of];
-            let found = match (&heard[of], &entry.makes) {
-                (Heard::Value(held, inner), _) => {
-                    let reading = held.reading();
-                    if let Question::Value(source) = &planned.question {
-                        judge(of, source, Sight::There);
-                    }
-                    gathered.read(self.served(planned, &planned.question, reading));
-                    compose::Found::Value(planned.question.to_string(), &reading.value, inner)
-                }
-                (Heard::Absent(error), _) => {
-                    match self.absent(of, error, &answers, &mut judge) {
-                        Ok(served) => gathered.gone.push(served),
-                        Err(error) => errors.push(error),
-                    }
-                    compose::Found::Gone
-                }
-                (Heard::Listing(listed), Makes::Listed { search, naming }) => {
-                    self.gather_listed(entry, listed, (search, naming), &answers, &mut judge, &mut gathered, &mut errors)
-                }
+            let found = match (&heard[entry.question], &entry.makes) {
+                (Heard::Value(held, inner), _) => sorting.value(entry.question, held, inner),
+                (Heard::Absent(error), _) => sorting.absent(entry.question, error),
+                (Heard::Listing(listed), Makes::Listed { search, naming }) => sorting.listed(entry, listed, search, naming),
                 (Heard::Listing(_), _) => {
-                    errors.push(ReadError::new(Reason::InternalError, format!("{}: a listing was answered where a value was asked for", entry.field)));
-                    compose::Found::Gone
+                    sorting.fail(ReadError::new(Reason::InternalError, format!("{}: a listing was answered where a value was asked for", entry.field)))
                 }
             };
-            gathered.found.push(found);
+            sorting.gathered.found.push(found);
         }
-        if !gathered.gone.is_empty() && !gathered.sources.is_empty() && self.plan.deletion == DeletionPolicy::Delete {
-            let message =
-                format!("{}: gone from the store; the Secret is deleted once all of its sources are gone, and stays as it is until then", gathered.gone[0].uri);
+        let Sorting { gathered, mut errors, .. } = sorting;
+        if let ([gone, ..], [_, ..], DeletionPolicy::Delete) = (&*gathered.gone, &*gathered.sources, self.plan.deletion) {
+            let message = format!("{}: gone from the store; the Secret is deleted once all of its sources are gone, and stays as it is until then", gone.uri);
             errors.push(ReadError::new(Reason::SourceNotFound, message));
         }
         worst(errors).map_or(Ok(gathered), Err)
-    }
-
-    /// What is to be said of a source that was not found: that it is gone, with what it was; or why nothing follows from it.
-    fn absent(
-        &self,
-        of: usize,
-        error: &ReadError,
-        answers: &HashMap<(usize, &Question), &'g Answer>,
-        judge: &mut impl FnMut(usize, &Source, Sight) -> Verdict,
-    ) -> Result<Served, ReadError> {
-        let planned = &self.plan.questions[of];
-        let ((source, arn), previous) = self.mirrored(planned).zip(self.previous_of(planned)).ok_or_else(|| error.clone())?;
-        let question = Question::Presence { source: source.clone(), arn };
-        match answers.get(&(self.place(of), &question)) {
-            Some(Err(error)) if error.absent => match judge(of, &source, Sight::Gone) {
-                // What was proven once and is still not there needs no further proof.
-                Verdict::Waiting(why) if !previous.gone => Err(ReadError { message: format!("{}; {why}", error.message), ..(*error).clone() }),
-                _ => Ok(previous.served.clone()),
-            },
-            Some(Err(error)) => Err((*error).clone()),
-            // It is there after all: the answers were given at different moments.
-            Some(Ok(_)) => {
-                judge(of, &source, Sight::There);
-                Err(error.clone())
-            }
-            None => Err(error.clone()),
-        }
-    }
-
-    #[allow(clippy::too_many_arguments)] // All of it is the state of one gathering.
-    fn gather_listed(
-        &self,
-        entry: &Entry,
-        listed: &'g [Found],
-        (search, naming): (&Search, &Naming),
-        answers: &HashMap<(usize, &Question), &'g Answer>,
-        judge: &mut impl FnMut(usize, &Source, Sight) -> Verdict,
-        gathered: &mut Gathered<'g>,
-        errors: &mut Vec<ReadError>,
-    ) -> compose::Found<'g> {
-        let of = entry.question;
-        let planned = &self.plan.questions[of];
-        let mut members: Vec<(String, String, &'g Value)> = Vec::new();
-        let mut gone: Vec<Served> = Vec::new();
-        for member in self.members(of, listed, search, naming) {
-            let question = Question::Value(member.source.clone());
-            let reading = match (member.reading, answers.get(&(self.place(of), &question))) {
-                (Some(reading), _) => reading,
-                (None, Some(Ok(held))) => held.reading(),
-                (None, Some(Err(error))) => {
-                    errors.push((*error).clone());
-                    continue;
-                }
-                (None, None) => {
-                    errors.push(ReadError::new(Reason::InternalError, format!("{question}: the reader gave no answer")));
-                    continue;
-                }
-            };
-            if !self.may_read(of, &reading.denotes) {
-                errors.push(answered_otherwise(&planned.provider.name, self.namespace, &question.to_string()));
-                continue;
-            }
-            judge(of, &member.source, Sight::There);
-            gathered.read(self.served(planned, &question, reading));
-            members.push((member.name, question.to_string(), &reading.value));
-        }
-        for (source, arn) in self.missing(of, listed, search, naming) {
-            let uri = source.to_string();
-            let Some(name) = search.name_of(&source) else { continue };
-            let question = Question::Presence { source: source.clone(), arn };
-            match answers.get(&(self.place(of), &question)) {
-                Some(Ok(held)) => {
-                    if judge(of, &source, Sight::Unlisted) != Verdict::Proven {
-                        let reading = held.reading();
-                        gathered.relook = true;
-                        gathered.read(self.served(planned, &Question::Value(source), reading));
-                        members.push((name, uri, &reading.value));
-                    }
-                }
-                Some(Err(error)) if error.absent => match judge(of, &source, Sight::Gone) {
-                    Verdict::Proven => gone.extend(self.previous.iter().find(|previous| previous.served.uri == uri).map(|previous| previous.served.clone())),
-                    Verdict::Waiting(why) => errors.push(ReadError { message: format!("{}; {why}", error.message), ..(*error).clone() }),
-                },
-                Some(Err(error)) => errors.push((*error).clone()),
-                None => errors.push(ReadError::new(Reason::InternalError, format!("{uri}: the reader gave no answer"))),
-            }
-        }
-        if !members.is_empty() {
-            members.sort_by(|a, b| a.0.cmp(&b.0));
-            return compose::Found::Listed(members);
-        }
-        gone.extend(self.previous.iter().filter(|previous| previous.gone && self.is_of(previous, planned, search)).map(|previous| previous.served.clone()));
-        if self.plan.deletion == DeletionPolicy::Retain || gone.is_empty() {
-            errors.push(ReadError::new(Reason::SourceNotFound, format!("{}: {} finds nothing", entry.field, planned.question)));
-        }
-        gathered.gone.extend(gone);
-        compose::Found::Gone
     }
 
     /// Each answer of the first round, by question.
@@ -304,16 +189,20 @@ impl<'g> Gathering<'g> {
         })
     }
 
-    /// What the entry would have found before, and the listing does not have: each with the ARN that it had.
-    fn missing(&self, of: usize, listed: &[Found], search: &Search, naming: &Naming) -> Vec<(Source, String)> {
+    /// What the entry would have found before, and the listing does not have: each with what it was.
+    fn missing(&self, of: usize, listed: &[Found], search: &Search, naming: &Naming) -> Vec<(Source, &'g Served)> {
         let planned = &self.plan.questions[of];
         let previous = self.previous.iter().filter(|previous| !previous.gone && self.is_of(previous, planned, search));
-        let sources = previous.filter_map(|previous| Some((plain(&previous.served.uri)?, previous.served.version.arn.clone())));
+        let sources = previous.filter_map(|previous| Some((plain(&previous.served.uri)?, &previous.served)));
         sources
-            .filter(|(source, arn)| {
+            .filter(|(source, served)| {
                 let excluded = search.name_of(source).is_none_or(|name| naming.excludes(&name));
                 let asked = self.plan.questions.iter().any(|other| other.provider == planned.provider && other.question == Question::Value(source.clone()));
-                !excluded && !asked && !arn.is_empty() && !listed.iter().any(|found| found.source == *source) && self.may_read(of, &source.denotes())
+                !excluded
+                    && !asked
+                    && !served.version.arn.is_empty()
+                    && !listed.iter().any(|found| found.source == *source)
+                    && self.may_read(of, &source.denotes())
             })
             .collect()
     }
@@ -322,12 +211,12 @@ impl<'g> Gathering<'g> {
         previous.served.provider == self.foreign(planned) && plain(&previous.served.uri).is_some_and(|source| search.name_of(&source).is_some())
     }
 
-    /// The source of a question that was mirrored before, and the ARN that it had. A version has no absence that counts.
-    fn mirrored(&self, planned: &Planned) -> Option<(Source, String)> {
+    /// The source of a question that was mirrored before, and what it was. A version has no absence that counts.
+    fn mirrored<'p>(&self, planned: &'p Planned) -> Option<(&'p Source, &'g Previous)> {
         let (Question::Value(source) | Question::Tags(source)) = &planned.question else { return None };
         let previous = self.previous_of(planned)?;
         let counts = source.version.is_none() && source.through_secrets_manager().is_empty() && !previous.served.version.arn.is_empty();
-        counts.then(|| (source.clone(), previous.served.version.arn.clone()))
+        counts.then_some((source, previous))
     }
 
     fn previous_of(&self, planned: &Planned) -> Option<&'g Previous> {
@@ -353,6 +242,131 @@ impl<'g> Gathering<'g> {
     fn may_read(&self, of: usize, references: &[String]) -> bool {
         references.iter().all(|reference| self.admitted[of].through.may_read(self.namespace, reference))
     }
+}
+
+/// A gathering under way.
+struct Sorting<'s, 'g, J> {
+    of: &'s Gathering<'g>,
+    /// The answers of the second round, by place and question.
+    answers: HashMap<(usize, &'g Question), &'g Answer>,
+    judge: J,
+    gathered: Gathered<'g>,
+    errors: Vec<ReadError>,
+}
+
+impl<'g, J: FnMut(usize, &Source, Sight) -> Verdict> Sorting<'_, 'g, J> {
+    fn fail(&mut self, error: ReadError) -> compose::Found<'g> {
+        self.errors.push(error);
+        compose::Found::Gone
+    }
+
+    fn value(&mut self, of: usize, held: &'g Arc<Held>, inner: &'g [String]) -> compose::Found<'g> {
+        let planned = &self.of.plan.questions[of];
+        let reading = held.reading();
+        if let Question::Value(source) = &planned.question {
+            (self.judge)(of, source, Sight::There);
+        }
+        self.gathered.read(self.of.served(planned, &planned.question, reading));
+        compose::Found::Value(planned.question.to_string(), &reading.value, inner)
+    }
+
+    /// A source that was not found: it is gone, or nothing follows from that.
+    fn absent(&mut self, of: usize, error: &ReadError) -> compose::Found<'g> {
+        let Some((source, previous)) = self.of.mirrored(&self.of.plan.questions[of]) else { return self.fail(error.clone()) };
+        if previous.gone {
+            self.gathered.gone.push(previous.served.clone());
+            return compose::Found::Gone;
+        }
+        match self.answers.get(&(self.of.place(of), &presence(source, &previous.served))) {
+            Some(Err(error)) if error.absent => match (self.judge)(of, source, Sight::Gone) {
+                Verdict::Proven => {
+                    self.gathered.gone.push(previous.served.clone());
+                    compose::Found::Gone
+                }
+                Verdict::Waiting(why) => self.fail(ReadError { message: format!("{}; {why}", error.message), ..ReadError::clone(error) }),
+            },
+            Some(Err(error)) => self.fail(ReadError::clone(error)),
+            // It is there after all: the answers were given at different moments.
+            Some(Ok(_)) => {
+                (self.judge)(of, source, Sight::There);
+                self.fail(error.clone())
+            }
+            None => self.fail(error.clone()),
+        }
+    }
+
+    /// What an entry takes of a listing, and what it had taken before.
+    fn listed(&mut self, entry: &Entry, listed: &'g [Found], search: &Search, naming: &Naming) -> compose::Found<'g> {
+        let (of, place) = (entry.question, self.of.place(entry.question));
+        let mut members: Vec<(String, String, &'g Value)> = Vec::new();
+        for member in self.of.members(of, listed, search, naming) {
+            let question = Question::Value(member.source.clone());
+            let reading = match (member.reading, self.answers.get(&(place, &question))) {
+                (Some(reading), _) => Ok(reading),
+                (None, Some(Ok(held))) => Ok(held.reading()),
+                (None, Some(Err(error))) => Err(ReadError::clone(error)),
+                (None, None) => Err(unanswered(&question)),
+            };
+            match reading {
+                Ok(reading) => {
+                    (self.judge)(of, &member.source, Sight::There);
+                    members.extend(self.member(of, member.name, &question, reading));
+                }
+                Err(error) => self.errors.push(error),
+            }
+        }
+        let mut gone: Vec<Served> = Vec::new();
+        for (source, served) in self.of.missing(of, listed, search, naming) {
+            let Some(name) = search.name_of(&source) else { continue };
+            match self.answers.get(&(place, &presence(&source, served))) {
+                Some(Ok(held)) => {
+                    if (self.judge)(of, &source, Sight::Unlisted) != Verdict::Proven {
+                        self.gathered.relook = true;
+                        members.extend(self.member(of, name, &Question::Value(source), held.reading()));
+                    }
+                }
+                Some(Err(error)) if error.absent => match (self.judge)(of, &source, Sight::Gone) {
+                    Verdict::Proven => gone.push(served.clone()),
+                    Verdict::Waiting(why) => self.errors.push(ReadError { message: format!("{}; {why}", error.message), ..ReadError::clone(error) }),
+                },
+                Some(Err(error)) => self.errors.push(ReadError::clone(error)),
+                None => self.errors.push(unanswered(&Question::Value(source))),
+            }
+        }
+        if !members.is_empty() {
+            members.sort_by(|a, b| a.0.cmp(&b.0));
+            return compose::Found::Listed(members);
+        }
+        let planned = &self.of.plan.questions[of];
+        gone.extend(
+            self.of.previous.iter().filter(|previous| previous.gone && self.of.is_of(previous, planned, search)).map(|previous| previous.served.clone()),
+        );
+        if self.of.plan.deletion == DeletionPolicy::Retain || gone.is_empty() {
+            return self.fail(ReadError::new(Reason::SourceNotFound, format!("{}: {} finds nothing", entry.field, planned.question)));
+        }
+        self.gathered.gone.extend(gone);
+        compose::Found::Gone
+    }
+
+    /// Takes a member, unless the store answered under a name that may not be read.
+    fn member(&mut self, of: usize, name: String, question: &Question, reading: &'g Reading) -> Option<(String, String, &'g Value)> {
+        let planned = &self.of.plan.questions[of];
+        if !self.of.may_read(of, &reading.denotes) {
+            self.errors.push(answered_otherwise(&planned.provider.name, self.of.namespace, &question.to_string()));
+            return None;
+        }
+        self.gathered.read(self.of.served(planned, question, reading));
+        Some((name, question.to_string(), &reading.value))
+    }
+}
+
+/// The question whether what was mirrored is still there.
+fn presence(source: &Source, served: &Served) -> Question {
+    Question::Presence { source: source.clone(), arn: served.version.arn.clone() }
+}
+
+fn unanswered(question: &Question) -> ReadError {
+    ReadError::new(Reason::InternalError, format!("{question}: the reader gave no answer"))
 }
 
 /// What a look at a source showed.
@@ -436,6 +450,7 @@ mod tests {
         Reading { value: Value::Text(Sensitive::from(format!("value of {uri}"))), version: version(uri), denotes: vec![uri.to_owned()] }
     }
 
+    #[allow(clippy::unnecessary_wraps)] // Answers come as results.
     fn held(reading: Reading) -> Answer {
         Ok(Arc::new(Held::new(reading, [Arc::default(), Arc::default()])))
     }
@@ -578,7 +593,7 @@ mod tests {
         }
         assert_eq!(case("DropKeys", TWO, &both).outcome(&first, vec![gone()], true), Ok("a, -; read a; gone b".into()));
         let remembered = case("DropKeys", TWO, &["aws.sm://a", "aws.sm://b gone"]);
-        assert_eq!(remembered.outcome(&first, vec![gone()], false), Ok("a, -; read a; gone b".into()), "what was proven once needs no second proof");
+        assert_eq!(remembered.outcome(&first, vec![], false), Ok("a, -; read a; gone b".into()), "what was proven once needs no second proof");
         let back = case("DropKeys", TWO, &["aws.sm://a", "aws.sm://b gone"]);
         assert_eq!(back.outcome(&[there("aws.sm://a"), there("aws.sm://b")], vec![], false), Ok("a, b; read a b; gone ".into()));
     }

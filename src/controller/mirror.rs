@@ -191,6 +191,11 @@ impl Known {
     pub(super) fn is_intact(&self) -> bool {
         !matches!(self, Self::Damaged(_) | Self::Missing)
     }
+
+    /// What is there, if it moved without losing what we wrote.
+    const fn moved(&self) -> Option<&Arc<Seen>> {
+        if let Self::Moved(seen) = self { Some(seen) } else { None }
+    }
 }
 
 impl Work<'_> {
@@ -419,7 +424,9 @@ impl Work<'_> {
         let compared = served::compare(&record, standing.status.source_count, &sources, &gone);
         // Not the generation: a changed spec that could not be carried out is an observed one, too.
         let respecified = self.respecified(standing);
-        if let (Known::Intact(seen) | Known::Moved(seen), Some(was), false) = (known, &standing.status.target, respecified)
+        // What moved before this process looked may hold what a predecessor wrote and did not tell.
+        let held = if let Known::Intact(seen) = known { Some(seen) } else { known.moved().filter(|_| standing.checked) };
+        if let (Some(seen), Some(was), false) = (held, &standing.status.target, respecified)
             && !standing.untold
             && compared.same
         {

@@ -77,7 +77,7 @@ impl Work<'_> {
                 return if proven { Verdict::Proven } else { Verdict::Waiting(String::new()) };
             }
             let mass = self.context.providers.sighted(scope, &uri, false).is_some_and(|tally| tally.is_mass());
-            if mass && !confirmed.is_some_and(|before| epoch(since) < before) {
+            if mass && confirmed.is_none_or(|before| epoch(since) >= before) {
                 return Verdict::Waiting(format!(
                     "nothing is removed while the ClusterRobotoProvider {provider} says {MASS_ABSENCE}; if all that is really gone: \
                      kubectl annotate clusterrobotoprovider {provider} --overwrite {CONFIRM_ABSENCE_ANNOTATION}=$(date +%s)"

@@ -46,10 +46,7 @@ pub enum RenderError {
     /// A text that starts like an object: mirroring it as one key would take the keys of yesterday's object away.
     #[error("the value starts like a JSON object and is not JSON; put it right, or mirror it as it is with data: [{{key: …, uri: …}}]")]
     BrokenObject,
-    /// A member whose name no key of a Secret can have.
-    #[error("the member {0:?} cannot be a key of a Secret (letters, digits, - _ . and at most 253 characters); choose keys with data instead of uri")]
-    Key(String),
-    /// A name from `dataFrom` that makes no key of a Secret.
+    /// A name that makes no key of a Secret.
     #[error(
         "{name:?} would become the key {key:?}, which a Secret cannot have (letters, digits, - _ . and at most 253 characters); choose keys with data, or exclude, rewrite or convert it with dataFrom"
     )]
@@ -106,7 +103,7 @@ impl RenderError {
     pub const fn reason(&self) -> Reason {
         match self {
             Self::Keypath { .. } | Self::Empty | Self::Excluded | Self::BrokenObject => Reason::KeypathNotFound,
-            Self::Key(_) | Self::Name { .. } => Reason::InvalidKey,
+            Self::Name { .. } => Reason::InvalidKey,
             Self::Collision { .. } => Reason::KeyCollision,
             Self::Decode { .. } => Reason::DecodeError,
             Self::Template { .. } => Reason::TemplateError,
@@ -123,16 +120,8 @@ pub fn part(value: &Value, keypath: &[String]) -> Result<Sensitive, RenderError>
     }
 }
 
-/// The short form: a JSON object (at the keypath, if there is one) becomes one key a member, anything else the one key `as_key`.
-pub fn whole(value: &Value, keypath: &[String], as_key: &str) -> Result<Data, RenderError> {
-    let members = members(value, keypath, as_key)?;
-    match members.iter().find(|(name, _)| !is_key(name)) {
-        Some((name, _)) => Err(RenderError::Key(name.clone())),
-        None => Ok(members.into_iter().collect()),
-    }
-}
-
-/// The same, with the members' names as they are: they need not be keys of a Secret yet. Sorted, each name once.
+/// A JSON object (at the keypath, if there is one) becomes its members, anything else the one member `as_key`. Names are as they are: they
+/// need not be keys of a Secret yet. Sorted, each once.
 pub fn members(value: &Value, keypath: &[String], as_key: &str) -> Result<Vec<(String, Sensitive)>, RenderError> {
     let members = match value {
         Value::Text(_) => keypath::members(text(value, keypath)?, keypath)?,
@@ -172,7 +161,7 @@ fn text<'v>(value: &'v Value, keypath: &[String]) -> Result<&'v str, RenderError
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::robotosecret::DEFAULT_KEY;
+    use crate::api::robotosecret::{Conversion, DEFAULT_KEY};
 
     fn value(text: &str) -> Value {
         Value::Text(Sensitive::from(text.to_owned()))
@@ -180,6 +169,15 @@ mod tests {
 
     fn rendered(data: &Data) -> Vec<(&str, &str)> {
         data.iter().map(|(key, value)| (key.as_str(), std::str::from_utf8(value.expose()).expect("text"))).collect()
+    }
+
+    /// The short form: every member becomes a key.
+    fn whole(value: &Value, keypath: &[String]) -> Result<Data, RenderError> {
+        naming::Naming::new(&[], &[], Conversion::Error).expect("a naming").name_all(members(value, keypath, DEFAULT_KEY)?)
+    }
+
+    fn name(name: &str) -> RenderError {
+        RenderError::Name { name: name.to_owned(), key: name.to_owned() }
     }
 
     #[test]
@@ -193,18 +191,18 @@ mod tests {
 
     #[test]
     fn the_short_form_makes_a_key_of_each_member() {
-        let data = whole(&value(r#"{"user":"root","port":3306,"tls":true,"opts":{"a" : [1, 2.50]}}"#), &[], DEFAULT_KEY).expect("data");
+        let data = whole(&value(r#"{"user":"root","port":3306,"tls":true,"opts":{"a" : [1, 2.50]}}"#), &[]).expect("data");
         assert_eq!(rendered(&data), [("opts", r#"{"a" : [1, 2.50]}"#), ("port", "3306"), ("tls", "true"), ("user", "root")]);
-        let inner = whole(&value(r#"{"db":{"user":"root"}}"#), &["db".to_owned()], DEFAULT_KEY).expect("data");
+        let inner = whole(&value(r#"{"db":{"user":"root"}}"#), &["db".to_owned()]).expect("data");
         assert_eq!(rendered(&inner), [("user", "root")]);
     }
 
     #[test]
     fn the_short_form_keeps_everything_else_under_one_key() {
         for text in ["hunter2", "[1]", "42", "\"quoted\"", "null"] {
-            assert_eq!(rendered(&whole(&value(text), &[], DEFAULT_KEY).expect("data")), [("value", text)]);
+            assert_eq!(rendered(&whole(&value(text), &[]).expect("data")), [("value", text)]);
         }
-        let binary = whole(&Value::Binary(Sensitive::new(vec![0, 255])), &[], DEFAULT_KEY).expect("data");
+        let binary = whole(&Value::Binary(Sensitive::new(vec![0, 255])), &[]).expect("data");
         assert_eq!(binary["value"].expose(), [0, 255]);
     }
 
@@ -220,11 +218,11 @@ mod tests {
 
     #[test]
     fn the_short_form_never_loses_a_member() {
-        assert_eq!(whole(&value("{}"), &[], DEFAULT_KEY), Err(RenderError::Empty));
-        assert_eq!(whole(&value(" {broken"), &[], DEFAULT_KEY), Err(RenderError::BrokenObject));
-        assert_eq!(whole(&value(r#"{"a b":1}"#), &[], DEFAULT_KEY), Err(RenderError::Key("a b".to_owned())));
-        assert_eq!(whole(&value(r#"{"naïve":1}"#), &[], DEFAULT_KEY), Err(RenderError::Key("naïve".to_owned())));
-        assert!(matches!(whole(&value(r#"{"a":1,"b":null}"#), &[], DEFAULT_KEY), Err(RenderError::Keypath { .. })));
+        assert_eq!(whole(&value("{}"), &[]), Err(RenderError::Empty));
+        assert_eq!(whole(&value(" {broken"), &[]), Err(RenderError::BrokenObject));
+        assert_eq!(whole(&value(r#"{"a b":1}"#), &[]), Err(name("a b")));
+        assert_eq!(whole(&value(r#"{"naïve":1}"#), &[]), Err(name("naïve")));
+        assert!(matches!(whole(&value(r#"{"a":1,"b":null}"#), &[]), Err(RenderError::Keypath { .. })));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod conformance;
 mod drift;
 mod examples;
 mod failure;
+mod faults;
 mod freshness;
 mod leaks;
 mod lifecycle;

@@ -1,0 +1,199 @@
+//! What stands in a scene of the fault suite: a resource for each policy and kind of content, once over sources that stay and once over
+//! sources of which one goes, with what its Secret may hold one after the other.
+//!
+//! A scene enters; sources, Secrets of others and resources are made in it. Nothing here waits for the controller.
+
+use std::collections::BTreeMap;
+
+use kube::api::PostParams;
+use serde_json::{Value, json};
+
+use crate::support::Scene;
+
+/// What a Secret holds.
+pub type Data = BTreeMap<String, String>;
+
+/// How a resource gets its keys: by name or by a listing, from either store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// `data`, from Secrets Manager.
+    Secrets,
+    /// `data`, from Parameter Store.
+    Parameters,
+    /// `dataFrom` with `find`, in Secrets Manager: a list of names, whose values are read in batches.
+    Find,
+    /// `dataFrom` with `byPath`, in Parameter Store: a list with values.
+    ByPath,
+}
+
+impl Content {
+    pub const ALL: [Self; 4] = [Self::Secrets, Self::Parameters, Self::Find, Self::ByPath];
+
+    pub fn is_listed(self) -> bool {
+        matches!(self, Self::Find | Self::ByPath)
+    }
+
+    fn is_secret(self) -> bool {
+        matches!(self, Self::Secrets | Self::Find)
+    }
+
+    /// The name of a source, as [`Scene::path`] takes it.
+    fn place(self, group: Group, key: &str) -> String {
+        let folder = if self.is_listed() { "listed/" } else { "" };
+        format!("{folder}{}/{key}", group.name())
+    }
+
+    /// The id that the store is asked for.
+    pub fn id(self, s: &Scene, group: Group, key: &str) -> String {
+        let path = s.path(&self.place(group, key));
+        if self.is_secret() { path } else { format!("/{path}") }
+    }
+
+    /// The value that a source has from this version on.
+    fn value(self, s: &Scene, group: Group, key: &str, version: u8) -> String {
+        s.value(&format!("{self:?} {} {key} {version}", group.name()))
+    }
+
+    pub async fn put(self, s: &Scene, group: Group, key: &str, version: u8) {
+        let (place, value) = (self.place(group, key), self.value(s, group, key, version));
+        if self.is_secret() { s.put_secret(&place, &value).await } else { s.put_parameter(&place, &value).await }
+    }
+
+    /// Deletes a source for good.
+    pub fn delete(self, s: &Scene, group: Group, key: &str) {
+        let id = self.id(s, group, key);
+        if self.is_secret() { s.emulator().delete_secret(&id) } else { s.emulator().delete_parameter(&id) }.unwrap();
+    }
+}
+
+/// The two kinds of sources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// `a` and `b` stay; `b` gets a new version while the fault lasts.
+    Kept,
+    /// `goes` is deleted when the fault begins, `stays` stays.
+    Lost,
+}
+
+impl Group {
+    pub const ALL: [Self; 2] = [Self::Kept, Self::Lost];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::Lost => "lost",
+        }
+    }
+
+    pub fn keys(self) -> [&'static str; 2] {
+        match self {
+            Self::Kept => ["a", "b"],
+            Self::Lost => ["goes", "stays"],
+        }
+    }
+}
+
+/// One resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Combination {
+    pub creation: &'static str,
+    pub deletion: &'static str,
+    pub content: Content,
+    pub group: Group,
+}
+
+/// Every policy that the API takes, with every content, over both groups.
+pub fn all() -> Vec<Combination> {
+    let mut all = Vec::new();
+    for creation in ["Owner", "Orphan", "Merge"] {
+        for deletion in ["Retain", "Delete", "DropKeys"] {
+            // A Secret of others is never deleted: the API refuses this pair.
+            if (creation, deletion) == ("Merge", "Delete") {
+                continue;
+            }
+            for content in Content::ALL {
+                all.extend(Group::ALL.map(|group| Combination { creation, deletion, content, group }));
+            }
+        }
+    }
+    all
+}
+
+impl Combination {
+    /// The name of the resource and its Secret.
+    pub fn name(&self) -> String {
+        format!("{}-{}-{}-{:?}", self.group.name(), self.creation, self.deletion, self.content).to_lowercase()
+    }
+
+    /// The keys that it mirrors. Under `Delete` the Secret goes when all that it names is gone.
+    fn keys(&self) -> Vec<&'static str> {
+        if self.group == Group::Lost && self.deletion == "Delete" && !self.content.is_listed() { vec!["goes"] } else { self.group.keys().to_vec() }
+    }
+
+    fn spec(&self, s: &Scene) -> Value {
+        let mut spec = json!({"target": {"creationPolicy": self.creation, "deletionPolicy": self.deletion}});
+        let path = |key: &str| self.content.id(s, self.group, key);
+        let data = |store: &str| self.keys().into_iter().map(|key| json!({"key": key, "uri": format!("{store}://{}", path(key))})).collect::<Vec<_>>();
+        match self.content {
+            Content::Secrets => spec["data"] = json!(data("aws.sm")),
+            Content::Parameters => spec["data"] = json!(data("aws.ps")),
+            Content::Find => {
+                let rewrite = json!([{"regexp": "^.*/", "replace": ""}]);
+                spec["dataFrom"] = json!([{"find": {"store": "aws.sm", "path": path("")}, "rewrite": rewrite}]);
+            }
+            Content::ByPath => spec["dataFrom"] = json!([{"byPath": {"uri": format!("aws.ps://{}", path(""))}}]),
+        }
+        spec
+    }
+
+    /// What the Secret holds at first, and what it comes to hold by what [`change`] does; `None` is no Secret. Never anything else.
+    pub fn states(&self, s: &Scene) -> Vec<Option<Data>> {
+        let theirs = (self.creation == "Merge").then(|| ("theirs".to_owned(), "x".to_owned()));
+        let holding = |keys: &[(&str, u8)]| {
+            let ours = keys.iter().map(|(key, version)| ((*key).to_owned(), self.content.value(s, self.group, key, *version)));
+            Some(ours.chain(theirs.clone()).collect())
+        };
+        let first: Vec<(&str, u8)> = self.keys().into_iter().map(|key| (key, 1)).collect();
+        match (self.group, self.deletion, self.content.is_listed()) {
+            (Group::Kept, ..) => vec![holding(&first), holding(&[("a", 1), ("b", 2)])],
+            (Group::Lost, "Retain", false) => vec![holding(&first)],
+            (Group::Lost, "Delete", false) => vec![holding(&first), None],
+            (Group::Lost, ..) => vec![holding(&first), holding(&[("stays", 1)])],
+        }
+    }
+
+    /// What Ready says when all is over.
+    pub fn in_the_end(&self) -> &'static str {
+        match (self.group, self.deletion, self.content.is_listed()) {
+            (Group::Lost, "Retain", false) => "False SourceNotFound",
+            (Group::Lost, "Delete", false) => "False SourceDeleted",
+            _ => "True Mirrored",
+        }
+    }
+}
+
+/// Makes all sources, the Secrets of others that some merge into, and the resources.
+pub async fn plant(s: &Scene, all: &[Combination]) {
+    for content in Content::ALL {
+        for group in Group::ALL {
+            for key in group.keys() {
+                content.put(s, group, key, 1).await;
+            }
+        }
+    }
+    for combination in all.iter().filter(|combination| combination.creation == "Merge") {
+        let theirs = json!({"metadata": {"name": combination.name()}, "stringData": {"theirs": "x"}});
+        let parameters = PostParams { field_manager: Some("helm".into()), ..PostParams::default() };
+        s.secrets().create(&parameters, &serde_json::from_value(theirs).unwrap()).await.unwrap();
+    }
+    let specs: BTreeMap<String, Value> = all.iter().map(|combination| (combination.name(), combination.spec(s))).collect();
+    s.apply_all(&specs.keys().cloned().collect::<Vec<_>>(), |name| specs[name].clone()).await;
+}
+
+/// What happens in the stores while a fault lasts: of those that stay one is rotated, of the others one is deleted.
+pub async fn change(s: &Scene) {
+    for content in Content::ALL {
+        content.put(s, Group::Kept, "b", 2).await;
+        content.delete(s, Group::Lost, "goes");
+    }
+}
