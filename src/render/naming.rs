@@ -25,7 +25,6 @@ const MAX_NAME: usize = 4096;
 pub struct Naming {
     exclude: Vec<Regex>,
     steps: Vec<Step>,
-    templates: Engine,
     conversion: Conversion,
 }
 
@@ -35,17 +34,16 @@ enum Step {
         regexp: Regex,
         replace: String,
     },
-    /// The template's name among `templates`.
-    Template(String),
+    /// An engine with the one template of this name. Most entries have none, and an engine is not made for nothing.
+    Template(Box<Engine>, String),
 }
 
 impl Naming {
     /// Reads an entry's rules; the error is the field in it and what is wrong with that.
     pub fn new(exclude: &[String], rewrite: &[Rewrite], conversion: Conversion) -> Result<Self, String> {
         let exclude = exclude.iter().enumerate().map(|(i, text)| expression(&format!("exclude[{i}]"), text)).collect::<Result<_, _>>()?;
-        let mut templates = Engine::new();
-        let steps = rewrite.iter().enumerate().map(|(i, rewrite)| step(i, rewrite, &mut templates)).collect::<Result<_, _>>()?;
-        Ok(Self { exclude, steps, templates, conversion })
+        let steps = rewrite.iter().enumerate().map(|(i, rewrite)| step(i, rewrite)).collect::<Result<_, _>>()?;
+        Ok(Self { exclude, steps, conversion })
     }
 
     /// Whether a name is left out.
@@ -76,7 +74,7 @@ impl Naming {
         for step in &self.steps {
             key = match step {
                 Step::Regexp { regexp, replace } => regexp.replace_all(&key, replace).into_owned(),
-                Step::Template(template) => self.rendered(template, key, fuel)?,
+                Step::Template(engine, template) => rendered(engine, template, key, fuel)?,
             };
             if key.len() > MAX_NAME {
                 return Err(RenderError::Name { name: name.to_owned(), key: shortened(&key) });
@@ -87,26 +85,27 @@ impl Naming {
         }
         if is_key(&key) { Ok(key) } else { Err(RenderError::Name { name: name.to_owned(), key: shortened(&key) }) }
     }
-
-    fn rendered(&self, template: &str, name: String, fuel: &mut u64) -> Result<String, RenderError> {
-        let variables = BTreeMap::from([("name".to_owned(), Value::from(name))]);
-        let (key, used) = self.templates.render(template, &Variables::new(variables, "what a rewrite sees: name", Arc::default()), MAX_DATA)?;
-        *fuel = fuel.checked_sub(used).ok_or_else(|| RenderError::Template {
-            origin: template.to_owned(),
-            line: None,
-            problem: "it does too much for so many names".to_owned(),
-        })?;
-        Ok(String::from_utf8_lossy(key.expose()).into_owned())
-    }
 }
 
-fn step(i: usize, rewrite: &Rewrite, templates: &mut Engine) -> Result<Step, String> {
+fn rendered(engine: &Engine, template: &str, name: String, fuel: &mut u64) -> Result<String, RenderError> {
+    let variables = BTreeMap::from([("name".to_owned(), Value::from(name))]);
+    let (key, used) = engine.render(template, &Variables::new(variables, "what a rewrite sees: name", Arc::default()), MAX_DATA)?;
+    *fuel = fuel.checked_sub(used).ok_or_else(|| RenderError::Template {
+        origin: template.to_owned(),
+        line: None,
+        problem: "it does too much for so many names".to_owned(),
+    })?;
+    Ok(String::from_utf8_lossy(key.expose()).into_owned())
+}
+
+fn step(i: usize, rewrite: &Rewrite) -> Result<Step, String> {
     match (&rewrite.regexp, &rewrite.replace, &rewrite.template) {
         (Some(regexp), Some(replace), None) => Ok(Step::Regexp { regexp: expression(&format!("rewrite[{i}].regexp"), regexp)?, replace: replace.clone() }),
         (None, None, Some(text)) => {
             let field = format!("rewrite[{i}].template");
-            templates.add(&field, text.clone()).map_err(|error| error.to_string())?;
-            Ok(Step::Template(field))
+            let mut engine = Box::new(Engine::new());
+            engine.add(&field, text.clone()).map_err(|error| error.to_string())?;
+            Ok(Step::Template(engine, field))
         }
         _ => Err(format!("rewrite[{i}]: write either regexp and replace, or template")),
     }

@@ -7,6 +7,7 @@ mod api;
 mod chart;
 mod conformance;
 mod drift;
+mod examples;
 mod failure;
 mod faults;
 mod freshness;

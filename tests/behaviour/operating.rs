@@ -306,14 +306,10 @@ async fn a_controller_without_crds_waits_for_them_and_then_serves_the_whole_clus
     page(&controller, "/readyz", 200, &["ok"]).await;
 
     // The examples, as the README has them applied, in a cluster that knows nothing yet.
-    let (user, password, token) = (canary.value("user"), canary.value("password"), canary.value("token"));
-    let name = "prod/databases/mysql/bigdb/root";
+    let (user, password, token) = ("root".to_owned(), canary.value("password"), canary.value("token"));
+    testbed::examples::store(&moto, &|name| canary.value(name)).await.unwrap();
     let text = json!({"username": user, "password": password}).to_string();
-    let secrets_manager = moto.secrets_manager();
-    secrets_manager.create_secret().name(name).secret_string(&text).send().await.unwrap();
-    secrets_manager.put_secret_value().secret_id(name).secret_string(&text).send().await.unwrap();
-    let put = moto.ssm().put_parameter().name("/prod/shop/api-token").value(&token).r#type(aws_sdk_ssm::types::ParameterType::SecureString);
-    put.send().await.unwrap();
+    moto.secrets_manager().put_secret_value().secret_id(testbed::examples::DATABASE).secret_string(text).send().await.unwrap();
     let said = kubectl(&plane, &["apply", "-f", "examples/"], "");
     assert!(said.ok && said.err.is_empty(), "{said:?}");
     for (resource, expected) in [

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use aws_sdk_ssm::types::ParameterType;
 use serde_json::{Value, json};
 use testbed::binaries::{self, Tool};
 use testbed::chart::{self, documents};
 use testbed::control_plane::service_account_kubeconfig;
+use testbed::examples::{self, API_TOKEN, DATABASE};
 use testbed::folder::random_hex;
 use testbed::install::{self, SYSTEM};
 use testbed::{ControlPlane, Controller, Moto, TempFolder, aws, http};
@@ -25,8 +25,8 @@ use crate::{DemoArguments, Where};
 /// The namespace of the examples.
 const SHOP: &str = "shop";
 
-const DATABASE: &str = "prod/databases/mysql/bigdb/root";
-const API_TOKEN: &str = "/prod/shop/api-token";
+/// The examples that it shows are those whose files are numbered up to here.
+const LAST: u32 = 6;
 
 /// What takes a second or two when nothing is wrong.
 const SOON: Duration = Duration::from_mins(1);
@@ -296,15 +296,15 @@ impl Demo<'_> {
         Ok(())
     }
 
-    /// Puts the two secrets into the emulated AWS.
+    /// Puts all that the examples read into the emulated AWS, also what is left for whoever keeps the demo running.
     fn store(&self, password: &str, token: &str) -> Result<()> {
-        let database = json!({"username": "root", "password": password}).to_string();
-        block_on(async {
-            self.moto.secrets_manager().create_secret().name(DATABASE).secret_string(database).send().await.context("creating the secret")?;
-            let parameter = self.moto.ssm().put_parameter().name(API_TOKEN).value(token).r#type(ParameterType::SecureString);
-            parameter.send().await.context("creating the parameter")?;
-            Ok(())
-        })
+        let other = random_hex(16)?;
+        let value = |name: &str| match name {
+            "password" => password.to_owned(),
+            "token" => token.to_owned(),
+            name => format!("{name}-{other}"),
+        };
+        block_on(examples::store(self.moto, &value))
     }
 
     fn rotate(&self, password: &str) -> Result<()> {
@@ -319,7 +319,7 @@ impl Demo<'_> {
         for (kind, name) in examples.objects.iter().filter(|object| object["metadata"]["namespace"].is_null()).map(kind_and_name) {
             self.making(&kind, &name);
         }
-        println!("$ kubectl apply -f examples/    (the provider with the address of the emulated AWS)");
+        println!("$ for file in examples/[0-{LAST}]-*; do kubectl apply -f $file; done    (the provider with the address of the emulated AWS)");
         print!("{}", indented(&self.cluster.kubectl(&["apply", "-f", "-"], Some(&examples.list().to_string()))?));
         Ok(())
     }
@@ -410,7 +410,7 @@ impl Demo<'_> {
     }
 }
 
-/// The objects of `examples/`, in the order of the files.
+/// The objects of the first of `examples/`, in the order of the files.
 struct Examples {
     objects: Vec<Value>,
 }
@@ -419,7 +419,8 @@ impl Examples {
     /// Reads them and points their provider at the emulated AWS.
     fn read(folder: &Path, aws_url: &str) -> Result<Self> {
         let mut files: Vec<PathBuf> = std::fs::read_dir(folder).context("reading examples/")?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
-        files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
+        let number = |file: &PathBuf| file.file_name()?.to_str()?.split_once('-')?.0.parse::<u32>().ok();
+        files.retain(|file| number(file).is_some_and(|number| number <= LAST));
         files.sort();
         let mut objects = Vec::new();
         for file in files {

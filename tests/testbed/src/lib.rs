@@ -15,6 +15,7 @@ pub mod control_plane;
 pub mod controller;
 pub mod door;
 pub mod emulator;
+pub mod examples;
 pub mod folder;
 pub mod front;
 pub mod http;
