@@ -12,8 +12,7 @@ use super::{
     decide::Why,
     drift::Seen,
     gather::Need,
-    mirror::{Known, SOON, Work},
-    plan::Plan,
+    mirror::{Ground, Known, SOON, Work},
     providers::{Admitted, Through},
     queue::Next,
     target::Look,
@@ -41,7 +40,8 @@ impl Work<'_> {
     }
 
     /// Asks the reader all questions. The look at the target comes before, so that an old value can't go over a newer write.
-    pub(super) async fn ask(&self, standing: &mut Standing, admitted: &[Admitted], known: &Known, why: Why, attempts: usize) -> Next {
+    pub(super) async fn ask(&self, standing: &mut Standing, ground: &Ground, why: Why, attempts: usize) -> Next {
+        let Ground { admitted, known, .. } = ground;
         let look = match known {
             // An API server that failed is asked first: without it, the store need not be.
             Known::Intact(seen) | Known::Moved(seen) if attempts == 0 && !kubernetes_failed(standing) => Look::Ours(Box::new(Seen::clone(seen))),
@@ -74,7 +74,8 @@ impl Work<'_> {
     }
 
     /// Asks what the first answers left open.
-    pub(super) fn ask_further(&self, standing: &mut Standing, admitted: &[Admitted], known: &Known, reading: Reading, first: FirstRound) -> Next {
+    pub(super) fn ask_further(&self, standing: &mut Standing, ground: &Ground, reading: Reading, first: FirstRound) -> Next {
+        let Ground { admitted, known, .. } = ground;
         let items: Option<Vec<Item>> = first.needs.iter().map(|need| self.context.reader.item(admitted[need.of].through.scope, &need.question)).collect();
         let Some(items) = items else { return Next::In(SOON) };
         let lane = lane(reading.why, known);
@@ -85,7 +86,8 @@ impl Work<'_> {
 
     /// Has everything rechecked every TTL from here on: the questions, and the members of listings that were read one by one.
     /// `expected` holds what each question of the first round was answered, `members` what each member was.
-    pub(super) fn watch(&self, plan: &Plan, admitted: &[Admitted], expected: Vec<Expected>, members: Vec<(Need, Expected)>, since: Since) {
+    pub(super) fn watch(&self, ground: &Ground, expected: Vec<Expected>, members: Vec<(Need, Expected)>, since: Since) {
+        let Ground { plan, admitted, .. } = ground;
         let mut expected = expected.into_iter();
         let mut watched = Vec::with_capacity(admitted.len());
         for admitted in admitted {
@@ -105,7 +107,8 @@ impl Work<'_> {
     }
 
     /// Has everything rechecked that an earlier process mirrored, as far as its status tells which versions.
-    pub(super) fn watch_again(&self, standing: &Standing, plan: &Plan, admitted: &[Admitted]) {
+    pub(super) fn watch_again(&self, standing: &Standing, ground: &Ground) {
+        let Ground { plan, admitted, .. } = ground;
         let record = standing.record();
         let expected = plan.questions.iter().zip(admitted).flat_map(|(planned, admitted)| {
             let (uri, provider) = (planned.question.to_string(), self.foreign_provider(&planned.provider));
@@ -117,7 +120,7 @@ impl Work<'_> {
             };
             std::iter::repeat_n(expected, admitted.candidates.len())
         });
-        self.watch(plan, admitted, expected.collect(), Vec::new(), Since::Restart { last_check: standing.last_check });
+        self.watch(ground, expected.collect(), Vec::new(), Since::Restart { last_check: standing.last_check });
     }
 
     /// The provider's name, where it is not the resource's own.

@@ -189,6 +189,15 @@ pub(super) enum Known {
     Missing,
 }
 
+/// What is known of a resource before anything is read.
+pub(super) struct Ground {
+    pub(super) plan: Plan,
+    pub(super) admitted: Vec<Admitted>,
+    pub(super) known: Known,
+    /// The templates that are kept in ConfigMaps.
+    texts: Result<Texts, ReadError>,
+}
+
 impl Known {
     /// Whether nothing that we wrote is known to be damaged. A new name is not: what we wrote stands under the former one.
     pub(super) fn is_intact(&self) -> bool {
@@ -246,9 +255,10 @@ impl Work<'_> {
             standing.tried_with = None;
             return self.read_failed(standing, error, known.is_intact()).await;
         }
-        if standing.reading.as_ref().is_some_and(|reading| self.is_for_this(reading, &admitted)) {
+        let ground = Ground { plan, admitted, known, texts };
+        if standing.reading.as_ref().is_some_and(|reading| self.is_for_this(reading, &ground.admitted)) {
             match (self.context.reader.take(&self.key), standing.reading.take()) {
-                (Some(answers), Some(reading)) => return self.mirror(standing, &plan, &admitted, &known, (reading, texts), answers).await,
+                (Some(answers), Some(reading)) => return self.mirror(standing, &ground, reading, answers).await,
                 (None, reading) if self.context.reader.waits(&self.key) => {
                     standing.reading = reading;
                     return self.next_look(standing);
@@ -260,27 +270,27 @@ impl Work<'_> {
             // Nobody would take those answers.
             self.context.reader.unask(&self.key);
         }
-        standing.services = services(&admitted);
+        standing.services = services(&ground.admitted);
         if self.resource.spec.refresh_policy != RefreshPolicy::Ttl && self.context.reader.watches(&self.key) {
             self.context.reader.unwatch(&self.key);
         }
         let news = self.context.reader.news(&self.key);
         standing.changed |= matches!(news, Some(News::Changed));
-        let retemplated = texts.as_ref().is_ok_and(|texts| texts.hash != standing.tried_with);
-        match (decide(&self.situation(standing, &known, &admitted, news.as_ref(), retemplated)), news) {
-            (Decision::Read(why), _) => self.ask(standing, &admitted, &known, why, 0).await,
+        match (decide(&self.situation(standing, &ground, news.as_ref())), news) {
+            (Decision::Read(why), _) => self.ask(standing, &ground, why, 0).await,
             (Decision::Once, _) => self.settle(standing, &Outcome::OnceAgain { same: !self.respecified(standing) }).await,
-            (Decision::Wait, Some(News::Failed(error))) if standing.failing.is_none() => self.read_failed(standing, &error, known.is_intact()).await,
+            (Decision::Wait, Some(News::Failed(error))) if standing.failing.is_none() => self.read_failed(standing, &error, ground.known.is_intact()).await,
             (Decision::Wait, _) => {
                 if self.resource.spec.refresh_policy == RefreshPolicy::Ttl && standing.failing.is_none() && !self.context.reader.watches(&self.key) {
-                    self.watch_again(standing, &plan, &admitted);
+                    self.watch_again(standing, &ground);
                 }
-                self.rest(standing, &plan, &known).await
+                self.rest(standing, &ground).await
             }
         }
     }
 
-    fn situation(&self, standing: &Standing, known: &Known, admitted: &[Admitted], news: Option<&News>, retemplated: bool) -> Situation {
+    fn situation(&self, standing: &Standing, ground: &Ground, news: Option<&News>) -> Situation {
+        let Ground { admitted, known, texts, .. } = ground;
         let now = Instant::now();
         Situation {
             policy: self.resource.spec.refresh_policy,
@@ -288,7 +298,7 @@ impl Work<'_> {
             mirrored_once: standing.status.target.is_some(),
             refresh_requested: self.refresh().is_some_and(|refresh| standing.status.last_handled_refresh.as_deref() != Some(refresh)),
             provider_changed: standing.refused || reads_otherwise(standing, admitted),
-            retemplated,
+            retemplated: texts.as_ref().is_ok_and(|texts| texts.hash != standing.tried_with),
             intact: known.is_intact(),
             newly_damaged: !known.is_intact() && standing.failing.as_ref().is_some_and(|failing| failing.failure.intact),
             may_repair: standing.repairs.next(now).is_none(),
@@ -370,28 +380,20 @@ impl Work<'_> {
         standing.asked != Some(self.asked)
     }
 
-    async fn mirror(
-        &self,
-        standing: &mut Standing,
-        plan: &Plan,
-        admitted: &[Admitted],
-        known: &Known,
-        (mut reading, texts): (Reading, Result<Texts, ReadError>),
-        answers: Vec<Answer>,
-    ) -> Next {
+    async fn mirror(&self, standing: &mut Standing, ground: &Ground, mut reading: Reading, answers: Vec<Answer>) -> Next {
+        let Ground { plan, admitted, known, texts } = ground;
         let rounds = match reading.first.take() {
             Some(FirstRound { answers: first, needs }) => Ok(Rounds { first, second: needs.into_iter().zip(answers).collect() }),
             None => match self.gathering(plan, admitted, &standing.record()).needs(&answers) {
                 Ok(needs) if needs.is_empty() => Ok(Rounds { first: answers, second: Vec::new() }),
-                Ok(needs) => return self.ask_further(standing, admitted, known, reading, FirstRound { answers, needs }),
+                Ok(needs) => return self.ask_further(standing, ground, reading, FirstRound { answers, needs }),
                 Err(error) => Err(error),
             },
         };
         let Reading { why, look, attempts, .. } = reading;
-        let tried_with = texts.as_ref().ok().and_then(|texts| texts.hash.clone());
         let (result, expected) = match rounds {
             Ok(rounds) => {
-                let result = self.attempt(standing, plan, admitted, known, &look, (&rounds, texts)).await;
+                let result = self.attempt(standing, ground, &look, &rounds).await;
                 // From here on the values are not needed any more.
                 (result, rounds.expected())
             }
@@ -402,7 +404,7 @@ impl Work<'_> {
         if !matches!(result, Err(Trouble::Target(TargetError::Changed))) {
             // A change of the providers or templates has had its try, whatever came of it: from here on the pauses hold.
             standing.refused = false;
-            standing.tried_with = tried_with;
+            standing.tried_with = texts.as_ref().ok().and_then(|texts| texts.hash.clone());
             standing.tried_through = admitted.iter().map(|admitted| admitted.through.clone()).collect();
         }
         match result {
@@ -413,13 +415,13 @@ impl Work<'_> {
                     let shared = self.wanted.policy == CreationPolicy::Merge;
                     standing.merged = shared.then(|| Box::new((mirrored.target.uid.clone(), mirrored.target.owned(&self.manager).fields())));
                 }
-                self.mirrored(standing, plan, admitted, mirrored, expected, (why, relook)).await
+                self.mirrored(standing, ground, mirrored, expected, (why, relook)).await
             }
             Ok(Done::Removed(gone)) => {
-                self.checked(standing, plan, admitted, expected, false);
+                self.checked(standing, ground, expected, false);
                 self.settle(standing, &Outcome::Removed(gone)).await
             }
-            Err(Trouble::Target(TargetError::Changed)) if attempts + 1 < ATTEMPTS => self.ask(standing, admitted, known, why, attempts + 1).await,
+            Err(Trouble::Target(TargetError::Changed)) if attempts + 1 < ATTEMPTS => self.ask(standing, ground, why, attempts + 1).await,
             Err(Trouble::Target(TargetError::Changed)) => Next::In(SOON * 4),
             Err(Trouble::Leaving) => Next::OnChange,
             Err(Trouble::Doubt) => {
@@ -434,22 +436,15 @@ impl Work<'_> {
     }
 
     /// Renders and writes, against the Secret as it was looked at.
-    async fn attempt(
-        &self,
-        standing: &mut Standing,
-        plan: &Plan,
-        admitted: &[Admitted],
-        known: &Known,
-        look: &Look,
-        (rounds, texts): (&Rounds, Result<Texts, ReadError>),
-    ) -> Result<Done, Trouble> {
+    async fn attempt(&self, standing: &mut Standing, ground: &Ground, look: &Look, rounds: &Rounds) -> Result<Done, Trouble> {
+        let Ground { plan, admitted, known, texts } = ground;
         let record = standing.record();
         let Gathered { found, sources, gone, relook } = self.gather(standing, plan, admitted, &record, rounds)?;
         if sources.is_empty() && plan.deletion == DeletionPolicy::Delete {
             return self.remove(standing, plan, look, gone).await;
         }
         let failed = |failure: ComposeError| ReadError::new(failure.reason(), failure.to_string());
-        let Texts { sources: texts, hash: template_hash } = texts?;
+        let Texts { sources: texts, hash: template_hash } = texts.clone()?;
         let rendered = compose::read_keys(plan, &found).map_err(failed)?;
         let rendered = compose::finish(plan, rendered, texts, &self.provenance(&sources)).map_err(failed)?;
         let keys: Vec<String> = rendered.data.keys().cloned().collect();
@@ -526,28 +521,20 @@ impl Work<'_> {
     }
 
     /// Takes note of a good check, and has everything rechecked.
-    fn checked(&self, standing: &mut Standing, plan: &Plan, admitted: &[Admitted], expected: Rechecks, changed: bool) {
+    fn checked(&self, standing: &mut Standing, ground: &Ground, expected: Rechecks, changed: bool) {
         standing.last_check = Some(Timestamp::now());
         standing.failing = None;
         standing.changed = false;
         standing.doubt = None;
         standing.relook = None;
         if self.resource.spec.refresh_policy == RefreshPolicy::Ttl {
-            self.watch(plan, admitted, expected.questions, expected.members, Since::Now { changed });
+            self.watch(ground, expected.questions, expected.members, Since::Now { changed });
         } else {
             self.context.reader.unwatch(&self.key);
         }
     }
 
-    async fn mirrored(
-        &self,
-        standing: &mut Standing,
-        plan: &Plan,
-        admitted: &[Admitted],
-        mirrored: Box<Mirrored>,
-        expected: Rechecks,
-        (why, relook): (Why, bool),
-    ) -> Next {
+    async fn mirrored(&self, standing: &mut Standing, ground: &Ground, mirrored: Box<Mirrored>, expected: Rechecks, (why, relook): (Why, bool)) -> Next {
         let now = Instant::now();
         standing.replaced.retain(|(_, when)| now.duration_since(*when) < UNSETTLED);
         let record = standing.record();
@@ -558,7 +545,7 @@ impl Work<'_> {
                 changed = true;
             }
         }
-        self.checked(standing, plan, admitted, expected, changed);
+        self.checked(standing, ground, expected, changed);
         standing.relook = relook.then(|| now + absence::STALE_LISTING);
         tracing::debug!(namespace = self.key.0, name = self.key.1, ?why, "checked");
         if why == Why::Drift

@@ -17,8 +17,7 @@ use super::{
     cache::{Failing, Standing},
     drift::Seen,
     finalizer::is_held,
-    mirror::{Known, SOON, Work},
-    plan::Plan,
+    mirror::{Ground, SOON, Work},
     queue::Next,
     rollout, schedule,
     served::Served,
@@ -142,7 +141,8 @@ impl Work<'_> {
     }
 
     /// Nothing is due. What the mere passing of time changes is written all the same.
-    pub(super) async fn rest(&self, standing: &mut Standing, plan: &Plan, known: &Known) -> Next {
+    pub(super) async fn rest(&self, standing: &mut Standing, ground: &Ground) -> Next {
+        let Ground { plan, known, .. } = ground;
         let overdue = standing.failing.is_some() && plan.max_staleness.is_some() && status::stale_since(&self.circumstances(standing)).is_some();
         // Damage that is done during a pause must not wait for its end to be told.
         let damaged = standing.status.target.is_some() && !known.is_intact();

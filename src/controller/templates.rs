@@ -65,7 +65,7 @@ struct Held {
 }
 
 /// The templates of a resource that are kept in ConfigMaps.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Texts {
     /// In the order of the spec.
     pub sources: Vec<TemplateSource>,
