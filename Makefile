@@ -20,7 +20,7 @@ CLUSTER ?= new
 # make bench: what `testbed bench --help` offers.
 ARGS ?=
 
-.PHONY: help demo test bench lint crds build clean
+.PHONY: help demo test bench lint crds docs build clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ crds: ## generate crds/ and the chart's copy of it from the Rust types
 	mkdir -p $(CHART_CRDS)
 	rm -f $(CHART_CRDS)/*.yaml
 	cp crds/*.yaml $(CHART_CRDS)/
+
+docs: ## put the examples into the documents that show them
+	$(CARGO) run --locked --package testbed -- docs
 
 build: ## build the release binary
 	$(CARGO) build --locked --release --package robotosecret --bin robotosecret

@@ -364,25 +364,44 @@ fn the_examples_and_the_yaml_of_the_documents_are_accepted() {
     let objects: usize = files("examples").values().map(|text| documents(text).unwrap().len()).sum();
     assert!(said.ok && said.err.is_empty() && said.out.lines().count() == objects, "{said:?}");
     let mut blocks = 0;
-    for document in ["README.md", "docs/reference.md", "docs/security.md", "docs/operating.md"] {
-        let text = std::fs::read_to_string(root().join(document)).unwrap();
+    for document in testbed::docs::documents(root()).unwrap() {
+        let text = std::fs::read_to_string(&document).unwrap();
+        let document = document.display();
         for block in text.split("```yaml\n").skip(1) {
             let block = block.split_once("```").unwrap().0;
-            let mut object = documents(block).unwrap_or_else(|error| panic!("{document}: {error}\n{block}")).remove(0);
-            // A fragment of a spec stands for the resource that it is a part of.
-            let fragment = |kind: &str, spec: &Value| json!({"apiVersion": "robotosecret.dev/v1alpha1", "kind": kind, "metadata": {"name": "x"}, "spec": spec});
-            if object.get("data").is_some() {
-                object = fragment("RobotoSecret", &object);
-            } else if object.get("allow").is_some() {
-                object["aws"] = json!({"region": "eu-west-1", "identity": {"ambient": {}}});
-                object = fragment("ClusterRobotoProvider", &object);
+            for mut object in documents(block).unwrap_or_else(|error| panic!("{document}: {error}\n{block}")) {
+                // A fragment of a spec stands for the resource that it is a part of.
+                let fragment =
+                    |kind: &str, spec: &Value| json!({"apiVersion": "robotosecret.dev/v1alpha1", "kind": kind, "metadata": {"name": "x"}, "spec": spec});
+                let has = |fields: &[&str]| object.get("kind").is_none() && fields.iter().any(|field| object.get(field).is_some());
+                if has(&["uri", "data", "dataFrom"]) {
+                    object = fragment("RobotoSecret", &object);
+                } else if has(&["allow"]) {
+                    object["aws"] = json!({"region": "eu-west-1", "identity": {"ambient": {}}});
+                    object = fragment("ClusterRobotoProvider", &object);
+                }
+                let said = kubectl(plane, &["apply", "--dry-run=server", "-f", "-"], &object.to_string());
+                assert!(said.ok && said.err.is_empty(), "{document}: {said:?}\n{block}");
+                blocks += 1;
             }
-            let said = kubectl(plane, &["apply", "--dry-run=server", "-f", "-"], &object.to_string());
-            assert!(said.ok && said.err.is_empty(), "{document}: {said:?}\n{block}");
-            blocks += 1;
         }
     }
     assert!(blocks >= 3, "{blocks}");
+}
+
+#[test]
+fn the_documents_show_the_examples_as_they_are_and_each_capability_is_shown() {
+    let mut shown = BTreeSet::new();
+    for document in testbed::docs::documents(root()).unwrap() {
+        let text = std::fs::read_to_string(&document).unwrap();
+        let current = testbed::docs::with_examples(&text, root()).unwrap();
+        assert!(text == current, "{} shows an example as it was; `make docs` puts it right", document.display());
+        shown.extend(text.lines().filter_map(testbed::docs::example).map(|path| path.trim_start_matches("examples/").to_owned()));
+    }
+    // Those before need no page of their own.
+    let capabilities = files("examples").into_keys().filter(|name| name.split('-').next().unwrap().parse::<u32>().unwrap() >= 5);
+    let unseen: Vec<String> = capabilities.filter(|name| name != "6-wrong-name.yaml" && !shown.contains(name)).collect();
+    assert!(unseen.is_empty(), "no document shows {unseen:?}");
 }
 
 #[test]

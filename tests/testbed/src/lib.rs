@@ -13,6 +13,7 @@ pub mod canary;
 pub mod chart;
 pub mod control_plane;
 pub mod controller;
+pub mod docs;
 pub mod door;
 pub mod emulator;
 pub mod examples;

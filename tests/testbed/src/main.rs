@@ -26,6 +26,8 @@ enum Command {
     Up,
     /// Shows robotosecret at work: secrets mirrored, rotated, and one that fails.
     Demo(DemoArguments),
+    /// Puts the examples into the documents that show them.
+    Docs,
     /// Measures the controller's time, calls, writes and memory, beside the numbers to reach. Takes about nine minutes.
     Bench(bench::BenchArguments),
 }
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Up => up(),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Docs => docs(),
         Command::Bench(arguments) => bench::run(&arguments),
     };
     match outcome {
@@ -68,6 +71,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn docs() -> Result<()> {
+    for file in testbed::docs::write(&testbed::install::root()?)? {
+        println!("{}", file.display());
+    }
+    Ok(())
 }
 
 fn up() -> Result<()> {

@@ -1,0 +1,73 @@
+//! Documents that show examples. Markdown enters; the same leaves, with each example as its file is. A line `<!-- examples/9-find.yaml -->`
+//! says where one stands: the fenced block below it is the file's, and nobody writes it by hand.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+const FENCE: &str = "```";
+
+/// The README and the pages of `docs/`.
+pub fn documents(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut all: Vec<PathBuf> = std::fs::read_dir(root.join("docs")).context("reading docs/")?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    all.retain(|file| file.extension().is_some_and(|extension| extension == "md"));
+    all.push(root.join("README.md"));
+    all.sort();
+    Ok(all)
+}
+
+/// The document with every example as it is now.
+pub fn with_examples(document: &str, root: &Path) -> Result<String> {
+    let mut out = String::new();
+    let mut lines = document.lines().peekable();
+    while let Some(line) = lines.next() {
+        out.push_str(line);
+        out.push('\n');
+        let Some(example) = example(line) else { continue };
+        if lines.next_if(|line| line.starts_with(FENCE)).is_some() {
+            // What was shown before.
+            lines.by_ref().find(|line| line.starts_with(FENCE)).with_context(|| format!("the block of {example} has no end"))?;
+        }
+        let text = std::fs::read_to_string(root.join(example)).with_context(|| format!("reading {example}"))?;
+        out.push_str(&format!("{FENCE}yaml\n{}\n{FENCE}\n", text.trim_end()));
+    }
+    Ok(out)
+}
+
+/// The file that a line asks for.
+pub fn example(line: &str) -> Option<&str> {
+    line.strip_prefix("<!-- ")?.strip_suffix(" -->").filter(|path| path.starts_with("examples/"))
+}
+
+/// Brings all documents up to date. Returns those that were not.
+pub fn write(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut changed = Vec::new();
+    for file in documents(root)? {
+        let text = std::fs::read_to_string(&file)?;
+        let current = with_examples(&text, root).with_context(|| format!("in {}", file.display()))?;
+        if current != text {
+            std::fs::write(&file, current)?;
+            changed.push(file);
+        }
+    }
+    Ok(changed)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_made_or_made_anew_and_the_rest_stays() {
+        let folder = crate::TempFolder::new("docs").unwrap();
+        std::fs::create_dir(folder.path().join("examples")).unwrap();
+        std::fs::write(folder.path().join("examples/a.yaml"), "a: 1\n").unwrap();
+        let current = "x\n\n<!-- examples/a.yaml -->\n```yaml\na: 1\n```\n\n```yaml\nb: 2\n```\n<!-- other -->\n";
+        for before in [current, &current.replace("a: 1", "a: 0\nold: 1"), &current.replace("```yaml\na: 1\n```\n", "")] {
+            assert_eq!(with_examples(before, folder.path()).unwrap(), current);
+        }
+        assert!(with_examples("<!-- examples/b.yaml -->\n", folder.path()).is_err());
+        assert!(with_examples("<!-- examples/a.yaml -->\n```yaml\n", folder.path()).is_err());
+    }
+}
