@@ -108,12 +108,15 @@ impl Work<'_> {
 
     /// Has everything rechecked that an earlier process mirrored, as far as its status tells which versions.
     pub(super) fn watch_again(&self, standing: &Standing, ground: &Ground) {
-        let Ground { plan, admitted, .. } = ground;
+        let Ground { plan, admitted, known, .. } = ground;
         let record = standing.record();
+        // A predecessor that wrote the Secret and died before it told has mirrored another version than the status says.
+        let told = standing.status.last_check_time.as_ref().map(|time| time.0.as_second());
+        let untold = matches!(known, Known::Moved(seen) if !standing.checked && seen.last_written(&self.manager) >= told);
         let expected = plan.questions.iter().zip(admitted).flat_map(|(planned, admitted)| {
             let (uri, provider) = (planned.question.to_string(), self.foreign_provider(&planned.provider));
             let found = record.iter().find(|previous| previous.served.uri == uri && previous.served.provider.as_deref() == provider);
-            let expected = match found.filter(|_| admitted.candidates.len() == 1) {
+            let expected = match found.filter(|_| admitted.candidates.len() == 1 && !untold) {
                 Some(previous) if previous.gone => Expected::Absent,
                 Some(previous) if previous.served.version.lasts() => Expected::Version((&previous.served.version).into()),
                 _ => Expected::Unknown,

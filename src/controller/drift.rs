@@ -201,6 +201,12 @@ impl Seen {
         }
     }
 
+    /// When we last changed it, in seconds since the epoch.
+    #[must_use]
+    pub fn last_written(&self, ours: &str) -> Option<i64> {
+        self.managers.iter().filter(|manager| self.is_ours(manager, ours)).map(|manager| manager.time).max()
+    }
+
     /// The managers that own a key and are not us.
     pub fn other_data_managers<'s>(&'s self, ours: &'s str) -> impl Iterator<Item = &'s Manager> {
         self.managers.iter().filter(move |manager| !self.is_ours(manager, ours) && manager.touches_data())

@@ -172,7 +172,7 @@ pub(super) struct Work<'w> {
     pub(super) key: Arc<Key>,
     pub(super) asked: u64,
     pub(super) wanted: Wanted,
-    manager: String,
+    pub(super) manager: String,
 }
 
 /// The target, as far as it is known before anything is read.

@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use robotosecret::api::RobotoSecretStatus;
 use serde_json::{Value, json};
 
-use crate::support::{SECONDS, Scene, WITHIN_TTL, says, scene, scene_before_controller, until, world};
+use crate::support::{SECONDS, Scene, WITHIN_TTL, emulated_before_controller, says, scene, scene_before_controller, until, world};
 
 /// A TTL whose phase hardly ever falls into a test.
 const LONG: &str = "1000h";
@@ -444,6 +444,29 @@ async fn a_changed_spec_is_told_only_if_the_secret_changed() {
         s.event("db", "Updated: the Secret db was updated: the spec changed").await;
         s.holds("db", &[("other", &s.value(""))], SECONDS).await;
         assert_eq!(s.told("db", "Updated").await, 1, "{:?}", s.events("db").await);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_controller_wrote_before_it_was_killed_is_taken_back_when_the_store_took_it_back() {
+    emulated_before_controller("untold", async |s| {
+        s.provide(&["*"]).await;
+        let whole = s.account(&[], |_| true).await;
+        s.start_controller_as(&whole, &[]);
+        let (one, two) = (s.value("one"), s.value("two"));
+        mirror(s, "db", &one, json!({})).await;
+        s.kill_controller();
+        // It writes the Secret and dies before it can tell.
+        let crippled = s.account(&[], |rule| rule["resources"] != json!(["robotosecrets/status"])).await;
+        s.put_secret("db", &two).await;
+        s.start_controller_as(&crippled, &[]);
+        s.holds("db", &[("value", &two)], WITHIN_TTL).await;
+        s.kill_controller();
+        s.emulator().rollback(&s.path("db")).unwrap();
+        let whole = s.account(&[], |_| true).await;
+        s.start_controller_as(&whole, &[]);
+        s.holds("db", &[("value", &one)], WITHIN_TTL).await;
     })
     .await;
 }
