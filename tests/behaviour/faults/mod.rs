@@ -55,6 +55,7 @@ enum Trouble {
         hits: Hits,
         /// What Ready and Fresh of those say meanwhile.
         says: [&'static str; 2],
+        /// From when all say so.
         lasts: Duration,
         begin: fn(&Scene),
     },
@@ -91,37 +92,37 @@ const THROTTLED: [&str; 2] = ["True Mirrored", "False Throttled"];
 const UNAVAILABLE: [&str; 2] = ["True Mirrored", "False ProviderUnavailable"];
 const DENIED: [&str; 2] = ["False AccessDenied", "False AccessDenied"];
 
-/// The store answers like that for so many seconds at least.
+/// The store answers like that, until so many seconds after all that are hit have said so.
 const fn store(says: [&'static str; 2], hits: Hits, seconds: u64, begin: fn(&Scene)) -> Trouble {
     Trouble::Store { hits, says, lasts: Duration::from_secs(seconds), begin }
 }
 
 const SCENES: &[Row] = &[
-    ("faults-throttled", &[store(THROTTLED, Hits::Everybody, 60, |s| _ = s.front.throttle())]),
+    ("faults-throttled", &[store(THROTTLED, Hits::Everybody, 55, |s| _ = s.front.throttle())]),
     (
         "faults-denied",
         &[
-            store(DENIED, Hits::A, 20, |s| deny(s, &[Group::Kept], &["a"])),
-            store(DENIED, Hits::Everybody, 20, |s| deny(s, &Group::ALL, &["a", "b", "goes", "stays"])),
+            store(DENIED, Hits::A, 10, |s| deny(s, &[Group::Kept], &["a"])),
+            store(DENIED, Hits::Everybody, 10, |s| deny(s, &Group::ALL, &["a", "b", "goes", "stays"])),
         ],
     ),
-    ("faults-hidden", &[store(DENIED, Hits::A, 65, hide)]),
+    ("faults-hidden", &[store(DENIED, Hits::A, 62, hide)]),
     (
         "faults-broken",
         &[
-            store(UNAVAILABLE, Hits::Everybody, 15, |s| _ = s.front.fail(500)),
-            store(UNAVAILABLE, Hits::Everybody, 15, |s| _ = s.front.cut(Cut::Body)),
-            store(UNAVAILABLE, Hits::Everybody, 15, |s| _ = s.front.malformed()),
+            store(UNAVAILABLE, Hits::Everybody, 5, |s| _ = s.front.fail(500)),
+            store(UNAVAILABLE, Hits::Everybody, 5, |s| _ = s.front.cut(Cut::Body)),
+            store(UNAVAILABLE, Hits::Everybody, 5, |s| _ = s.front.malformed()),
         ],
     ),
-    ("faults-silent", &[store(UNAVAILABLE, Hits::Everybody, 15, expire), store(UNAVAILABLE, Hits::Everybody, 20, |s| _ = s.front.hang())]),
+    ("faults-silent", &[store(UNAVAILABLE, Hits::Everybody, 5, expire), store(UNAVAILABLE, Hits::Everybody, 10, |s| _ = s.front.hang())]),
     (
         "faults-partial",
         &[
-            store(CALM, Hits::Nobody, 10, |s| pass_over(s, is_batch)),
-            store(CALM, Hits::Nobody, 10, |s| _ = s.front.always(Answer::Pages { size: 1, empty_between: true })),
-            store(CALM, Hits::Nobody, 10, |s| _ = s.emulator().stale_for(Duration::from_secs(15))),
-            store(CALM, Hits::Nobody, 10, |s| pass_over(s, is_list)),
+            store(CALM, Hits::Nobody, 5, |s| pass_over(s, is_batch)),
+            store(CALM, Hits::Nobody, 5, |s| _ = s.front.always(Answer::Pages { size: 1, empty_between: true })),
+            store(CALM, Hits::Nobody, 5, |s| _ = s.emulator().stale_for(Duration::from_secs(15))),
+            store(CALM, Hits::Nobody, 5, |s| pass_over(s, is_list)),
         ],
     ),
     ("faults-killed", &[Trouble::Killed(When::Read), Trouble::Killed(When::Written), Trouble::Killed(When::Told)]),
@@ -302,7 +303,7 @@ impl Scenery<'_> {
                     self.reached(s, &format!("says {says:?}"), TOLD, |c| !is_hit(c) || self.witness.says(&c.name()).conditions == says).await;
                 }
                 let said = Instant::now();
-                let over = async || (began.elapsed() >= lasts && said.elapsed() >= Duration::from_secs(5)).then_some(());
+                let over = async || (said.elapsed() >= lasts).then_some(());
                 until("it has lasted long enough", lasts * 2, over).await;
                 if hits == Hits::A && lasts >= PROOF {
                     // If a refusal could prove an absence, this look would.
