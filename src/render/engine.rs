@@ -10,7 +10,7 @@ use std::{
     collections::BTreeMap,
     error::Error as _,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
 use minijinja::{
@@ -37,16 +37,10 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// An engine without templates.
+    /// An engine without templates. It shares all but them with the others.
     pub(super) fn new() -> Self {
-        let mut environment = Environment::empty();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_fuel(Some(FUEL));
-        environment.set_recursion_limit(MAX_DEPTH);
-        environment.set_formatter(write);
-        operators::add_to(&mut environment);
-        filters::add_to(&mut environment);
-        Self { environment, templates: BTreeMap::new() }
+        static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(environment);
+        Self { environment: ENVIRONMENT.clone(), templates: BTreeMap::new() }
     }
 
     /// Reads a template; from then on it is known by its origin.
@@ -111,6 +105,17 @@ impl Engine {
     fn has_test(&self, name: &str) -> bool {
         self.environment.empty_state().perform_test(name, &[]).err().is_none_or(|error| error.kind() != ErrorKind::UnknownTest)
     }
+}
+
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::empty();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(MAX_DEPTH);
+    environment.set_formatter(write);
+    operators::add_to(&mut environment);
+    filters::add_to(&mut environment);
+    environment
 }
 
 /// Writes what stands between braces. The engine writes booleans, null, lists and maps as Python does, which is hardly ever meant.

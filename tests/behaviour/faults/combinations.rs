@@ -29,7 +29,7 @@ pub enum Content {
 impl Content {
     pub const ALL: [Self; 4] = [Self::Secrets, Self::Parameters, Self::Find, Self::ByPath];
 
-    pub fn is_listed(self) -> bool {
+    fn is_listed(self) -> bool {
         matches!(self, Self::Find | Self::ByPath)
     }
 
@@ -54,13 +54,12 @@ impl Content {
         s.value(&format!("{self:?} {} {key} {version}", group.name()))
     }
 
-    pub async fn put(self, s: &Scene, group: Group, key: &str, version: u8) {
+    async fn put(self, s: &Scene, group: Group, key: &str, version: u8) {
         let (place, value) = (self.place(group, key), self.value(s, group, key, version));
         if self.is_secret() { s.put_secret(&place, &value).await } else { s.put_parameter(&place, &value).await }
     }
 
-    /// Deletes a source for good.
-    pub fn delete(self, s: &Scene, group: Group, key: &str) {
+    fn delete(self, s: &Scene, group: Group, key: &str) {
         let id = self.id(s, group, key);
         if self.is_secret() { s.emulator().delete_secret(&id) } else { s.emulator().delete_parameter(&id) }.unwrap();
     }
@@ -69,9 +68,9 @@ impl Content {
 /// The two kinds of sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
-    /// `a` and `b` stay; `b` gets a new version while the fault lasts.
+    /// `a` and `b` stay; `b` gets a new version while each fault lasts.
     Kept,
-    /// `goes` is deleted when the fault begins, `stays` stays.
+    /// `goes` is deleted while the last fault of the scene lasts, `stays` stays.
     Lost,
 }
 
@@ -146,16 +145,22 @@ impl Combination {
         spec
     }
 
-    /// What the Secret holds at first, and what it comes to hold by what [`change`] does; `None` is no Secret. Never anything else.
-    pub fn states(&self, s: &Scene) -> Vec<Option<Data>> {
-        let theirs = (self.creation == "Merge").then(|| ("theirs".to_owned(), "x".to_owned()));
+    /// What others have in the Secret, if it is theirs.
+    pub fn theirs(&self) -> Option<(String, String)> {
+        (self.creation == "Merge").then(|| ("theirs".to_owned(), "x".to_owned()))
+    }
+
+    /// What the Secret holds at first, and what it comes to hold by what [`rotate`] did so often and [`delete`] did; `None` is no Secret. Never
+    /// anything else.
+    pub fn states(&self, s: &Scene, rotations: u8) -> Vec<Option<Data>> {
+        let theirs = self.theirs();
         let holding = |keys: &[(&str, u8)]| {
             let ours = keys.iter().map(|(key, version)| ((*key).to_owned(), self.content.value(s, self.group, key, *version)));
             Some(ours.chain(theirs.clone()).collect())
         };
         let first: Vec<(&str, u8)> = self.keys().into_iter().map(|key| (key, 1)).collect();
         match (self.group, self.deletion, self.content.is_listed()) {
-            (Group::Kept, ..) => vec![holding(&first), holding(&[("a", 1), ("b", 2)])],
+            (Group::Kept, ..) => (1..=rotations + 1).map(|version| holding(&[("a", 1), ("b", version)])).collect(),
             (Group::Lost, "Retain", false) => vec![holding(&first)],
             (Group::Lost, "Delete", false) => vec![holding(&first), None],
             (Group::Lost, ..) => vec![holding(&first), holding(&[("stays", 1)])],
@@ -181,8 +186,9 @@ pub async fn plant(s: &Scene, all: &[Combination]) {
             }
         }
     }
-    for combination in all.iter().filter(|combination| combination.creation == "Merge") {
-        let theirs = json!({"metadata": {"name": combination.name()}, "stringData": {"theirs": "x"}});
+    for combination in all {
+        let Some((key, value)) = combination.theirs() else { continue };
+        let theirs = json!({"metadata": {"name": combination.name()}, "stringData": {key: value}});
         let parameters = PostParams { field_manager: Some("helm".into()), ..PostParams::default() };
         s.secrets().create(&parameters, &serde_json::from_value(theirs).unwrap()).await.unwrap();
     }
@@ -190,10 +196,16 @@ pub async fn plant(s: &Scene, all: &[Combination]) {
     s.apply_all(&specs.keys().cloned().collect::<Vec<_>>(), |name| specs[name].clone()).await;
 }
 
-/// What happens in the stores while a fault lasts: of those that stay one is rotated, of the others one is deleted.
-pub async fn change(s: &Scene) {
+/// Gives one source of each content that stays a new version, after so many.
+pub async fn rotate(s: &Scene, rotations: u8) {
     for content in Content::ALL {
-        content.put(s, Group::Kept, "b", 2).await;
+        content.put(s, Group::Kept, "b", rotations + 2).await;
+    }
+}
+
+/// Deletes one source of each content for good.
+pub fn delete(s: &Scene) {
+    for content in Content::ALL {
         content.delete(s, Group::Lost, "goes");
     }
 }

@@ -1,16 +1,16 @@
 //! Whatever fails, and whichever policies hold: no good key is lost, none is kept that is gone, the resource says what is wrong while it
 //! lasts, and all is well again by itself.
 //!
-//! A fault is a row of [`FAULTS`] and a scene. In each scene stands a resource for every policy and kind of content
-//! ([`combinations`]), and a [`witness`] sees every version that their Secrets ever have. While the fault lasts, one source of each content
-//! is rotated and one deleted; when it is over, the one has to arrive and the other to go, with the proof that an absence takes. All scenes
-//! run beside each other; a scene takes as long as its fault, and that proof.
+//! A fault is a row of [`SCENES`]. In each scene stands a resource for every policy and kind of content ([`combinations`]), and a
+//! [`witness`] sees every version that their Secrets ever have. One fault follows the other there. While one lasts, a source of each
+//! content is rotated, while the last one does, another is deleted; after it the one has to arrive and the other to go, with the proof that an
+//! absence takes. The scenes run beside each other; one takes as long as its faults, and that proof.
 
 mod combinations;
 mod witness;
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     path::PathBuf,
     sync::atomic::{AtomicUsize, Ordering},
     thread,
@@ -27,42 +27,42 @@ use testbed::{
     Door,
     front::{Answer, Call, Cut, Fault},
 };
-use tokio::sync::Semaphore;
 
 use self::{
-    combinations::{Combination, Content, Data, Group, change, plant},
+    combinations::{Combination, Content, Data, Group, delete, plant, rotate},
     witness::Witness,
 };
 use crate::support::{SECONDS, Scene, emulated_before_controller, no_status, root, until, world};
 
 /// How long after a first look nothing is removed.
 const PROOF: Duration = Duration::from_secs(60);
-/// How long it may take until a fault is told: a TTL, twice for who has to be late first, on a machine that is busy with all scenes.
+/// How often the second look is asked for from then on. It would come by itself, a minute later.
+const NUDGE: Duration = Duration::from_secs(15);
+/// How long it may take until a fault is told (a TTL, twice for who has to be late first), and all is well after it (the longest pause that
+/// its length leads to), on a machine that is busy with all scenes.
 const TOLD: Duration = Duration::from_secs(90);
-/// How long it may take until all is well after a fault: the longest pause that its length leads to, and the same.
-const RECOVERED: Duration = Duration::from_secs(90);
-/// How many scenes are set up at once: a machine that is busy with more is slower for all.
-static SETTING_UP: Semaphore = Semaphore::const_new(4);
+
+/// What is asked of the stores while all is well.
+const READS: [&str; 4] = ["BatchGetSecretValue", "GetParameters", "ListSecrets", "GetParametersByPath"];
+
+/// A name, and the faults of the scene.
+type Row = (&'static str, &'static [Trouble]);
 
 /// What goes wrong.
-struct Row {
-    /// The name of its scene.
-    name: &'static str,
-    trouble: Trouble,
-    /// How long it lasts at least.
-    lasts: Duration,
-    /// What Ready and Fresh say meanwhile.
-    says: [&'static str; 2],
-}
-
 enum Trouble {
-    /// Calls are answered otherwise than they should, from here on until that is taken back.
-    Store(Hits, fn(&Scene)),
+    /// Calls are answered otherwise than they should, from `begin` on until that is taken back.
+    Store {
+        hits: Hits,
+        /// What Ready and Fresh of those say meanwhile.
+        says: [&'static str; 2],
+        lasts: Duration,
+        begin: fn(&Scene),
+    },
     /// The API server can't be reached.
     ApiServer,
     /// The controller is killed with signal 9.
     Killed(When),
-    /// The namespace is deleted, while the store can't be reached.
+    /// The namespace is deleted, while the store can't be reached. The last one of its scene.
     Namespace,
 }
 
@@ -91,34 +91,41 @@ const THROTTLED: [&str; 2] = ["True Mirrored", "False Throttled"];
 const UNAVAILABLE: [&str; 2] = ["True Mirrored", "False ProviderUnavailable"];
 const DENIED: [&str; 2] = ["False AccessDenied", "False AccessDenied"];
 
-const fn store(name: &'static str, says: [&'static str; 2], hits: Hits, begin: fn(&Scene)) -> Row {
-    Row { name, trouble: Trouble::Store(hits, begin), lasts: Duration::from_secs(25), says }
+/// The store answers like that for so many seconds at least.
+const fn store(says: [&'static str; 2], hits: Hits, seconds: u64, begin: fn(&Scene)) -> Trouble {
+    Trouble::Store { hits, says, lasts: Duration::from_secs(seconds), begin }
 }
 
-const fn other(name: &'static str, trouble: Trouble) -> Row {
-    Row { name, trouble, lasts: Duration::from_secs(20), says: CALM }
-}
-
-const FAULTS: &[Row] = &[
-    Row { lasts: Duration::from_secs(60), ..store("fault-throttled", THROTTLED, Hits::Everybody, |s| _ = s.front.throttle()) },
-    store("fault-denied-one", DENIED, Hits::A, |s| deny(s, &[Group::Kept], &["a"])),
-    store("fault-denied-all", DENIED, Hits::Everybody, |s| deny(s, &Group::ALL, &["a", "b", "goes", "stays"])),
-    store("fault-half-batch", CALM, Hits::Nobody, |s| pass_over(s, is_batch)),
-    store("fault-short-list", CALM, Hits::Nobody, |s| pass_over(s, is_list)),
-    store("fault-empty-pages", CALM, Hits::Nobody, |s| _ = s.front.always(Answer::Pages { size: 1, empty_between: true })),
-    store("fault-stale", CALM, Hits::Nobody, |s| _ = s.emulator().stale_for(Duration::from_secs(15))),
-    store("fault-expired", UNAVAILABLE, Hits::Everybody, expire),
-    store("fault-http-500", UNAVAILABLE, Hits::Everybody, |s| _ = s.front.fail(500)),
-    store("fault-http-503", UNAVAILABLE, Hits::Everybody, |s| _ = s.front.fail(503)),
-    store("fault-hang", UNAVAILABLE, Hits::Everybody, |s| _ = s.front.hang()),
-    store("fault-malformed", UNAVAILABLE, Hits::Everybody, |s| _ = s.front.malformed()),
-    store("fault-cut", UNAVAILABLE, Hits::Everybody, |s| _ = s.front.cut(Cut::Body)),
-    store("fault-down", UNAVAILABLE, Hits::Everybody, |s| s.front.down().unwrap()),
-    other("fault-api-server", Trouble::ApiServer),
-    other("fault-killed-read", Trouble::Killed(When::Read)),
-    other("fault-killed-written", Trouble::Killed(When::Written)),
-    other("fault-killed-told", Trouble::Killed(When::Told)),
-    other("fault-namespace", Trouble::Namespace),
+const SCENES: &[Row] = &[
+    ("faults-throttled", &[store(THROTTLED, Hits::Everybody, 60, |s| _ = s.front.throttle())]),
+    (
+        "faults-denied",
+        &[
+            store(DENIED, Hits::A, 20, |s| deny(s, &[Group::Kept], &["a"])),
+            store(DENIED, Hits::Everybody, 20, |s| deny(s, &Group::ALL, &["a", "b", "goes", "stays"])),
+        ],
+    ),
+    ("faults-hidden", &[store(DENIED, Hits::A, 65, hide)]),
+    (
+        "faults-broken",
+        &[
+            store(UNAVAILABLE, Hits::Everybody, 15, |s| _ = s.front.fail(500)),
+            store(UNAVAILABLE, Hits::Everybody, 15, |s| _ = s.front.cut(Cut::Body)),
+            store(UNAVAILABLE, Hits::Everybody, 15, |s| _ = s.front.malformed()),
+        ],
+    ),
+    ("faults-silent", &[store(UNAVAILABLE, Hits::Everybody, 15, expire), store(UNAVAILABLE, Hits::Everybody, 20, |s| _ = s.front.hang())]),
+    (
+        "faults-partial",
+        &[
+            store(CALM, Hits::Nobody, 10, |s| pass_over(s, is_batch)),
+            store(CALM, Hits::Nobody, 10, |s| _ = s.front.always(Answer::Pages { size: 1, empty_between: true })),
+            store(CALM, Hits::Nobody, 10, |s| _ = s.emulator().stale_for(Duration::from_secs(15))),
+            store(CALM, Hits::Nobody, 10, |s| pass_over(s, is_list)),
+        ],
+    ),
+    ("faults-killed", &[Trouble::Killed(When::Read), Trouble::Killed(When::Written), Trouble::Killed(When::Told)]),
+    ("faults-cluster", &[Trouble::ApiServer, Trouble::Namespace]),
 ];
 
 /// These sources may not be read. AWS knows no such right for a single parameter below a path, but for the path.
@@ -133,6 +140,15 @@ fn deny(s: &Scene, groups: &[Group], keys: &[&str]) {
         let listed = id.trim_end_matches('/').to_owned();
         let is_it = move |call: &Call| call.action == "GetParametersByPath" && call.ids.iter().any(|id| id.trim_end_matches('/') == listed);
         s.front.add_fault(Fault::new(is_it, Answer::Denied { id }));
+    }
+}
+
+/// No list has the source `a`, and asking for it is refused.
+fn hide(s: &Scene) {
+    for content in Content::ALL {
+        let id = content.id(s, Group::Kept, "a");
+        s.front.leave_out(&id);
+        s.front.deny(&id);
     }
 }
 
@@ -156,27 +172,26 @@ fn is_list(call: &Call) -> bool {
 /// Answers come in pages, and after a first page for each action the credentials have run out.
 fn expire(s: &Scene) {
     s.front.always(Answer::Pages { size: 1, empty_between: false });
-    for action in ["BatchGetSecretValue", "GetParameters", "ListSecrets", "GetParametersByPath"] {
+    let message = "The security token included in the request is expired".into();
+    let expired = Answer::Error { status: 400, code: "ExpiredTokenException".into(), message };
+    for action in READS {
         let before = AtomicUsize::new(0);
-        let expired =
-            Answer::Error { status: 400, code: "ExpiredTokenException".into(), message: "The security token included in the request is expired".into() };
         s.front.add_fault(Fault::new(move |call| call.action == action && before.fetch_add(1, Ordering::Relaxed) > 0, expired.clone()));
-        s.front.add_fault(Fault::new(|call| !is_batch(call) && !is_list(call), expired));
     }
+    s.front.add_fault(Fault::new(|call| !is_batch(call) && !is_list(call), expired));
 }
 
 #[test]
 fn whatever_fails_no_good_key_is_lost_and_none_is_kept_that_is_gone() {
-    let only = std::env::var("ONLY").unwrap_or_default();
     let run = |row: &'static Row| {
         thread::spawn(move || {
             let started = Instant::now();
             let tried = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(endured(row));
-            println!("{}: {tried} combinations in {:.0} s", row.name, started.elapsed().as_secs_f64());
+            println!("{}: {tried} combinations in {:.0} s", row.0, started.elapsed().as_secs_f64());
             tried
         })
     };
-    let runs: Vec<_> = FAULTS.iter().filter(|row| row.name.contains(&only)).map(|row| (row.name, run(row))).collect();
+    let runs: Vec<_> = SCENES.iter().map(|row| (row.0, run(row))).collect();
     let ended: Vec<_> = runs.into_iter().map(|(name, run)| (name, run.join())).collect();
     let failed: Vec<_> = ended.iter().filter(|(_, tried)| tried.is_err()).map(|(name, _)| name).collect();
     assert!(failed.is_empty(), "{failed:?} failed, as told above");
@@ -186,29 +201,21 @@ fn whatever_fails_no_good_key_is_lost_and_none_is_kept_that_is_gone() {
     assert!(documented.contains(&format!(" {tried} combinations ")), "docs/security.md does not say that {tried} combinations are tried");
 }
 
-/// Runs the scene of a fault. Returns how many combinations of policies and content it held.
-async fn endured(row: &Row) -> usize {
-    let mut tried = BTreeSet::new();
-    emulated_before_controller(row.name, async |s| {
-        let all = combinations::all();
-        let turn = SETTING_UP.acquire().await.unwrap();
+/// Runs a scene. Returns how many combinations of a fault, policies and a content it held.
+async fn endured((name, faults): &Row) -> usize {
+    let all = combinations::all();
+    emulated_before_controller(name, async |s| {
         s.provide(&["*"]).await;
         plant(s, &all).await;
         let door = Door::before(world().plane.url().trim_start_matches("https://").parse().unwrap()).unwrap();
-        s.start_controller_as(&through(&door, &s.namespace), &[]);
+        let kubeconfig = through(&door, &s.namespace);
+        s.start_controller_as(&kubeconfig, &[]);
         s.controller_ready().await;
-        s.all("Ready", CALM[0], SECONDS * 2).await;
-        s.all("Fresh", CALM[1], SECONDS).await;
         let witness = Witness::start(s).await;
-        drop(turn);
-        match row.trouble {
-            Trouble::Namespace => namespace_goes(s, &all, &witness).await,
-            _ => passes(s, row, &all, &witness, &door).await,
-        }
-        tried.extend(all.iter().map(|combination| format!("{} {} {:?}", combination.creation, combination.deletion, combination.content)));
+        Scenery { all: &all, witness, door, kubeconfig }.stands(s, faults).await;
     })
     .await;
-    tried.len()
+    faults.len() * all.len() / Group::ALL.len()
 }
 
 /// The controller's kubeconfig, by way of a door.
@@ -221,146 +228,188 @@ fn through(door: &Door, name: &str) -> PathBuf {
     path
 }
 
-/// Brings the trouble about, changes the sources meanwhile, and looks what becomes of every resource, until long after it ended.
-async fn passes(s: &mut Scene, row: &Row, all: &[Combination], witness: &Witness, door: &Door) {
-    let began = Instant::now();
-    let hits = match row.trouble {
-        Trouble::Store(hits, begin) => {
-            begin(s);
-            change(s).await;
-            hits
-        }
-        Trouble::ApiServer => {
-            door.shut();
-            change(s).await;
-            Hits::Everybody
-        }
-        Trouble::Killed(when) => {
-            killed(s, when, all, witness, door).await;
-            Hits::Nobody
-        }
-        Trouble::Namespace => unreachable!("it does not pass"),
-    };
-    let of = |group| all.iter().filter(move |combination| combination.group == group);
-    let concerned: Vec<String> = all.iter().filter(|combination| hits == Hits::Everybody || combination.group == Group::Kept).map(Combination::name).collect();
-    let others = async || concerned.iter().find(|name| witness.says(name).conditions != row.says);
-    reached(s, witness, &format!("all say {:?}", row.says), TOLD, others).await;
-    let said = Instant::now();
-    let lasts = async || (began.elapsed() < row.lasts || said.elapsed() < Duration::from_secs(5)).then_some(&concerned[0]);
-    reached(s, witness, "it has lasted long enough", row.lasts * 2, lasts).await;
-    let ended = Instant::now();
-    for name in &concerned {
-        witness.said_only(name, CALM, row.says, ended);
-    }
-    s.front.clear_faults();
-    s.front.up().unwrap();
-    door.open();
-    if s.controller.is_none() {
-        s.start_controller(&[]).await;
-    }
-
-    // Those that stay recover without help.
-    let names: Vec<(String, Option<Data>)> = of(Group::Kept).map(|combination| (combination.name(), combination.states(s).pop().unwrap())).collect();
-    let others = async || names.iter().find(|(name, data)| witness.says(name).conditions != CALM || witness.holds(name) != *data).map(|(name, _)| name);
-    reached(s, witness, "all that stays is mirrored again, and new", RECOVERED, others).await;
-
-    // What is gone goes as well, once that is proven: by a second look that would come by itself, and is asked for to save a minute.
-    let lost: Vec<(String, &Combination)> = of(Group::Lost).map(|combination| (combination.name(), combination)).collect();
-    let is_missed = |(name, combination): &(String, &Combination)| {
-        let said = witness.says(name);
-        let waits = said.message.contains("a look at least a minute later has to agree") || combination.states(s).len() == 1;
-        (waits && said.conditions[0] == "False SourceNotFound") || said.conditions[0] == combination.in_the_end()
-    };
-    let others = async || lost.iter().find(|lost| !is_missed(lost)).map(|(name, _)| name);
-    reached(s, witness, "all that is gone is missed", SECONDS * 2, others).await;
-    let missed = Instant::now();
-    reached(s, witness, "the proof is due", PROOF * 2, async || (missed.elapsed() < PROOF + Duration::from_secs(1)).then_some(&lost[0].0)).await;
-    for (name, _) in &lost {
-        s.refresh(name, "now").await;
-    }
-    let is_over = |(name, combination): &(String, &Combination)| {
-        let (said, expected) = (witness.says(name), combination.states(s).pop().unwrap());
-        said.refreshed.as_deref() == Some("now") && said.conditions[0] == combination.in_the_end() && witness.holds(name) == expected
-    };
-    let others = async || lost.iter().find(|lost| !is_over(lost)).map(|(name, _)| name);
-    reached(s, witness, "what is gone has gone as its policy says", SECONDS * 2, others).await;
-
-    let (new, gone) = match (&row.trouble, hits) {
-        // Nobody could see before its end what happened meanwhile.
-        (Trouble::Store(..), Hits::Everybody) => (ended, ended + PROOF),
-        // Whoever misses one source takes up nothing of another; and without the API server nothing can be written.
-        (Trouble::Store(..), Hits::A) | (Trouble::ApiServer, _) => (ended, began + PROOF),
-        // A new process begins a new proof.
-        (Trouble::Killed(When::Read), _) => (ended, ended + PROOF),
-        (Trouble::Killed(_), _) => (began, ended + PROOF),
-        _ => (began, began + PROOF),
-    };
-    for combination in all {
-        let (name, states) = (combination.name(), combination.states(s));
-        witness.went_through(&name, &states, if combination.group == Group::Kept { new } else { gone });
-        let expected = states.last().cloned().flatten().map(|data| data.into_iter().collect::<Vec<_>>());
-        assert_eq!(s.data(&name).await, expected, "{name}");
-    }
+/// What stands in a scene.
+struct Scenery<'a> {
+    all: &'a [Combination],
+    witness: Witness,
+    /// Before the API server.
+    door: Door,
+    /// The controller's, through that door.
+    kubeconfig: PathBuf,
 }
 
-/// Waits until there is no other any more: `others` names one for which something does not hold yet.
-async fn reached<'n>(s: &Scene, witness: &Witness, what: &str, limit: Duration, others: impl AsyncFn() -> Option<&'n String>) {
-    let started = Instant::now();
-    while let Some(other) = others().await {
-        let shown = || format!("{other} says {:?} and holds {:?}\n{}", witness.says(other), witness.holds(other), s.log_tail());
-        assert!(started.elapsed() < limit, "{}: not within {limit:?}: {what}; {}", s.namespace, shown());
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+/// When what happened during a fault may show at the soonest: what is new, and that something is gone.
+struct Soonest {
+    new: Instant,
+    gone: Instant,
 }
 
-/// Changes the sources, and kills the controller when it got so far with that. Leaves none behind.
-async fn killed(s: &mut Scene, when: When, all: &[Combination], witness: &Witness, door: &Door) {
-    let kept: Vec<&Combination> = all.iter().filter(|combination| combination.group == Group::Kept).collect();
-    let changes = || kept.iter().map(|combination| witness.says(&combination.name()).changed).collect::<Vec<_>>();
-    let before = changes();
-    match when {
-        When::Read => {
+impl Scenery<'_> {
+    /// One fault after the other comes and goes; in the end nobody lost anything, or has kept what is gone.
+    async fn stands(&self, s: &mut Scene, faults: &[Trouble]) {
+        let planted = Instant::now().checked_sub(TOLD).unwrap();
+        self.reached(s, "is mirrored", TOLD, |c| self.is_calm(c)).await;
+        let passing: Vec<&Trouble> = faults.iter().filter(|fault| !matches!(fault, Trouble::Namespace)).collect();
+        let (mut new, mut gone) = (vec![planted], planted);
+        for (rotations, fault) in (0..).zip(&passing) {
+            let soonest = self.passes(s, fault, rotations, new.len() == passing.len()).await;
+            new.push(soonest.new);
+            gone = soonest.gone;
+        }
+        self.loses_what_is_gone(s).await;
+        let deleted = if passing.len() < faults.len() { Some(self.goes_with_its_namespace(s).await) } else { None };
+        for combination in self.all {
+            let states = combination.states(s, u8::try_from(passing.len()).unwrap());
+            let moments = if combination.group == Group::Kept { new.clone() } else { vec![planted, gone] };
+            let theirs = combination.theirs().map(|theirs| (Some([theirs].into()), planted));
+            let states: Vec<_> = theirs.into_iter().chain(states.into_iter().zip(moments)).chain(deleted.map(|deleted| (None, deleted))).collect();
+            self.witness.went_through(&combination.name(), &states);
+        }
+    }
+
+    /// Brings a trouble about, changes the sources meanwhile, and ends it; then those that stay are well and new without help.
+    async fn passes(&self, s: &mut Scene, fault: &Trouble, rotations: u8, is_last: bool) -> Soonest {
+        let began = Instant::now();
+        match fault {
+            Trouble::Store { begin, .. } => begin(s),
             // It can read the store, and write nothing.
-            door.shut();
-            change(s).await;
-            let read = |action: &str| s.front.count(|call| call.action == action && call.status == Some(200));
-            let actions = ["BatchGetSecretValue", "GetParameters", "ListSecrets", "GetParametersByPath"];
-            let first = actions.map(read);
-            let again = async || actions.map(read).iter().zip(first).all(|(now, first)| *now >= first + 3).then_some(());
-            until("all is read again", TOLD, again).await;
+            Trouble::ApiServer | Trouble::Killed(When::Read) => self.door.shut(),
+            Trouble::Killed(When::Written) => {
+                s.kill_controller();
+                let crippled = s.account(&[], no_status).await;
+                s.start_controller_as(&crippled, &[]);
+            }
+            Trouble::Killed(When::Told) | Trouble::Namespace => {}
+        }
+        let changed = |c: &Combination| self.witness.says(&c.name()).changed;
+        let before: Vec<_> = self.all.iter().map(changed).collect();
+        let reads = || READS.map(|action| s.front.count(|call| call.action == action && call.status == Some(200)));
+        let read = reads();
+        rotate(s, rotations).await;
+        if is_last {
+            delete(s);
+        }
+        let is_kept = |c: &Combination| c.group == Group::Kept;
+        let newest: BTreeMap<String, Option<Data>> = self.all.iter().map(|c| (c.name(), c.states(s, rotations + 1).pop().unwrap())).collect();
+        let is_new = |c: &Combination| !is_kept(c) || self.witness.holds(&c.name()) == newest[&c.name()];
+        let (says, everybody) = if let Trouble::Store { says, hits, .. } = fault { (*says, *hits == Hits::Everybody) } else { (CALM, false) };
+        let is_hit = |c: &Combination| everybody || is_kept(c);
+        match *fault {
+            Trouble::Store { hits, lasts, .. } => {
+                if hits == Hits::Nobody {
+                    self.reached(s, "is new all the same", TOLD, is_new).await;
+                } else {
+                    self.reached(s, &format!("says {says:?}"), TOLD, |c| !is_hit(c) || self.witness.says(&c.name()).conditions == says).await;
+                }
+                let said = Instant::now();
+                let over = async || (began.elapsed() >= lasts && said.elapsed() >= Duration::from_secs(5)).then_some(());
+                until("it has lasted long enough", lasts * 2, over).await;
+                if hits == Hits::A && lasts >= PROOF {
+                    // If a refusal could prove an absence, this look would.
+                    for combination in self.all.iter().filter(|c| is_hit(c)) {
+                        s.refresh(&combination.name(), &format!("fault {rotations}")).await;
+                    }
+                    let looked = |c: &Combination| self.witness.says(&c.name()).refreshed == Some(format!("fault {rotations}"));
+                    self.reached(s, "was looked at", TOLD, |c| !is_hit(c) || looked(c)).await;
+                }
+            }
+            Trouble::ApiServer | Trouble::Killed(When::Read) => {
+                let again = async || reads().iter().zip(read).all(|(now, before)| *now >= before + 3).then_some(());
+                until("the stores are read again and again", TOLD, again).await;
+            }
+            Trouble::Killed(When::Written) => self.reached(s, "is written", TOLD, is_new).await,
+            Trouble::Killed(When::Told) => {
+                let told = async || self.all.iter().zip(&before).all(|(c, before)| !is_kept(c) || changed(c) != *before).then_some(());
+                until("what is new is told", TOLD, told).await;
+            }
+            Trouble::Namespace => {}
+        }
+        if let Trouble::Killed(_) = fault {
             s.kill_controller();
         }
-        When::Written => {
-            s.kill_controller();
-            change(s).await;
-            let crippled = s.account(&[], no_status).await;
-            s.start_controller_as(&crippled, &[]);
+        let ended = Instant::now();
+        for combination in self.all.iter().filter(|c| is_hit(c)) {
+            self.witness.said_only(&combination.name(), CALM, says, [began, ended]);
         }
-        When::Told => change(s).await,
-    }
-    if !matches!(when, When::Read) {
-        let written = async || kept.iter().all(|combination| witness.holds(&combination.name()) == combination.states(s).pop().unwrap()).then_some(());
-        until("all that is new is written", TOLD, written).await;
-        if matches!(when, When::Told) {
-            let told = async || changes().iter().zip(&before).all(|(now, before)| now != before).then_some(());
-            until("all that is new is told", TOLD, told).await;
+        s.front.clear_faults();
+        s.front.up().unwrap();
+        self.door.open();
+        if s.controller.is_none() {
+            s.start_controller_as(&self.kubeconfig, &[]);
+            s.controller_ready().await;
         }
-        s.kill_controller();
+        if let Trouble::Store { hits: Hits::A, lasts, .. } = fault
+            && *lasts >= PROOF
+        {
+            // After so long a refusal the pauses are longer than a test may take.
+            for combination in self.all.iter().filter(|c| is_hit(c)) {
+                s.refresh(&combination.name(), &format!("after fault {rotations}")).await;
+            }
+        }
+        self.reached(s, "is well again, and new", TOLD, |c| (is_last && !is_kept(c)) || (self.is_calm(c) && is_new(c))).await;
+        match *fault {
+            // Nobody could see before its end what happened meanwhile.
+            Trouble::Store { hits: Hits::Everybody, .. } | Trouble::Killed(When::Read) => Soonest { new: ended, gone: ended + PROOF },
+            // Whoever misses one source takes up nothing of another; and without the API server nothing can be written.
+            Trouble::Store { hits: Hits::A, .. } | Trouble::ApiServer => Soonest { new: ended, gone: began + PROOF },
+            Trouble::Store { hits: Hits::Nobody, .. } | Trouble::Namespace => Soonest { new: began, gone: began + PROOF },
+            // A new process begins a new proof.
+            Trouble::Killed(When::Written | When::Told) => Soonest { new: began, gone: ended + PROOF },
+        }
     }
-}
 
-/// The namespace is deleted, with every Secret, and nothing is in its way: no finalizer that waits for a store, and no Secret made anew.
-async fn namespace_goes(s: &Scene, all: &[Combination], witness: &Witness) {
-    let namespaces: Api<Namespace> = Api::all(s.client.clone());
-    s.front.down().unwrap();
-    namespaces.delete(&s.namespace, &DeleteParams::background()).await.unwrap();
-    let gone = async || namespaces.get_opt(&s.namespace).await.unwrap().is_none().then_some(());
-    until(&format!("the namespace {} is gone", s.namespace), TOLD, gone).await;
-    for combination in all {
-        let name = combination.name();
-        until(&format!("the witness knows that {name} is gone"), SECONDS, async || witness.holds(&name).is_none().then_some(())).await;
-        witness.went_through(&name, &[combination.states(s)[0].clone(), None], Instant::now() - TOLD * 2);
+    /// What is gone from the stores goes as each policy says, once that is proven.
+    async fn loses_what_is_gone(&self, s: &Scene) {
+        let is_lost = |c: &Combination| c.group == Group::Lost;
+        self.reached(s, "misses its source", TOLD, |c| !is_lost(c) || !self.is_calm(c) || c.in_the_end() == CALM[0]).await;
+        let is_over = |c: &Combination| {
+            let (said, expected) = (self.witness.says(&c.name()), c.states(s, 0).pop().unwrap());
+            // Also who keeps what is gone had a second look.
+            said.refreshed.is_some() && said.conditions[0] == c.in_the_end() && self.witness.holds(&c.name()) == expected
+        };
+        let (missed, mut nudges) = (Instant::now(), 0);
+        while nudges == 0 || !self.all.iter().all(|c| !is_lost(c) || is_over(c)) {
+            if missed.elapsed() > PROOF + NUDGE * nudges {
+                nudges += 1;
+                if nudges == 8 {
+                    break;
+                }
+                for combination in self.all.iter().filter(|c| is_lost(c) && !is_over(c)) {
+                    s.refresh(&combination.name(), &nudges.to_string()).await;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        self.reached(s, "ends as its policy says", SECONDS, |c| !is_lost(c) || is_over(c)).await;
     }
-    // A scene ends in its namespace.
-    namespaces.create(&PostParams::default(), &serde_json::from_value(json!({"metadata": {"name": s.namespace}})).unwrap()).await.unwrap();
+
+    /// The namespace is deleted, with every Secret, and nothing is in its way: no finalizer that waits for a store, and no Secret made anew.
+    /// Returns when it was deleted.
+    async fn goes_with_its_namespace(&self, s: &Scene) -> Instant {
+        let namespaces: Api<Namespace> = Api::all(s.client.clone());
+        let deleted = Instant::now();
+        s.front.down().unwrap();
+        namespaces.delete(&s.namespace, &DeleteParams::background()).await.unwrap();
+        let gone = async || namespaces.get_opt(&s.namespace).await.unwrap().is_none().then_some(());
+        until(&format!("the namespace {} is gone", s.namespace), TOLD, gone).await;
+        self.reached(s, "has no Secret any more", SECONDS, |c| self.witness.holds(&c.name()).is_none()).await;
+        // A scene ends in its namespace.
+        namespaces.create(&PostParams::default(), &serde_json::from_value(json!({"metadata": {"name": s.namespace}})).unwrap()).await.unwrap();
+        deleted
+    }
+
+    fn is_calm(&self, combination: &Combination) -> bool {
+        self.witness.says(&combination.name()).conditions == CALM
+    }
+
+    /// Waits until something holds for all.
+    async fn reached(&self, s: &Scene, what: &str, limit: Duration, holds: impl Fn(&Combination) -> bool) {
+        let started = Instant::now();
+        while let Some(other) = self.all.iter().find(|combination| !holds(combination)) {
+            let name = other.name();
+            let shown = || format!("{name}, which says {:?} and holds {:?}\n{}", self.witness.says(&name), self.witness.holds(&name), s.log_tail());
+            assert!(started.elapsed() < limit, "{}: not within {limit:?}: each {what}, not so {}", s.namespace, shown());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
 }

@@ -32,9 +32,9 @@ struct Held {
 }
 
 /// What a resource said from a moment on.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Said {
-    at: Option<Instant>,
+    at: Instant,
     /// Status and reason of Ready and Fresh.
     pub conditions: [String; 2],
     /// The message of Ready.
@@ -75,33 +75,32 @@ impl Witness {
 
     /// What a resource says now.
     pub fn says(&self, name: &str) -> Said {
-        lock(&self.said).get(name).and_then(|all| all.last().cloned()).unwrap_or_default()
+        lock(&self.said)[name].last().cloned().unwrap()
     }
 
-    /// Asserts that a Secret went through these states in order, never back and to no other, reached the second one not before a moment, and
-    /// was never made anew.
+    /// Asserts that a Secret went through these states in order, never back and to no other, came to each not before its moment, and was never
+    /// made anew.
     #[track_caller]
-    pub fn went_through(&self, name: &str, states: &[Option<Data>], not_before: Instant) {
+    pub fn went_through(&self, name: &str, states: &[(Option<Data>, Instant)]) {
         assert!(self.watches.iter().all(|watch| !watch.is_finished()), "a watch ended");
         let held = lock(&self.held);
         let all = held.get(name).unwrap_or_else(|| panic!("{name} was never there"));
         let mut place = 0;
         for held in all {
             let since = || format!("{:.1} s after the first look", held.at.duration_since(all[0].at).as_secs_f64());
-            let further = states[place..].iter().position(|state| *state == held.data);
+            let further = states[place..].iter().position(|(state, _)| *state == held.data);
             place += further.unwrap_or_else(|| panic!("{name} holds {:?} {}, which is none of {:?}", held.data, since(), &states[place..]));
-            assert!(place == 0 || held.at >= not_before, "{name} holds {:?} {}, which is too early", held.data, since());
+            assert!(held.at >= states[place].1, "{name} holds {:?} {}, which is too early", held.data, since());
             assert_eq!(held.uid, all[0].uid, "{name} was made anew {}", since());
         }
-        assert_eq!(all[0].data, states[0], "{name} began otherwise");
     }
 
-    /// Asserts that until a moment a resource said one thing, then the other, and nothing else.
+    /// Asserts that between two moments a resource said one thing, then the other, and nothing else.
     #[track_caller]
-    pub fn said_only(&self, name: &str, first: [&str; 2], then: [&str; 2], until: Instant) {
+    pub fn said_only(&self, name: &str, first: [&str; 2], then: [&str; 2], between: [Instant; 2]) {
         let said = lock(&self.said);
         let mut turned = false;
-        for said in said[name].iter().filter(|said| said.at.is_none_or(|at| at < until)) {
+        for said in said[name].iter().filter(|said| (between[0]..between[1]).contains(&said.at)) {
             turned |= said.conditions == then;
             assert_eq!(said.conditions, if turned { then } else { first }, "{name} said so: {}", said.message);
         }
@@ -154,7 +153,7 @@ fn say(resource: &RobotoSecret, _: bool) -> Said {
     let status = resource.status.clone().unwrap_or_default();
     let condition = |type_: &str| status.condition(type_).map(|condition| format!("{} {}", condition.status, condition.reason)).unwrap_or_default();
     Said {
-        at: Some(Instant::now()),
+        at: Instant::now(),
         conditions: ["Ready", "Fresh"].map(condition),
         message: status.condition("Ready").map(|ready| ready.message.clone()).unwrap_or_default(),
         changed: status.last_change_time.clone(),
