@@ -12,10 +12,13 @@ use minijinja::{
     Environment, Error, ErrorKind, State, Value, filters,
     machinery::Instruction,
     tests,
-    value::{Object, ObjectRepr, Rest, ValueKind},
+    value::{Object, ObjectRepr, Rest, ValueKind, ValueOrKwargs},
 };
 
 use super::engine::{Binary, problem};
+
+/// The arguments of a filter, with names and without: the engine refuses those with names otherwise.
+type Arguments = Rest<ValueOrKwargs>;
 
 /// How deep lists and maps may nest.
 pub(super) const MAX_NESTING: usize = 64;
@@ -41,7 +44,7 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
         ("trim", Value::from_function(filters::trim)),
         ("upper", Value::from_function(filters::upper)),
     ] {
-        environment.add_filter(name, move |state: &mut State<'_, '_>, args: Rest<Value>| on_text(name, &filter, state, &args));
+        environment.add_filter(name, move |state: &mut State<'_, '_>, args: Arguments| on_text(name, &filter, state, &args.into_values()));
     }
     for (name, filter) in [
         ("attr", Value::from_function(filters::attr)),
@@ -64,7 +67,8 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
         ("sort", Value::from_function(filters::sort)),
         ("unique", Value::from_function(filters::unique)),
     ] {
-        environment.add_filter(name, move |state: &mut State<'_, '_>, args: Rest<Value>| {
+        environment.add_filter(name, move |state: &mut State<'_, '_>, args: Arguments| {
+            let args = args.into_values();
             args.iter().try_for_each(|arg| pay(state, arg))?;
             filter.call(state, &args)
         });

@@ -250,6 +250,7 @@ mod tests {
                 "82ab1true6truetruehi \"you\"-x123true",
             ),
             ("{{ v | split(' ') | last | trim('\"') }}", "you"),
+            ("{{ [{'k': 'b'}, {'k': 'a'}] | sort(attribute='k', reverse=true) | map(attribute='k') | join('-') }}{{ '' | default('x', true) }}", "b-ax"),
             (
                 "{{ j | fromjson | tojson }}",
                 r#"{"a":[12345678901234567890,"x",null,true,{}],"b":1.50,"big":123456789012345678901234567890123456789012,"e":1e5,"f":1.0}"#,

@@ -29,12 +29,15 @@ pub fn with_examples(document: &str, root: &Path) -> Result<String> {
             lines.by_ref().find(|line| line.starts_with(FENCE)).with_context(|| format!("the block of {example} has no end"))?;
         }
         let text = std::fs::read_to_string(root.join(example)).with_context(|| format!("reading {example}"))?;
-        out.push_str(&format!("{FENCE}yaml\n{}\n{FENCE}\n", text.trim_end()));
+        for part in [FENCE, "yaml\n", text.trim_end(), "\n", FENCE, "\n"] {
+            out.push_str(part);
+        }
     }
     Ok(out)
 }
 
 /// The file that a line asks for.
+#[must_use]
 pub fn example(line: &str) -> Option<&str> {
     line.strip_prefix("<!-- ")?.strip_suffix(" -->").filter(|path| path.starts_with("examples/"))
 }
