@@ -106,7 +106,8 @@ const SCENES: &[Row] = &[
             store(DENIED, Hits::Everybody, 10, |s| deny(s, &Group::ALL, &["a", "b", "goes", "stays"])),
         ],
     ),
-    ("faults-hidden", &[store(DENIED, Hits::A, 62, hide)]),
+    // First, since what is deleted then would make it too much at once to be believed.
+    ("faults-hidden", &[store(DENIED, Hits::A, 62, hide), store(CALM, Hits::Nobody, 5, |s| pass_over(s, is_list))]),
     (
         "faults-broken",
         &[
@@ -122,7 +123,6 @@ const SCENES: &[Row] = &[
             store(CALM, Hits::Nobody, 5, |s| pass_over(s, is_batch)),
             store(CALM, Hits::Nobody, 5, |s| _ = s.front.always(Answer::Pages { size: 1, empty_between: true })),
             store(CALM, Hits::Nobody, 5, |s| _ = s.emulator().stale_for(Duration::from_secs(15))),
-            store(CALM, Hits::Nobody, 5, |s| pass_over(s, is_list)),
         ],
     ),
     ("faults-killed", &[Trouble::Killed(When::Read), Trouble::Killed(When::Written), Trouble::Killed(When::Told)]),
