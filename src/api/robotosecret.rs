@@ -448,7 +448,7 @@ pub struct Target {
     #[serde(default, skip_serializing_if = "is_default")]
     pub creation_policy: CreationPolicy,
 
-    /// What happens when a source is gone from the store for certain (confirmed by a second look at least a minute later). `Retain` (default): the Secret stays as it is. `Delete`: it is deleted once all sources are gone. `DropKeys`: the keys of what is gone are taken out.
+    /// What happens when a source is gone from the store for certain (confirmed by a second look at least a minute later). One of several that a path or a search found goes under every policy, as what is added comes; the policy speaks of what is named, and of a path or search that finds nothing any more. `Retain` (default): the Secret stays as it is. `Delete`: it is deleted once all sources are gone. `DropKeys`: the keys of what is gone are taken out.
     #[serde(default, skip_serializing_if = "is_default")]
     pub deletion_policy: DeletionPolicy,
 

@@ -15,7 +15,7 @@ use crate::reader::ScopeId;
 pub const PROOF: Duration = Duration::from_secs(60);
 /// How long a source that exists and is listed no more is kept: listings may lag behind for minutes.
 pub const STALE_LISTING: Duration = Duration::from_secs(5 * 60 + 1);
-/// For how long an absence counts among those that came together.
+/// For how long an absence counts among those that came together, after it was last seen: what is still missing never grows old.
 const TOGETHER: Duration = Duration::from_hours(1);
 /// So many references of a provider may always vanish within that time.
 const FEW: usize = 5;
@@ -82,7 +82,7 @@ pub struct Vanished(HashMap<String, Instant>);
 /// Whether so much vanished that a person has to confirm it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tally {
-    /// How many references vanished within the last hour.
+    /// How many references are missing, or were within the last hour.
     pub vanished: usize,
     /// From how many on nothing is removed.
     pub limit: usize,
@@ -99,7 +99,7 @@ impl Tally {
 impl Vanished {
     /// Takes note of a reference that is not there.
     pub fn add(&mut self, reference: &str, now: Instant) {
-        self.0.entry(reference.to_owned()).or_insert(now);
+        self.0.insert(reference.to_owned(), now);
     }
 
     /// Takes note of one that is there again.
@@ -173,9 +173,17 @@ mod tests {
     fn what_came_back_or_is_long_ago_does_not_count() {
         let mut all = Vanished::default();
         (0..6).for_each(|i: u64| all.add(&i.to_string(), at(i)));
-        all.add("0", at(3000));
         assert_eq!(all.tally(10, at(3599)).vanished, 6);
         all.remove("5");
         assert_eq!(all.tally(10, at(3602)).vanished, 2, "the first three are over an hour old, and one came back");
+    }
+
+    #[test]
+    fn what_is_still_missing_counts_until_somebody_confirms_it() {
+        let mut all = Vanished::default();
+        for hour in 0..5 {
+            (0..6).for_each(|i: u64| all.add(&i.to_string(), at(hour * 3600 + i * 600)));
+            assert!(all.tally(10, at(hour * 3600 + 3599)).is_mass(), "in hour {hour}");
+        }
     }
 }

@@ -436,7 +436,7 @@ impl Standing {
         };
         // What failed before the restart is tried again soon, but not all of it in one moment.
         let failing = status.condition(FRESH).filter(|fresh| fresh.status == "False").map(|fresh| Failing {
-            failure: Failure { reason: Reason::named(&fresh.reason).unwrap_or(Reason::InternalError), message: fresh.message.clone(), intact: true },
+            failure: Failure::new(Reason::named(&fresh.reason).unwrap_or(Reason::InternalError), &*fresh.message, true),
             count: 1,
             retry: Some(Instant::now() + wait().min(REPAIR_PAUSE)),
         });

@@ -58,7 +58,7 @@ pub fn read_keys(plan: &Plan, found: &[Found<'_>]) -> Result<Data, ComposeError>
             let first = made_by.insert(key.clone(), &entry.field);
             if let (Some(first), OnCollision::Error) = (first, plan.on_collision) {
                 let (first, second) = (first.to_owned(), entry.field.clone());
-                return Err(ComposeError::new("spec", RenderError::Collision { key, first, second }));
+                return Err(ComposeError::new("onCollision: Error", RenderError::Collision { key, first, second }));
             }
             data.insert(key, value);
         }

@@ -186,6 +186,12 @@ impl Seen {
         owned
     }
 
+    /// Whether somebody else applied this key under `stringData`, which the API server forgets to count as `data`.
+    pub fn came_as_text(&self, ours: &str, field: &str) -> bool {
+        let key = field.strip_prefix(DATA_FIELD).unwrap_or_default();
+        self.managers.iter().any(|manager| !self.is_ours(manager, ours) && manager.string_data.contains(key))
+    }
+
     /// Who owns a field and is not us (see [`DATA_FIELD`]).
     pub fn other_owners<'s>(&'s self, ours: &'s str, field: &'s str) -> impl Iterator<Item = &'s str> {
         self.managers.iter().filter(move |manager| !self.is_ours(manager, ours) && manager.owns(field)).map(|manager| manager.name.as_str())

@@ -57,7 +57,7 @@ impl Work<'_> {
                 let message = format!(
                     "the finalizer {MERGE_FINALIZER} could not be set, without which nothing is merged; check the roles of the controller's ServiceAccount"
                 );
-                self.fail(standing, Failure { reason: Reason::KubernetesError, message, intact: true }, None).await
+                self.fail(standing, Failure::new(Reason::KubernetesError, message, true), None).await
             }
         })
     }
@@ -83,13 +83,13 @@ impl Work<'_> {
                 Err(Unchanged::Outdated) => Next::In(SOON),
                 Err(Unchanged::Failed) => {
                     let message = format!("the finalizer {MERGE_FINALIZER} could not be taken off; check the roles of the controller's ServiceAccount");
-                    self.stay(standing, Failure { reason: Reason::KubernetesError, message, intact: true }).await
+                    self.stay(standing, Failure::new(Reason::KubernetesError, message, true)).await
                 }
             },
             Err((secret, error)) => match error.reason() {
                 Some(reason) => {
                     let message = format!("the mirrored keys can't be taken out of the Secret {secret}, so that this RobotoSecret can't go: {error}");
-                    self.stay(standing, Failure { reason, message, intact: true }).await
+                    self.stay(standing, Failure::new(reason, message, true)).await
                 }
                 None => Next::In(SOON),
             },

@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 use super::{
     compose,
     plan::{Entry, Makes, Plan, Planned, Search},
-    providers::{Admitted, answered_otherwise},
+    providers::{Admitted, answered_otherwise, not_allowed},
     served::{Previous, Served},
 };
 use crate::{
@@ -207,6 +207,14 @@ impl<'g> Gathering<'g> {
             .collect()
     }
 
+    /// What the entry found before and the provider does not allow any more. Its key is not taken out for that: it would go unseen.
+    fn revoked(&self, of: usize, search: &Search, naming: &Naming) -> Option<String> {
+        let planned = &self.plan.questions[of];
+        let previous = self.previous.iter().filter(|previous| !previous.gone && self.is_of(previous, planned, search));
+        let revoked = |source: &Source| search.name_of(source).is_some_and(|name| !naming.excludes(&name)) && !self.may_read(of, &source.denotes());
+        previous.filter_map(|previous| plain(&previous.served.uri)).find(revoked).map(|source| source.to_string())
+    }
+
     fn is_of(&self, previous: &Previous, planned: &Planned, search: &Search) -> bool {
         previous.served.provider == self.foreign(planned) && plain(&previous.served.uri).is_some_and(|source| search.name_of(&source).is_some())
     }
@@ -315,6 +323,9 @@ impl<'g, J: FnMut(usize, &Source, Sight) -> Verdict> Sorting<'_, 'g, J> {
                 Err(error) => self.errors.push(error),
             }
         }
+        if let Some(uri) = self.of.revoked(of, search, naming) {
+            self.errors.push(not_allowed(&self.of.plan.questions[of].provider.name, self.of.namespace, &uri, None));
+        }
         let mut gone: Vec<Served> = Vec::new();
         for (source, served) in self.of.missing(of, listed, search, naming) {
             let Some(name) = search.name_of(&source) else { continue };
@@ -342,7 +353,10 @@ impl<'g, J: FnMut(usize, &Source, Sight) -> Verdict> Sorting<'_, 'g, J> {
             self.of.previous.iter().filter(|previous| previous.gone && self.of.is_of(previous, planned, search)).map(|previous| previous.served.clone()),
         );
         if self.of.plan.deletion == DeletionPolicy::Retain || gone.is_empty() {
-            return self.fail(ReadError::new(Reason::SourceNotFound, format!("{}: {} finds nothing", entry.field, planned.question)));
+            return self.fail(ReadError::new(
+                Reason::SourceNotFound,
+                format!("{}: {} finds nothing that the provider allows this namespace to read", entry.field, planned.question),
+            ));
         }
         self.gathered.gone.extend(gone);
         compose::Found::Gone
@@ -550,7 +564,7 @@ mod tests {
 
     #[test]
     fn what_another_entry_or_provider_read_or_a_rule_forbids_is_not_missed() {
-        let previous = ["aws.sm://p/secret", "aws.sm://q/x", "aws.sm://p/a1?version-stage=OLD", "aws.sm://p/a9 gone", "tags of aws.sm://p/a1"];
+        let previous = ["aws.sm://q/x", "aws.sm://p/a1?version-stage=OLD", "aws.sm://p/a9 gone", "tags of aws.sm://p/a1"];
         assert_eq!(case("Retain", FIND, &previous).needs(&[listed(&["aws.sm://p/a1*"])]), Ok(vec![]));
         let both = case("Retain", "dataFrom: [{find: {store: aws.sm, path: p/}}], data: [{key: k, uri: 'aws.sm://p/a2'}]", &["aws.sm://p/a2"]);
         assert_eq!(both.needs(&[listed(&["aws.sm://p/a1*"]), there("aws.sm://p/a2")]), Ok(vec![]));
@@ -562,8 +576,20 @@ mod tests {
     }
 
     #[test]
+    fn what_the_provider_does_not_allow_any_more_takes_no_key_away() {
+        for policy in ["Retain", "DropKeys", "Delete"] {
+            let told = |spec: &str| {
+                case(policy, spec, &["aws.sm://p/a1", "aws.sm://p/secret"]).outcome(&[listed(&["aws.sm://p/a1*", "aws.sm://p/secret"])], vec![], true)
+            };
+            let said = told(FIND).expect_err("it was mirrored");
+            assert!(said.starts_with("NotAllowed") && said.contains("aws.sm://p/secret"), "{said}");
+            assert_eq!(told("dataFrom: [{find: {store: aws.sm, path: p/}, exclude: [secret]}]"), Ok("[p/a1]; read p/a1; gone ".into()));
+        }
+    }
+
+    #[test]
     fn an_empty_listing_takes_keys_away_only_as_the_policy_says() {
-        let nothing = "SourceNotFound: spec.dataFrom[0]: aws.sm://p/** finds nothing";
+        let nothing = "SourceNotFound: spec.dataFrom[0]: aws.sm://p/** finds nothing that the provider allows this namespace to read";
         let (first, lost) = ([listed(&[])], ["aws.sm://p/a1"]);
         for policy in ["Retain", "DropKeys", "Delete"] {
             assert_eq!(case(policy, FIND, &[]).outcome(&first, vec![], true), Err(nothing.into()), "nothing was ever found");

@@ -146,7 +146,7 @@ pub async fn record_defect(key: &Arc<Key>, resource: &RobotoSecret, context: &Co
     let mut slot = slot.lock().await;
     let (Some(standing), Some(owner)) = (slot.as_mut(), resource.controller_owner_ref(&())) else { return Next::In(STATUS_RETRY) };
     let work = Work { resource, context, asked: fingerprint(&resource.spec), wanted: wanted(resource, owner), manager: String::new(), key: key.clone() };
-    let failure = Failure { reason: Reason::InternalError, message: message.to_owned(), intact: true };
+    let failure = Failure::new(Reason::InternalError, message, true);
     work.fail(standing, failure, None).await
 }
 
@@ -231,7 +231,7 @@ impl Work<'_> {
             Ok(plan) => plan,
             Err(invalid) => {
                 self.stop_reading(standing);
-                let failure = Failure { reason: invalid.reason, message: invalid.to_string(), intact: known.is_intact() };
+                let failure = Failure { stalled: true, ..Failure::new(invalid.reason, invalid.to_string(), known.is_intact()) };
                 return self.fail(standing, failure, None).await;
             }
         };
@@ -443,7 +443,11 @@ impl Work<'_> {
         if sources.is_empty() && plan.deletion == DeletionPolicy::Delete {
             return self.remove(standing, plan, look, gone).await;
         }
-        let failed = |failure: ComposeError| ReadError::new(failure.reason(), failure.to_string());
+        let failed = |failure: ComposeError| {
+            // Where keys were taken out, that may be the cause, and the store the remedy.
+            let cause = gone.first().map(|gone| format!("; {} is gone from the store, and so are its keys", gone.uri)).unwrap_or_default();
+            ReadError::new(failure.reason(), format!("{failure}{cause}"))
+        };
         let Texts { sources: texts, hash: template_hash } = texts.clone()?;
         let rendered = compose::read_keys(plan, &found).map_err(failed)?;
         let rendered = compose::finish(plan, rendered, texts, &self.provenance(&sources)).map_err(failed)?;

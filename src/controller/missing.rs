@@ -112,9 +112,10 @@ impl Work<'_> {
             let name = provider.name_any();
             let (status, reason, message) = if tally.is_mass() {
                 let message = format!(
-                    "{} references vanished from the store within an hour, and from {} on that is taken for an accident: nothing is removed. If all of it is really gone: \
+                    "so much vanished from the store that it is taken for an accident ({} references and more; up to {} are believed), and nothing is removed. If all of it is really gone: \
                      kubectl annotate clusterrobotoprovider {name} --overwrite {CONFIRM_ABSENCE_ANNOTATION}=$(date +%s)",
-                    tally.vanished, tally.limit
+                    tally.limit,
+                    tally.limit - 1
                 );
                 ("True", "TooManyAtOnce", message)
             } else {

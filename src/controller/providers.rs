@@ -9,6 +9,7 @@ use std::{
     time::Instant,
 };
 
+use k8s_openapi::jiff::Timestamp;
 use kube::{
     ResourceExt,
     core::DeserializeGuard,
@@ -33,6 +34,9 @@ use crate::{
     reader::{Key, Reader, ScopeId},
     telemetry::Metrics,
 };
+
+/// How far a user's clock may be ahead of ours, in seconds.
+const CLOCKS_DIFFER: i64 = 60;
 
 /// All providers of the cluster.
 pub struct Providers {
@@ -119,7 +123,9 @@ impl Providers {
     fn through(&self, found: &ClusterRobotoProvider) -> Through {
         let uid = found.uid().unwrap_or_default();
         let generation = found.metadata.generation.unwrap_or_default();
-        let confirmed = found.annotations().get(CONFIRM_ABSENCE_ANNOTATION).and_then(|time| time.parse().ok());
+        // A time to come would confirm what nobody has seen yet; it is most probably in milliseconds.
+        let now = Timestamp::now().as_second();
+        let confirmed = found.annotations().get(CONFIRM_ABSENCE_ANNOTATION).and_then(|time| time.parse().ok()).filter(|time| *time <= now + CLOCKS_DIFFER);
         let mut built = self.built();
         if let Some(known) = built.get_mut(&uid) {
             if *known.rules != *found.spec.allow {
@@ -218,7 +224,8 @@ impl Through {
 }
 
 /// The refusal of one reference. `missing`: the name that it denotes and that no pattern matches, where it is another.
-fn not_allowed(provider: &str, namespace: &str, reference: &str, missing: Option<&str>) -> ReadError {
+#[must_use]
+pub fn not_allowed(provider: &str, namespace: &str, reference: &str, missing: Option<&str>) -> ReadError {
     let missing = missing.filter(|missing| *missing != reference).unwrap_or("it");
     ReadError::new(
         Reason::NotAllowed,

@@ -62,6 +62,8 @@ pub struct Comparison {
     pub same: bool,
     /// The references whose version is another, or new.
     pub moved: Vec<String>,
+    /// The references that are not there any more.
+    pub lost: Vec<String>,
     /// Whether one that was there before has another version, for certain.
     pub replaced: bool,
     /// Whether something is not remembered that was there before, so that nothing follows from its being new.
@@ -90,7 +92,8 @@ pub fn compare(record: &[Previous], count: Option<i32>, sources: &[Served], gone
     let is_told = |was: &Served| !was.version.id.is_empty();
     let replaced = there.iter().any(|was| is_told(was) && sources.iter().any(|served| served.is_of(was) && served.version != was.version));
     let forgotten = count.is_some_and(|count| usize::try_from(count).is_ok_and(|count| count > there.len())) || !there.iter().all(|was| is_told(was));
-    Comparison { same, moved, replaced, forgotten }
+    let lost = there.iter().filter(|was| !sources.iter().chain(gone).any(|served| served.is_of(was))).map(|was| was.uri.clone()).collect();
+    Comparison { same, moved, lost, replaced, forgotten }
 }
 
 /// How many sources were mirrored before, are not found any more, and are not remembered by name. `count`: how many there were.
@@ -139,7 +142,8 @@ mod tests {
         assert_eq!(version_of(&record, "tags", None).map(|version| version.id.as_str()), Some("9"));
         let now = [served("x", None, "1"), served("x", Some("b"), "2"), served("tags", None, "9"), served("far", None, "1")];
         assert_eq!(compare(&record, Some(4), &now, &[]), Comparison { same: true, ..Comparison::default() });
-        assert!(!compare(&record, Some(4), &now[1..], &[]).same, "one is missing");
+        let fewer = compare(&record, Some(4), &now[1..], &[]);
+        assert_eq!((fewer.same, fewer.lost), (false, vec!["x".to_owned()]));
     }
 
     #[test]

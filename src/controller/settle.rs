@@ -40,13 +40,13 @@ const STATUS_MANAGER: &str = "robotosecret";
 
 impl Work<'_> {
     pub(super) async fn read_failed(&self, standing: &mut Standing, error: &ReadError, intact: bool) -> Next {
-        let failure = Failure { reason: error.reason, message: error.message.clone(), intact };
+        let failure = Failure { stalled: error.reason == Reason::InvalidSpec, ..Failure::new(error.reason, &*error.message, intact) };
         self.fail(standing, failure, error.detail.as_deref()).await
     }
 
     pub(super) async fn target_failed(&self, standing: &mut Standing, error: &TargetError, intact: bool) -> Next {
         match error.reason() {
-            Some(reason) => self.fail(standing, Failure { reason, message: error.to_string(), intact }, None).await,
+            Some(reason) => self.fail(standing, Failure::new(reason, error.to_string(), intact), None).await,
             None if *error == TargetError::NamespaceTerminating => Next::OnChange,
             None => Next::In(SOON),
         }
@@ -105,7 +105,7 @@ impl Work<'_> {
                         }
                     };
                     if matches!(outcome, Outcome::Mirrored(_) | Outcome::Removed(_)) {
-                        let failure = Failure { reason: Reason::KubernetesError, message: "the status could not be written".to_owned(), intact: true };
+                        let failure = Failure::new(Reason::KubernetesError, "the status could not be written", true);
                         standing.failing = Some(Failing { failure, count: 1, retry: Some(Instant::now() + again) });
                         self.stop_reading(standing);
                     }
@@ -156,7 +156,7 @@ impl Work<'_> {
         if damaged && standing.failing.is_none() && standing.repairs.is_fight() {
             // Until the next repair, nobody may believe that the Secret is right.
             let message = format!("the Secret {} is changed again and again; it is put right ever more slowly until that ends", self.wanted.name);
-            self.settle(standing, &Outcome::Failed(Failure { reason: Reason::TargetDrifted, message, intact: false })).await;
+            self.settle(standing, &Outcome::Failed(Failure::new(Reason::TargetDrifted, message, false))).await;
         } else if standing.failing.is_none() && self.until_telling(standing).is_some_and(|wait| wait.is_zero()) && self.context.tellings.may_tell(&self.key) {
             return self.settle(standing, &Outcome::Verified).await;
         }

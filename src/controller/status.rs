@@ -91,6 +91,16 @@ pub struct Failure {
     pub message: String,
     /// Whether the Secret still holds what was last written.
     pub intact: bool,
+    /// Only an edit of the spec can help.
+    pub stalled: bool,
+}
+
+impl Failure {
+    /// A failure that something else than an edit may end.
+    #[must_use]
+    pub fn new(reason: Reason, message: impl Into<String>, intact: bool) -> Self {
+        Self { reason, message: message.into(), intact, stalled: false }
+    }
 }
 
 /// An event to publish.
@@ -159,7 +169,7 @@ pub fn next(prior: &RobotoSecretStatus, circumstances: &Circumstances<'_>, outco
         Outcome::Failed(failure) => {
             let (status, reason, message) = ready_after(prior, circumstances, failure);
             let mut conditions = vec![stamp(READY, &status, reason, message), stamp(FRESH, "False", failure.reason, failure.message.clone())];
-            if matches!(failure.reason, Reason::InvalidSpec | Reason::KeyCollision | Reason::TemplateError) {
+            if failure.stalled {
                 conditions.push(stamp(STALLED, "True", failure.reason, failure.message.clone()));
             }
             keep_unchanged_ready(prior, &mut conditions);
@@ -348,7 +358,13 @@ pub fn notice(prior: &RobotoSecretStatus, outcome: &Outcome) -> Option<Notice> {
 }
 
 fn changed_sources(mirrored: &Mirrored) -> String {
+    let lost = |uris: &[String]| match uris {
+        [] => String::new(),
+        [one] => format!("{one} is not found any more, and its key was taken out"),
+        [first, rest @ ..] => format!("{first} and {} are not found any more, and their keys were taken out", counted(count(rest.len()), "other")),
+    };
     match mirrored.compared.moved.as_slice() {
+        [] if !mirrored.compared.lost.is_empty() => lost(&mirrored.compared.lost),
         [] if !mirrored.gone.is_empty() => gone(&mirrored.gone, "the keys that came from there were taken out"),
         [] => "other sources than before are found".to_owned(),
         [one] => format!("{one} has a new version"),
@@ -404,7 +420,7 @@ mod tests {
     }
 
     fn failed(reason: Reason, intact: bool) -> Outcome {
-        Outcome::Failed(Failure { reason, message: "because".into(), intact })
+        Outcome::Failed(Failure { stalled: reason == Reason::InvalidSpec, ..Failure::new(reason, "because", intact) })
     }
 
     fn ready() -> RobotoSecretStatus {

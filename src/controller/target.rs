@@ -236,6 +236,14 @@ impl<'t> Target<'t> {
     /// Applies without taking anything from others; what was ours and was taken from us is taken back. The resourceVersion makes sure
     /// that the second request meets what the first was refused for, and nothing else.
     async fn merge(&self, wanted: &Wanted, data: &Data, seen: &Seen, were_ours: &BTreeSet<String>) -> Result<Seen, Refused> {
+        // The API server does not count keys that came as stringData: it would let us overwrite them.
+        let fields: Vec<String> = data.keys().map(|key| format!("{DATA_FIELD}{key}")).collect();
+        let hidden: Vec<&str> =
+            fields.iter().map(String::as_str).filter(|field| !were_ours.contains(*field) && seen.came_as_text(self.claim.manager, field)).collect();
+        if !hidden.is_empty() {
+            let error = TargetError::Conflict(conflict(seen, self.claim.manager, &hidden));
+            return Err(Refused { changes_type: false, conflicts: Vec::new(), error });
+        }
         let refused = match self.apply(wanted, data, seen, false).await {
             Err(refused) if !refused.conflicts.is_empty() => refused,
             result => return result,

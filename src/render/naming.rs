@@ -100,7 +100,13 @@ fn rendered(engine: &Engine, template: &str, name: String, fuel: &mut u64) -> Re
 
 fn step(i: usize, rewrite: &Rewrite) -> Result<Step, String> {
     match (&rewrite.regexp, &rewrite.replace, &rewrite.template) {
-        (Some(regexp), Some(replace), None) => Ok(Step::Regexp { regexp: expression(&format!("rewrite[{i}].regexp"), regexp)?, replace: replace.clone() }),
+        (Some(regexp), Some(replace), None) => {
+            let regexp = expression(&format!("rewrite[{i}].regexp"), regexp)?;
+            check_groups(&regexp, replace).map_err(|group| {
+                format!("rewrite[{i}].replace: the expression has no group {group:?}; write ${{1}}x for group 1 and an x, and $$ for a dollar")
+            })?;
+            Ok(Step::Regexp { regexp, replace: replace.clone() })
+        }
         (None, None, Some(text)) => {
             let field = format!("rewrite[{i}].template");
             let mut engine = Box::new(Engine::new());
@@ -109,6 +115,29 @@ fn step(i: usize, rewrite: &Rewrite) -> Result<Step, String> {
         }
         _ => Err(format!("rewrite[{i}]: write either regexp and replace, or template")),
     }
+}
+
+/// Refuses groups that the expression does not have: they would silently stand for nothing. The error is the group.
+fn check_groups(regexp: &Regex, replace: &str) -> Result<(), String> {
+    let mut rest = replace;
+    while let Some((_, after)) = rest.split_once('$') {
+        if let Some(literal) = after.strip_prefix('$') {
+            rest = literal;
+            continue;
+        }
+        let end = |text: &str| text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+        let group = match after.strip_prefix('{').and_then(|braced| braced.split_once('}')) {
+            Some((group, _)) => group,
+            None => &after[..end(after)],
+        };
+        let known = group.parse().map_or_else(|_| regexp.capture_names().flatten().any(|name| name == group), |number: usize| number < regexp.captures_len());
+        // A dollar sign that no name follows stands for itself.
+        if !group.is_empty() && !known {
+            return Err(group.to_owned());
+        }
+        rest = after;
+    }
+    Ok(())
 }
 
 fn expression(field: &str, text: &str) -> Result<Regex, String> {
@@ -167,6 +196,17 @@ mod tests {
             Ok(vec!["DATA=prod/app/data".into(), "PROD_OTHER=prod/other".into()])
         );
         assert_eq!(named(&["tmp", "other"], &steps, Conversion::Underscore, &names), Ok(vec!["DA__TA__=prod/app/data".into()]));
+    }
+
+    #[test]
+    fn a_group_that_the_expression_does_not_have_is_refused() {
+        for (expression, replace, group) in [("^(.*)$", "db-$1_name", Some("1_name")), ("x", "${nosuch}k", Some("nosuch")), ("(a)(b)", "$3", Some("3"))] {
+            assert_eq!(check_groups(&Regex::new(expression).expect("an expression"), replace), group.map_or(Ok(()), |group| Err(group.to_owned())));
+        }
+        for replace in ["db-${1}_name", "$1$n${n}", "$0", "costs $$5 or $", "$-"] {
+            assert_eq!(check_groups(&Regex::new("(?<n>.)").expect("an expression"), replace), Ok(()), "{replace}");
+        }
+        assert!(invalid(&[], &[regexp("^(.*)$", "db-$1_name")]).starts_with("rewrite[0].replace: the expression has no group \"1_name\""));
     }
 
     #[test]

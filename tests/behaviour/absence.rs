@@ -179,7 +179,7 @@ async fn when_too_much_is_missing_at_once_nothing_is_removed_before_a_person_con
             status.conditions.into_iter().find(|condition| condition.type_ == "MassAbsence" && condition.status == "True")
         };
         let condition = until("the provider says MassAbsence", PROVEN, says_so).await;
-        says(&condition.message, "references vanished from the store within an hour, and from 5 on that is taken for an accident");
+        says(&condition.message, "so much vanished from the store that it is taken for an accident (5 references and more; up to 4 are believed)");
         let deleted = Instant::now();
         until("the proof would be there", PROVEN, async || (deleted.elapsed() > PROOF * 3 / 2).then_some(())).await;
         for name in &names {

@@ -714,3 +714,16 @@ async fn a_namespace_that_loses_the_role_before_its_resources_does_not_wait_eith
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_key_that_somebody_applied_as_text_is_theirs_although_the_api_server_forgets_it() {
+    scene("merge-text", async |s| {
+        let theirs = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "shared", "namespace": s.namespace}, "stringData": {"a": "theirs"}});
+        s.secrets().patch("shared", &PatchParams::apply("flux"), &Patch::Apply(&theirs)).await.unwrap();
+        put(s, "db", &["a"]).await;
+        mirror(s, "db", &["a"], json!({"name": "shared", "creationPolicy": "Merge"})).await;
+        says(&s.condition("db", "Ready", "False TargetConflict", SECONDS).await, "the key a is managed by flux");
+        s.holds("shared", &[("a", "theirs")], SECONDS).await;
+    })
+    .await;
+}
