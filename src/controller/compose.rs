@@ -78,7 +78,7 @@ fn keys_of(entry: &Entry, found: &Found<'_>) -> Result<Data, ComposeError> {
         (Makes::Members { as_, naming }, Found::Value(reference, value, inner)) => {
             let path = [*inner, entry.keypath.as_slice()].concat();
             let failed = |problem| ComposeError::new(reference, problem);
-            let members = render::members(value, &path, as_).map_err(failed)?;
+            let members = render::members(value, &path, as_, |name| naming.excludes(name)).map_err(failed)?;
             let named = naming.name_all(members).map_err(failed)?;
             if named.is_empty() {
                 return Err(failed(RenderError::Excluded));

@@ -31,14 +31,18 @@ pub(super) fn extract(text: &str, keypath: &[String]) -> Result<Sensitive, Rende
 }
 
 /// The members of the object that the keypath leads to, each rendered like a single key; `None` if it is no object, or no JSON at all.
-pub(super) fn members(text: &str, keypath: &[String]) -> Result<Option<Data>, RenderError> {
+/// What is skipped need not be anything that could be rendered.
+pub(super) fn members(text: &str, keypath: &[String], skip: impl Fn(&str) -> bool) -> Result<Option<Data>, RenderError> {
     if keypath.is_empty() && !text.trim_start().starts_with('{') {
         return Ok(None);
     }
     let found = walk(text, keypath).map_err(|error| if keypath.is_empty() { RenderError::BrokenObject } else { error })?;
     let Found::One(object) = found else { return Ok(None) };
     let Ok(members) = serde_json::from_str::<Members<'_>>(object.get()) else { return Ok(None) };
-    let rendered = members.0.into_iter().map(|(name, raw)| {
+    if members.0.is_empty() {
+        return Err(RenderError::Empty);
+    }
+    let rendered = members.0.into_iter().filter(|(name, _)| !skip(name)).map(|(name, raw)| {
         let value = content(&Found::One(raw)).map_err(|problem| {
             let mut path = keypath.to_vec();
             path.push(name.clone().into_owned());

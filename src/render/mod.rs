@@ -121,14 +121,13 @@ pub fn part(value: &Value, keypath: &[String]) -> Result<Sensitive, RenderError>
 }
 
 /// A JSON object (at the keypath, if there is one) becomes its members, anything else the one member `as_key`. Names are as they are: they
-/// need not be keys of a Secret yet. Sorted, each once.
-pub fn members(value: &Value, keypath: &[String], as_key: &str) -> Result<Vec<(String, Sensitive)>, RenderError> {
+/// need not be keys of a Secret yet. Sorted, each once, but for members that are skipped.
+pub fn members(value: &Value, keypath: &[String], as_key: &str, skip: impl Fn(&str) -> bool) -> Result<Vec<(String, Sensitive)>, RenderError> {
     let members = match value {
-        Value::Text(_) => keypath::members(text(value, keypath)?, keypath)?,
+        Value::Text(_) => keypath::members(text(value, keypath)?, keypath, skip)?,
         Value::Binary(_) | Value::List(_) => None,
     };
     match members {
-        Some(members) if members.is_empty() => Err(RenderError::Empty),
         Some(members) => Ok(members.into_iter().collect()),
         None => Ok(vec![(as_key.to_owned(), part(value, keypath)?)]),
     }
@@ -173,7 +172,7 @@ mod tests {
 
     /// The short form: every member becomes a key.
     fn whole(value: &Value, keypath: &[String]) -> Result<Data, RenderError> {
-        naming::Naming::new(&[], &[], Conversion::Error).expect("a naming").name_all(members(value, keypath, DEFAULT_KEY)?)
+        naming::Naming::new(&[], &[], Conversion::Error).expect("a naming").name_all(members(value, keypath, DEFAULT_KEY, |_| false)?)
     }
 
     fn name(name: &str) -> RenderError {
@@ -208,7 +207,7 @@ mod tests {
 
     #[test]
     fn members_keep_their_names_and_what_has_none_gets_the_given_one() {
-        let named = |text: &str| members(&value(text), &[], "as.it").map(|members| members.into_iter().map(|(name, _)| name).collect::<Vec<_>>());
+        let named = |text: &str| members(&value(text), &[], "as.it", |_| false).map(|members| members.into_iter().map(|(name, _)| name).collect::<Vec<_>>());
         assert_eq!(named(r#"{"b/c":1,"a b":2,"":3}"#), Ok(vec![String::new(), "a b".to_owned(), "b/c".to_owned()]));
         assert_eq!(named("hunter2"), Ok(vec!["as.it".to_owned()]));
         assert_eq!(named("{}"), Err(RenderError::Empty));
@@ -223,6 +222,7 @@ mod tests {
         assert_eq!(whole(&value(r#"{"a b":1}"#), &[]), Err(name("a b")));
         assert_eq!(whole(&value(r#"{"naïve":1}"#), &[]), Err(name("naïve")));
         assert!(matches!(whole(&value(r#"{"a":1,"b":null}"#), &[]), Err(RenderError::Keypath { .. })));
+        assert_eq!(members(&value(r#"{"a":1,"b":null}"#), &[], "x", |name| name == "b").map(|members| members.len()), Ok(1), "what is skipped may be anything");
     }
 
     #[test]
