@@ -9,7 +9,6 @@ mod conformance;
 mod drift;
 mod examples;
 mod failure;
-mod faults;
 mod freshness;
 mod leaks;
 mod lifecycle;

@@ -262,7 +262,7 @@ async fn two_hundred_keys_of_one_secret_cost_one_call_and_one_write() {
     scene("many-keys", async |s| {
         s.put_secret("db", &json!({"k": s.value("v")}).to_string()).await;
         let data: Vec<_> = (0..200).map(|n| json!({"key": format!("k{n}"), "uri": format!("aws.sm://{}#/k", s.path("db"))})).collect();
-        s.apply("db", &json!({"data": data}).to_string()).await;
+        s.apply("db", &json!({"data": data, "ttl": "1000h"}).to_string()).await;
         assert_eq!(s.ready("db").await, "200 keys from 1 source");
         assert_eq!(s.data("db").await.unwrap().len(), 200);
         let target = s.status("db").await.target.unwrap();

@@ -253,7 +253,7 @@ async fn without_its_roles_the_controller_says_so_and_with_those_of_its_namespac
         for question in ["create secrets", "patch secrets", "delete secrets", "list robotosecrets.robotosecret.dev", "create events.events.k8s.io"] {
             assert!(here(question) && !may(&format!("{question} -n default")) && !may(&format!("{question} -A")), "{question}");
         }
-        for question in ["get pods", "update robotosecrets.robotosecret.dev", "get configmaps", "update secrets", "create serviceaccounts/token"] {
+        for question in ["get pods", "update robotosecrets.robotosecret.dev", "update configmaps", "update secrets", "create serviceaccounts/token"] {
             assert!(!here(question), "{question}");
         }
         for question in ["update clusterrobotoproviders.robotosecret.dev", "list customresourcedefinitions", "get namespaces"] {

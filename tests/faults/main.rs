@@ -5,8 +5,15 @@
 //! [`witness`] sees every version that their Secrets ever have. One fault follows the other there. While one lasts, a source of each
 //! content is rotated, while the last one does, another is deleted; after it the one has to arrive and the other to go, with the proof that an
 //! absence takes. The scenes run beside each other; one takes as long as its faults, and that proof.
+//!
+//! It is a test program of its own: beside all others, so many controllers on few cores would slow each other down until moments blur.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)] // A test fails by panicking.
 
 mod combinations;
+#[allow(dead_code)] // The other test program uses the rest of it.
+#[path = "../behaviour/support.rs"]
+mod support;
 mod witness;
 
 use std::{
