@@ -97,6 +97,12 @@ impl Tally {
 }
 
 impl Vanished {
+    /// Whether nothing is missing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Takes note of a reference that is not there.
     pub fn add(&mut self, reference: &str, now: Instant) {
         self.0.insert(reference.to_owned(), now);

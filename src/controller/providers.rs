@@ -58,6 +58,13 @@ struct Built {
     mass: bool,
 }
 
+impl Built {
+    /// Whether nothing vanished from it and nothing is to be taken back.
+    fn misses_nothing(&self) -> bool {
+        self.vanished.is_empty() && !self.mass
+    }
+}
+
 /// Too much vanished from the store at once, or no longer.
 #[derive(Clone, Debug)]
 pub struct MassAbsence {
@@ -109,10 +116,8 @@ impl Providers {
         let found = found.0.as_ref().map_err(|_| missing("cannot be read; it is older than the controller's rules"))?;
         let rules = &found.spec.allow;
         let candidates = match &planned.question {
-            Question::Value(source) => {
-                admit_source(name, rules, namespace, source)?.into_iter().map(|(source, rest)| (Question::Value(source), rest)).collect()
-            }
-            Question::Tags(source) => admit_source(name, rules, namespace, source)?.into_iter().map(|(source, rest)| (Question::Tags(source), rest)).collect(),
+            Question::Value(source) => admit_source(name, rules, namespace, source, Question::Value)?,
+            Question::Tags(source) => admit_source(name, rules, namespace, source, Question::Tags)?,
             // Each of its members is checked by itself.
             question if allows_something(rules, namespace, question.store()) => vec![(question.clone(), Vec::new())],
             question => return Err(not_allowed(name, namespace, &question.to_string(), None)),
@@ -165,6 +170,10 @@ impl Providers {
 
     /// Whether it changed that too much vanished from a scope; told once.
     pub fn mass_absence(&self, scope: ScopeId) -> Option<MassAbsence> {
+        // Asked after every mirroring: what is missing from nobody is not worth counting all references for.
+        if self.built().values().find(|built| built.scope == scope)?.misses_nothing() {
+            return None;
+        }
         let references = self.reader.references(scope);
         let tally = {
             let mut built = self.built();
@@ -198,8 +207,14 @@ impl Providers {
     }
 }
 
-/// What a source may denote and may be read, the longest name first; or why none of it.
-fn admit_source(provider: &str, rules: &[AllowRule], namespace: &str, source: &Source) -> Result<Vec<(Source, Vec<String>)>, ReadError> {
+/// The question about each secret or parameter that a source may denote and that may be read, the longest name first; or why about none.
+fn admit_source(
+    provider: &str,
+    rules: &[AllowRule],
+    namespace: &str,
+    source: &Source,
+    ask: fn(Source) -> Question,
+) -> Result<Vec<(Question, Vec<String>)>, ReadError> {
     // A parameter that stands for a secret is checked as the secrets that it may denote.
     let mut candidates = source.through_secrets_manager();
     let is_plain = candidates.is_empty();
@@ -212,7 +227,7 @@ fn admit_source(provider: &str, rules: &[AllowRule], namespace: &str, source: &S
         let denied = source.denotes().into_iter().find(|reference| is_plain && !allows_reference(rules, namespace, reference));
         return Err(not_allowed(provider, namespace, &source.to_string(), denied.as_deref()));
     }
-    Ok(candidates)
+    Ok(candidates.into_iter().map(|(source, rest)| (ask(source), rest)).collect())
 }
 
 impl Through {
