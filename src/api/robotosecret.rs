@@ -128,6 +128,17 @@ fn key_rule() -> Rule {
     Rule::new("self.matches('^[-._a-zA-Z0-9]+$') && self != '.' && !self.startsWith('..')").message(KEY_MESSAGE)
 }
 
+/// The rule that keeps users' `labels` or `annotations` apart from the controller's.
+fn own_names_rule(names: &str) -> Rule {
+    Rule::new("self.all(k, !k.startsWith('robotosecret.dev/'))").message(&*format!("{names} under robotosecret.dev/ are the controller's own"))
+}
+
+/// The rule that keeps annotations out that turn a Secret into credentials.
+fn minting_rule() -> Rule {
+    Rule::new("self.all(k, !k.startsWith('kubernetes.io/service-account.'))")
+        .message("these annotations make Kubernetes mint credentials; a RobotoSecret mirrors values and cannot have them")
+}
+
 /// One key of the Secret.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -432,15 +443,15 @@ pub struct Target {
     /// Labels of the Secret, besides the controller's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 63}))]
-    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('robotosecret.dev/'))").message("labels under robotosecret.dev/ are the controller's own"))]
+    #[x_kube(validation = own_names_rule("labels"))]
     pub labels: BTreeMap<String, String>,
 
     /// Annotations of the Secret, besides the controller's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 4096}))]
     #[x_kube(
-        validation = Rule::new("self.all(k, !k.startsWith('robotosecret.dev/'))").message("annotations under robotosecret.dev/ are the controller's own"),
-        validation = Rule::new("self.all(k, !k.startsWith('kubernetes.io/service-account.'))").message("these annotations make Kubernetes mint credentials; a RobotoSecret mirrors values and cannot have them")
+        validation = own_names_rule("annotations"),
+        validation = minting_rule()
     )]
     pub annotations: BTreeMap<String, String>,
 
@@ -539,14 +550,14 @@ pub struct TemplateMetadata {
     /// Templates of labels, by label.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 4096}))]
-    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('robotosecret.dev/'))").message("labels under robotosecret.dev/ are the controller's own"))]
+    #[x_kube(validation = own_names_rule("labels"))]
     pub labels: BTreeMap<String, String>,
     /// Templates of annotations, by annotation.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 4096}))]
     #[x_kube(
-        validation = Rule::new("self.all(k, !k.startsWith('robotosecret.dev/'))").message("annotations under robotosecret.dev/ are the controller's own"),
-        validation = Rule::new("self.all(k, !k.startsWith('kubernetes.io/service-account.'))").message("these annotations make Kubernetes mint credentials; a RobotoSecret mirrors values and cannot have them")
+        validation = own_names_rule("annotations"),
+        validation = minting_rule()
     )]
     pub annotations: BTreeMap<String, String>,
 }

@@ -15,13 +15,11 @@ use super::{
     mirror::{Ground, Known, SOON, Work},
     providers::{Admitted, Through},
     queue::Next,
+    served,
     target::Look,
 };
 use crate::{
-    api::{
-        Reason,
-        robotosecret::{CreationPolicy, ProviderRef},
-    },
+    api::{Reason, robotosecret::CreationPolicy},
     reader::{Answer, Expected, Item, Lane, Reader, ScopeId, Since},
 };
 
@@ -114,8 +112,7 @@ impl Work<'_> {
         let told = standing.status.last_check_time.as_ref().map(|time| time.0.as_second());
         let untold = matches!(known, Known::Moved(seen) if !standing.checked && seen.last_written(&self.manager) >= told);
         let expected = plan.questions.iter().zip(admitted).flat_map(|(planned, admitted)| {
-            let (uri, provider) = (planned.question.to_string(), self.foreign_provider(&planned.provider));
-            let found = record.iter().find(|previous| previous.served.uri == uri && previous.served.provider.as_deref() == provider);
+            let found = served::find(&record, &planned.question.to_string(), planned.foreign(&self.resource.spec.provider.name));
             let expected = match found.filter(|_| admitted.candidates.len() == 1 && !untold) {
                 Some(previous) if previous.gone => Expected::Absent,
                 Some(previous) if previous.served.version.lasts() => Expected::Version((&previous.served.version).into()),
@@ -124,11 +121,6 @@ impl Work<'_> {
             std::iter::repeat_n(expected, admitted.candidates.len())
         });
         self.watch(ground, expected.collect(), Vec::new(), Since::Restart { last_check: standing.last_check });
-    }
-
-    /// The provider's name, where it is not the resource's own.
-    fn foreign_provider<'p>(&self, provider: &'p ProviderRef) -> Option<&'p str> {
-        Some(provider.name.as_str()).filter(|name| *name != self.resource.spec.provider.name)
     }
 }
 

@@ -188,8 +188,7 @@ impl Seen {
 
     /// Whether somebody else applied this key under `stringData`, which the API server forgets to count as `data`.
     #[must_use]
-    pub fn came_as_text(&self, ours: &str, field: &str) -> bool {
-        let key = field.strip_prefix(DATA_FIELD).unwrap_or_default();
+    pub fn came_as_text(&self, ours: &str, key: &str) -> bool {
         self.managers.iter().any(|manager| !self.is_ours(manager, ours) && manager.string_data.contains(key))
     }
 

@@ -10,7 +10,7 @@ use super::{
     compose,
     plan::{Entry, Makes, Plan, Planned, Search},
     providers::{Admitted, answered_otherwise, not_allowed},
-    served::{Previous, Served},
+    served::{self, Previous, Served},
 };
 use crate::{
     api::{
@@ -216,7 +216,8 @@ impl<'g> Gathering<'g> {
     }
 
     fn is_of(&self, previous: &Previous, planned: &Planned, search: &Search) -> bool {
-        previous.served.provider == self.foreign(planned) && plain(&previous.served.uri).is_some_and(|source| search.name_of(&source).is_some())
+        previous.served.provider.as_deref() == planned.foreign(self.provider)
+            && plain(&previous.served.uri).is_some_and(|source| search.name_of(&source).is_some())
     }
 
     /// The source of a question that was mirrored before, and what it was. A version has no absence that counts.
@@ -228,17 +229,11 @@ impl<'g> Gathering<'g> {
     }
 
     fn previous_of(&self, planned: &Planned) -> Option<&'g Previous> {
-        let uri = planned.question.to_string();
-        self.previous.iter().find(|previous| previous.served.uri == uri && previous.served.provider == self.foreign(planned))
+        served::find(self.previous, &planned.question.to_string(), planned.foreign(self.provider))
     }
 
     fn served(&self, planned: &Planned, question: &Question, reading: &Reading) -> Served {
-        Served { uri: question.to_string(), provider: self.foreign(planned), version: reading.version.clone() }
-    }
-
-    /// The provider's name, where it is not the resource's own.
-    fn foreign(&self, planned: &Planned) -> Option<String> {
-        Some(&planned.provider.name).filter(|name| *name != self.provider).cloned()
+        Served { uri: question.to_string(), provider: planned.foreign(self.provider).map(str::to_owned), version: reading.version.clone() }
     }
 
     /// Questions of one scope share their answers.

@@ -382,9 +382,10 @@ impl Work<'_> {
 
     async fn mirror(&self, standing: &mut Standing, ground: &Ground, mut reading: Reading, answers: Vec<Answer>) -> Next {
         let Ground { plan, admitted, known, texts } = ground;
+        let record = standing.record();
         let rounds = match reading.first.take() {
             Some(FirstRound { answers: first, needs }) => Ok(Rounds { first, second: needs.into_iter().zip(answers).collect() }),
-            None => match self.gathering(plan, admitted, &standing.record()).needs(&answers) {
+            None => match self.gathering(plan, admitted, &record).needs(&answers) {
                 Ok(needs) if needs.is_empty() => Ok(Rounds { first: answers, second: Vec::new() }),
                 Ok(needs) => return self.ask_further(standing, ground, reading, FirstRound { answers, needs }),
                 Err(error) => Err(error),
@@ -393,7 +394,7 @@ impl Work<'_> {
         let Reading { why, look, attempts, .. } = reading;
         let (result, expected) = match rounds {
             Ok(rounds) => {
-                let result = self.attempt(standing, ground, &look, &rounds).await;
+                let result = self.attempt(standing, ground, &record, &look, &rounds).await;
                 // From here on the values are not needed any more.
                 (result, rounds.expected())
             }
@@ -415,7 +416,7 @@ impl Work<'_> {
                     let shared = self.wanted.policy == CreationPolicy::Merge;
                     standing.merged = shared.then(|| Box::new((mirrored.target.uid.clone(), mirrored.target.owned(&self.manager).fields())));
                 }
-                self.mirrored(standing, ground, mirrored, expected, (why, relook)).await
+                self.mirrored(standing, ground, &record, mirrored, expected, (why, relook)).await
             }
             Ok(Done::Removed(gone)) => {
                 self.checked(standing, ground, expected, false);
@@ -436,10 +437,9 @@ impl Work<'_> {
     }
 
     /// Renders and writes, against the Secret as it was looked at.
-    async fn attempt(&self, standing: &mut Standing, ground: &Ground, look: &Look, rounds: &Rounds) -> Result<Done, Trouble> {
+    async fn attempt(&self, standing: &mut Standing, ground: &Ground, record: &[Previous], look: &Look, rounds: &Rounds) -> Result<Done, Trouble> {
         let Ground { plan, admitted, known, texts } = ground;
-        let record = standing.record();
-        let Gathered { found, sources, gone, relook } = self.gather(standing, plan, admitted, &record, rounds)?;
+        let Gathered { found, sources, gone, relook } = self.gather(standing, plan, admitted, record, rounds)?;
         if sources.is_empty() && plan.deletion == DeletionPolicy::Delete {
             return self.remove(standing, plan, look, gone).await;
         }
@@ -452,7 +452,7 @@ impl Work<'_> {
         let rendered = compose::read_keys(plan, &found).map_err(failed)?;
         let rendered = compose::finish(plan, rendered, texts, &self.provenance(&sources)).map_err(failed)?;
         let keys: Vec<String> = rendered.data.keys().cloned().collect();
-        let compared = served::compare(&record, standing.status.source_count, &sources, &gone);
+        let compared = served::compare(record, standing.status.source_count, &sources, &gone);
         // Not the generation: a changed spec that could not be carried out is an observed one, too.
         let respecified = self.respecified(standing);
         // What moved before this process looked may hold what a predecessor wrote and did not tell.
@@ -467,7 +467,7 @@ impl Work<'_> {
             let mirrored = Mirrored { target, keys, template_hash, sources, gone, compared, moved: false, rewritten: false, respecified, repaired: None };
             return Ok(Done::Mirrored { mirrored: Box::new(mirrored), wrote: false, relook });
         }
-        let in_doubt = |served: &Served| is_outdated(standing, &record, served) || (standing.doubt.is_none() && was_just_replaced(standing, served));
+        let in_doubt = |served: &Served| is_outdated(standing, record, served) || (standing.doubt.is_none() && was_just_replaced(standing, served));
         if sources.iter().any(in_doubt) {
             return Err(Trouble::Doubt);
         }
@@ -504,7 +504,9 @@ impl Work<'_> {
     /// Deletes the Secret whose sources are all gone, if it is the one that we wrote.
     async fn remove(&self, standing: &Standing, plan: &Plan, look: &Look, gone: Vec<Served>) -> Result<Done, Trouble> {
         self.context.providers.admit(plan, &self.key.0)?;
-        if let (Look::Ours(seen), Some(_)) = (look, standing.status.target.as_ref().filter(|was| matches!(look, Look::Ours(seen) if seen.uid == was.uid))) {
+        if let (Look::Ours(seen), Some(was)) = (look, &standing.status.target)
+            && seen.uid == was.uid
+        {
             self.target().delete(seen).await?;
             self.context.secrets.remove(&self.key.0, seen);
         }
@@ -538,13 +540,20 @@ impl Work<'_> {
         }
     }
 
-    async fn mirrored(&self, standing: &mut Standing, ground: &Ground, mirrored: Box<Mirrored>, expected: Rechecks, (why, relook): (Why, bool)) -> Next {
+    async fn mirrored(
+        &self,
+        standing: &mut Standing,
+        ground: &Ground,
+        record: &[Previous],
+        mirrored: Box<Mirrored>,
+        expected: Rechecks,
+        (why, relook): (Why, bool),
+    ) -> Next {
         let now = Instant::now();
         standing.replaced.retain(|(_, when)| now.duration_since(*when) < UNSETTLED);
-        let record = standing.record();
         let mut changed = false;
         for served in &mirrored.sources {
-            if let Some(was) = served::version_of(&record, &served.uri, served.provider.as_deref()).filter(|was| **was != served.version) {
+            if let Some(was) = served::version_of(record, served).filter(|was| **was != served.version) {
                 standing.replaced.push((Served { version: was.clone(), ..served.clone() }, now));
                 changed = true;
             }
@@ -613,7 +622,7 @@ fn is_outdated(standing: &Standing, record: &[Previous], served: &Served) -> boo
     let now = Instant::now();
     let changed_lately = standing.replaced.iter().any(|(was, when)| was.is_of(served) && now.duration_since(*when) < UNSETTLED);
     let time = |version: &ServedVersion| version.created.as_deref().and_then(|created| created.parse::<Timestamp>().ok());
-    let older = || served::version_of(record, &served.uri, served.provider.as_deref()).is_some_and(|mirrored| time(&served.version) < time(mirrored));
+    let older = || served::version_of(record, served).is_some_and(|mirrored| time(&served.version) < time(mirrored));
     let goes_forward = || served.uri.parse().is_ok_and(|of: Reference| of.source.store == Store::ParameterStore && of.source.version.is_none());
     changed_lately && goes_forward() && older()
 }

@@ -4,14 +4,18 @@
 //! the CRD's validation would have refused is refused here too, since a resource may be older than the rules. How keys are made is
 //! [`compose`](super::compose)'s.
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 
 use crate::{
     api::{
         GROUP, Reason, RobotoSecretSpec, duration,
-        reference::{Name, Reference, Source, Store, Version},
+        reference::{Name, Reference, ReferenceError, Source, Store, Version},
         robotosecret::{
             ByPath, CreationPolicy, DEFAULT_KEY, DataEntry, DataFromEntry, Decode, DeletionPolicy, Find, Metadata, OnCollision, ProviderRef, StoreName,
             Template, VersionSelector,
@@ -20,15 +24,13 @@ use crate::{
     provider::{Listing, Question},
     render::{
         self, RenderError,
-        naming::Naming,
+        naming::{Naming, expression},
         template::{TemplateSource, Templates},
     },
 };
 
 /// The shortest recheck interval.
 const MIN_TTL: Duration = Duration::from_secs(10);
-/// How large a compiled regular expression may be, in bytes.
-const REGEX_SIZE: usize = 1 << 20;
 /// Types of Secrets that make Kubernetes mint credentials for whoever may create them.
 const MINTING_TYPES: [&str; 2] = ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"];
 /// Annotations that do.
@@ -127,6 +129,14 @@ pub struct Search {
     /// Whether the name goes without the path.
     relative: bool,
     name: Option<Regex>,
+}
+
+impl Planned {
+    /// The provider's name, where it is not the resource's own.
+    #[must_use]
+    pub fn foreign(&self, own: &str) -> Option<&str> {
+        Some(self.provider.name.as_str()).filter(|name| *name != own)
+    }
 }
 
 impl Search {
@@ -247,9 +257,9 @@ fn plan_many(spec: &RobotoSecretSpec, i: usize, entry: &DataFromEntry, questions
 fn search_path(field: &str, by_path: &ByPath) -> Result<(Listing, Search), InvalidSpec> {
     let invalid = |problem: &dyn fmt::Display| InvalidSpec::new(format!("{field}.byPath.uri"), problem);
     let (scheme, path) = by_path.uri.split_once("://").ok_or_else(|| invalid(&"a path is aws.ps:///prod/app or aws.sm://prod/app"))?;
-    let store: Store = scheme.parse().map_err(|problem: crate::api::reference::ReferenceError| invalid(&problem))?;
+    let store: Store = scheme.parse().map_err(|problem: ReferenceError| invalid(&problem))?;
     let path = checked_path(store, path).map_err(|problem| invalid(&problem))?;
-    let listing = Listing { store, path: Some(path.clone()), recursive: by_path.recursive, tags: std::collections::BTreeMap::new() };
+    let listing = Listing { store, path: Some(path.clone()), recursive: by_path.recursive, tags: BTreeMap::new() };
     Ok((listing, Search { store, path: Some(path), recursive: by_path.recursive, relative: true, name: None }))
 }
 
@@ -257,8 +267,7 @@ fn search_all(field: &str, find: &Find) -> Result<(Listing, Search), InvalidSpec
     let store = store_of(find.store);
     let path =
         find.path.as_deref().map(|path| checked_path(store, path)).transpose().map_err(|problem| InvalidSpec::new(format!("{field}.find.path"), problem))?;
-    let regexp = |text: &String| RegexBuilder::new(text).size_limit(REGEX_SIZE).build();
-    let name = find.name.as_ref().map(regexp).transpose().map_err(|problem| InvalidSpec::new(format!("{field}.find.name"), problem))?;
+    let name = find.name.as_ref().map(|text| expression(text)).transpose().map_err(|problem| InvalidSpec::new(format!("{field}.find.name"), problem))?;
     let tags = find.tags.clone().unwrap_or_default();
     if path.is_none() && name.is_none() && tags.is_empty() {
         return Err(InvalidSpec::new(format!("{field}.find"), "write at least one of path, name and tags"));
@@ -313,9 +322,7 @@ fn plan_keys(spec: &RobotoSecretSpec, entries: &[DataEntry], questions: &mut Vec
 
 fn reference_of(entry: &DataEntry) -> Result<Reference, String> {
     match (&entry.uri, entry.store, &entry.path) {
-        (Some(uri), None, None) if entry.keypath.is_none() && entry.version.is_none() => {
-            uri.parse().map_err(|problem: crate::api::reference::ReferenceError| problem.to_string())
-        }
+        (Some(uri), None, None) if entry.keypath.is_none() && entry.version.is_none() => uri.parse().map_err(|problem: ReferenceError| problem.to_string()),
         (None, Some(store), Some(path)) => {
             let version = entry.version.as_ref().map(version_of).transpose()?;
             Reference::new(store_of(store), path, version, entry.keypath.clone().unwrap_or_default()).map_err(|problem| problem.to_string())
@@ -354,9 +361,6 @@ fn check_target(spec: &RobotoSecretSpec) -> Result<(), InvalidSpec> {
     if let Some(type_) = target.type_.as_deref().filter(|type_| MINTING_TYPES.contains(type_)) {
         return Err(InvalidSpec::new("spec.target.type", format!("{type_} makes Kubernetes mint credentials and is refused")));
     }
-    if target.annotations.keys().any(|key| key.starts_with(MINTING_ANNOTATIONS)) {
-        return Err(InvalidSpec::new("spec.target.annotations", format!("{MINTING_ANNOTATIONS}* make Kubernetes mint credentials and are refused")));
-    }
     if target.creation_policy == CreationPolicy::Merge && target.deletion_policy == DeletionPolicy::Delete {
         return Err(InvalidSpec::new("spec.target.deletionPolicy", "creationPolicy Merge shares the Secret with others; use DropKeys"));
     }
@@ -364,13 +368,12 @@ fn check_target(spec: &RobotoSecretSpec) -> Result<(), InvalidSpec> {
         return Err(InvalidSpec::new("spec.target.template.data", format!("{key:?} is not a key that a Secret can have")));
     }
     let templated = target.template.as_ref().and_then(|template| template.metadata.as_ref());
-    let none = std::collections::BTreeMap::new();
+    let none = BTreeMap::new();
     let (labels, annotations) = templated.map_or((&none, &none), |metadata| (&metadata.labels, &metadata.annotations));
-    if annotations.keys().any(|key| key.starts_with(MINTING_ANNOTATIONS)) {
-        return Err(InvalidSpec::new(
-            "spec.target.template.metadata.annotations",
-            format!("{MINTING_ANNOTATIONS}* make Kubernetes mint credentials and are refused"),
-        ));
+    for (field, annotations) in [("spec.target.annotations", &target.annotations), ("spec.target.template.metadata.annotations", annotations)] {
+        if annotations.keys().any(|key| key.starts_with(MINTING_ANNOTATIONS)) {
+            return Err(InvalidSpec::new(field, format!("{MINTING_ANNOTATIONS}* make Kubernetes mint credentials and are refused")));
+        }
     }
     let own = format!("{GROUP}/");
     for (field, keys) in [

@@ -147,16 +147,21 @@ impl Queue {
     /// Waits until something may have come to the front.
     pub async fn changed(&self) {
         let next = self.order().timers.first_key_value().map(|((next, _), _)| *next);
-        let timer = async {
-            match next {
-                Some(next) => tokio::time::sleep_until(next).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = self.changed.notified() => {}
-            () = timer => {}
+        woken(&self.changed, next).await;
+    }
+}
+
+/// Waits until something changed, or until this time.
+pub(super) async fn woken(changed: &Notify, time: Option<Instant>) {
+    let timer = async {
+        match time {
+            Some(time) => tokio::time::sleep_until(time).await,
+            None => std::future::pending().await,
         }
+    };
+    tokio::select! {
+        () = changed.notified() => {}
+        () = timer => {}
     }
 }
 

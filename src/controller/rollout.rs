@@ -13,7 +13,7 @@ use std::{
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use tokio::{sync::Notify, time::Instant};
 
-use super::{cache::Key, drift::is_older, schedule, status::Mirrored};
+use super::{cache::Key, drift::is_older, queue::woken, schedule, status::Mirrored};
 use crate::{
     api::{
         Reason, RobotoSecretStatus,
@@ -275,16 +275,7 @@ impl Rollouts {
                 Ok(job) => return job,
                 Err(then) => then,
             };
-            let timer = async {
-                match then {
-                    Some(then) => tokio::time::sleep_until(then).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = self.changed.notified() => {}
-                () = timer => {}
-            }
+            woken(&self.changed, then).await;
         }
     }
 

@@ -48,11 +48,16 @@ pub fn record(status: &RobotoSecretStatus, beside: &[Served]) -> Vec<Previous> {
     listed.chain(beside.iter().map(|served| Previous { served: served.clone(), gone: false })).collect()
 }
 
+/// What was mirrored before of a reference, read through the resource's own provider or through this other one.
+#[must_use]
+pub fn find<'r>(record: &'r [Previous], uri: &str, provider: Option<&str>) -> Option<&'r Previous> {
+    record.iter().find(|previous| previous.served.uri == uri && previous.served.provider.as_deref() == provider)
+}
+
 /// The version of a source that was mirrored before.
 #[must_use]
-pub fn version_of<'r>(record: &'r [Previous], uri: &str, provider: Option<&str>) -> Option<&'r ServedVersion> {
-    let found = record.iter().find(|previous| previous.served.uri == uri && previous.served.provider.as_deref() == provider);
-    found.filter(|previous| !previous.gone).map(|previous| &previous.served.version)
+pub fn version_of<'r>(record: &'r [Previous], served: &Served) -> Option<&'r ServedVersion> {
+    find(record, &served.uri, served.provider.as_deref()).filter(|previous| !previous.gone).map(|previous| &previous.served.version)
 }
 
 /// How what is served now differs from what was mirrored before.
@@ -129,9 +134,9 @@ mod tests {
     #[test]
     fn one_reference_of_two_providers_is_two_sources() {
         let record = record(&status(), &[]);
-        assert_eq!(version_of(&record, "x", None).map(|version| version.id.as_str()), Some("1"));
-        assert_eq!(version_of(&record, "x", Some("b")).map(|version| version.id.as_str()), Some("2"));
-        assert_eq!(version_of(&record, "x", Some("c")), None);
+        assert_eq!(version_of(&record, &served("x", None, "any")).map(|version| version.id.as_str()), Some("1"));
+        assert_eq!(version_of(&record, &served("x", Some("b"), "any")).map(|version| version.id.as_str()), Some("2"));
+        assert_eq!(version_of(&record, &served("x", Some("c"), "any")), None);
     }
 
     #[test]
@@ -139,7 +144,7 @@ mod tests {
         let beside = [served("tags", None, "9"), served("far", None, "1")];
         let record = record(&status(), &beside);
         assert_eq!(record.len(), 4);
-        assert_eq!(version_of(&record, "tags", None).map(|version| version.id.as_str()), Some("9"));
+        assert_eq!(version_of(&record, &served("tags", None, "any")).map(|version| version.id.as_str()), Some("9"));
         let now = [served("x", None, "1"), served("x", Some("b"), "2"), served("tags", None, "9"), served("far", None, "1")];
         assert_eq!(compare(&record, Some(4), &now, &[]), Comparison { same: true, ..Comparison::default() });
         let fewer = compare(&record, Some(4), &now[1..], &[]);
@@ -152,7 +157,7 @@ mod tests {
         status.sources.truncate(2);
         status.sources[1].gone_since = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH));
         let record = record(&status, &[]);
-        assert_eq!(version_of(&record, "x", Some("b")), None);
+        assert_eq!(version_of(&record, &served("x", Some("b"), "any")), None);
         let here = [served("x", None, "1")];
         assert!(compare(&record, None, &here, &[served("x", Some("b"), "2")]).same);
         assert!(!compare(&record, None, &here, &[]).same);

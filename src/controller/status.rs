@@ -198,11 +198,15 @@ pub fn next(prior: &RobotoSecretStatus, circumstances: &Circumstances<'_>, outco
 
 /// What is gone, and what was done about it.
 fn gone(sources: &[Served], done: &str) -> String {
-    match sources {
-        [only] => format!("{} is gone from the store: {done}", only.uri),
-        [first, rest @ ..] => format!("{} and {} are gone from the store: {done}", first.uri, counted(count(rest.len()), "other")),
-        [] => done.to_owned(),
-    }
+    let uris: Vec<&str> = sources.iter().map(|served| served.uri.as_str()).collect();
+    said_of(&uris, "is gone from the store", "are gone from the store").map_or_else(|| done.to_owned(), |gone| format!("{gone}: {done}"))
+}
+
+/// A sentence about references, of which it names the first; `None` without any.
+fn said_of(uris: &[impl AsRef<str>], one: &str, several: &str) -> Option<String> {
+    let (first, rest) = uris.split_first()?;
+    let first = first.as_ref();
+    Some(if rest.is_empty() { format!("{first} {one}") } else { format!("{first} and {} {several}", counted(count(rest.len()), "other")) })
 }
 
 fn holds(keys: i32, sources: i32) -> String {
@@ -327,10 +331,12 @@ pub fn notice(prior: &RobotoSecretStatus, outcome: &Outcome) -> Option<Notice> {
                 return normal("Mirrored", "Mirror", format!("{keys} mirrored into the Secret {name}"));
             }
             if changed(prior, mirrored) {
-                let cause = match mirrored.compared.same {
-                    false => changed_sources(mirrored),
-                    true if mirrored.respecified => "the spec changed".to_owned(),
-                    true => "a template in a ConfigMap changed".to_owned(),
+                let cause = if !mirrored.compared.same {
+                    changed_sources(mirrored)
+                } else if mirrored.respecified {
+                    "the spec changed".to_owned()
+                } else {
+                    "a template in a ConfigMap changed".to_owned()
                 };
                 return normal("Updated", "Mirror", format!("the Secret {name} was updated: {cause}"));
             }
@@ -358,18 +364,11 @@ pub fn notice(prior: &RobotoSecretStatus, outcome: &Outcome) -> Option<Notice> {
 }
 
 fn changed_sources(mirrored: &Mirrored) -> String {
-    let lost = |uris: &[String]| match uris {
-        [] => String::new(),
-        [one] => format!("{one} is not found any more, and its key was taken out"),
-        [first, rest @ ..] => format!("{first} and {} are not found any more, and their keys were taken out", counted(count(rest.len()), "other")),
-    };
-    match mirrored.compared.moved.as_slice() {
-        [] if !mirrored.compared.lost.is_empty() => lost(&mirrored.compared.lost),
-        [] if !mirrored.gone.is_empty() => gone(&mirrored.gone, "the keys that came from there were taken out"),
-        [] => "other sources than before are found".to_owned(),
-        [one] => format!("{one} has a new version"),
-        [first, rest @ ..] => format!("{first} and {} have new versions", counted(count(rest.len()), "other")),
-    }
+    let Comparison { moved, lost, .. } = &mirrored.compared;
+    let moved = || said_of(moved, "has a new version", "have new versions");
+    let lost = || said_of(lost, "is not found any more, and its key was taken out", "are not found any more, and their keys were taken out");
+    let gone = || (!mirrored.gone.is_empty()).then(|| gone(&mirrored.gone, "the keys that came from there were taken out"));
+    moved().or_else(lost).or_else(gone).unwrap_or_else(|| "other sources than before are found".to_owned())
 }
 
 fn counted(number: i32, what: &str) -> String {

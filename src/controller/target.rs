@@ -237,9 +237,8 @@ impl<'t> Target<'t> {
     /// that the second request meets what the first was refused for, and nothing else.
     async fn merge(&self, wanted: &Wanted, data: &Data, seen: &Seen, were_ours: &BTreeSet<String>) -> Result<Seen, Refused> {
         // The API server does not count keys that came as stringData: it would let us overwrite them.
-        let fields: Vec<String> = data.keys().map(|key| format!("{DATA_FIELD}{key}")).collect();
-        let hidden: Vec<&str> =
-            fields.iter().map(String::as_str).filter(|field| !were_ours.contains(*field) && seen.came_as_text(self.claim.manager, field)).collect();
+        let hidden = data.keys().filter(|key| seen.came_as_text(self.claim.manager, key)).map(|key| format!("{DATA_FIELD}{key}"));
+        let hidden: Vec<String> = hidden.filter(|field| !were_ours.contains(field)).collect();
         if !hidden.is_empty() {
             let error = TargetError::Conflict(conflict(seen, self.claim.manager, &hidden));
             return Err(Refused { changes_type: false, conflicts: Vec::new(), error });
@@ -249,7 +248,7 @@ impl<'t> Target<'t> {
             result => return result,
         };
         let is_mark = |field: &str| field.strip_prefix(LABEL_FIELD).is_some_and(|label| label.starts_with(GROUP));
-        let foreign: Vec<&str> = refused.conflicts.iter().map(String::as_str).filter(|field| !were_ours.contains(*field) && !is_mark(field)).collect();
+        let foreign: Vec<String> = refused.conflicts.iter().filter(|field| !were_ours.contains(*field) && !is_mark(field)).cloned().collect();
         if foreign.is_empty() {
             return self.apply(wanted, data, seen, true).await;
         }
@@ -417,15 +416,15 @@ fn conflicts(error: &kube::Error) -> Vec<String> {
 }
 
 /// Says who manages what.
-fn conflict(seen: &Seen, ours: &str, fields: &[&str]) -> String {
-    let named = |field: &&str| {
+fn conflict(seen: &Seen, ours: &str, fields: &[impl AsRef<str>]) -> String {
+    let named = |field: &str| {
         let kinds = [(DATA_FIELD, "key "), (LABEL_FIELD, "label "), (ANNOTATION_FIELD, "annotation ")];
         let found = kinds.into_iter().find_map(|(prefix, kind)| field.strip_prefix(prefix).map(|name| format!("the {kind}{name}")));
         let who: BTreeSet<&str> = seen.other_owners(ours, field).collect();
         let who = if who.is_empty() { "somebody else".to_owned() } else { who.into_iter().collect::<Vec<_>>().join(" and ") };
-        format!("{} is managed by {who}", found.unwrap_or_else(|| (*field).to_owned()))
+        format!("{} is managed by {who}", found.unwrap_or_else(|| field.to_owned()))
     };
-    let mut told: Vec<String> = fields.iter().take(NAMED).map(named).collect();
+    let mut told: Vec<String> = fields.iter().take(NAMED).map(|field| named(field.as_ref())).collect();
     if fields.len() > NAMED {
         told.push(format!("{} more", fields.len() - NAMED));
     }

@@ -107,6 +107,17 @@ pub struct Reading {
     pub denotes: Vec<String>,
 }
 
+impl Reading {
+    /// The size of the value in bytes; of a listing, of all its names and values.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        match &self.value {
+            Value::Text(value) | Value::Binary(value) => value.len(),
+            Value::List(found) => found.iter().map(|found| found.source.id().len() + found.reading.as_ref().map_or(0, Self::size)).sum(),
+        }
+    }
+}
+
 /// A value as the store holds it. Nothing is decoded by guessing.
 #[derive(Clone, Debug)]
 pub enum Value {

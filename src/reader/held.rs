@@ -7,7 +7,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use crate::provider::{ReadError, Reading, Value};
+use crate::provider::{ReadError, Reading};
 
 /// What came of one question.
 pub type Answer = Result<Arc<Held>, ReadError>;
@@ -22,7 +22,7 @@ pub struct Held {
 
 impl Held {
     pub(crate) fn new(reading: Reading, counters: [Arc<AtomicUsize>; 2]) -> Self {
-        let bytes = size(&reading);
+        let bytes = reading.size();
         for counter in &counters {
             counter.fetch_add(bytes, Ordering::Relaxed);
         }
@@ -41,13 +41,5 @@ impl Drop for Held {
         for counter in &self.counters {
             counter.fetch_sub(self.bytes, Ordering::Relaxed);
         }
-    }
-}
-
-/// The size of the value in bytes; of a listing, of all its names and values.
-pub(super) fn size(reading: &Reading) -> usize {
-    match &reading.value {
-        Value::Text(value) | Value::Binary(value) => value.len(),
-        Value::List(found) => found.iter().map(|found| found.source.id().len() + found.reading.as_ref().map_or(0, size)).sum(),
     }
 }

@@ -41,7 +41,8 @@ enum Step {
 impl Naming {
     /// Reads an entry's rules; the error is the field in it and what is wrong with that.
     pub fn new(exclude: &[String], rewrite: &[Rewrite], conversion: Conversion) -> Result<Self, String> {
-        let exclude = exclude.iter().enumerate().map(|(i, text)| expression(&format!("exclude[{i}]"), text)).collect::<Result<_, _>>()?;
+        let exclude =
+            exclude.iter().enumerate().map(|(i, text)| expression(text).map_err(|problem| format!("exclude[{i}]: {problem}"))).collect::<Result<_, _>>()?;
         let steps = rewrite.iter().enumerate().map(|(i, rewrite)| step(i, rewrite)).collect::<Result<_, _>>()?;
         Ok(Self { exclude, steps, conversion })
     }
@@ -101,7 +102,7 @@ fn rendered(engine: &Engine, template: &str, name: String, fuel: &mut u64) -> Re
 fn step(i: usize, rewrite: &Rewrite) -> Result<Step, String> {
     match (&rewrite.regexp, &rewrite.replace, &rewrite.template) {
         (Some(regexp), Some(replace), None) => {
-            let regexp = expression(&format!("rewrite[{i}].regexp"), regexp)?;
+            let regexp = expression(regexp).map_err(|problem| format!("rewrite[{i}].regexp: {problem}"))?;
             check_groups(&regexp, replace).map_err(|group| {
                 format!("rewrite[{i}].replace: the expression has no group {group:?}; write ${{1}}x for group 1 and an x, and $$ for a dollar")
             })?;
@@ -140,14 +141,15 @@ fn check_groups(regexp: &Regex, replace: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn expression(field: &str, text: &str) -> Result<Regex, String> {
+/// Reads a regular expression. The error is one line; it may quote the expression.
+pub fn expression(text: &str) -> Result<Regex, String> {
     RegexBuilder::new(text).size_limit(MAX_REGEX).build().map_err(|error| {
         let problem = match &error {
             regex::Error::CompiledTooBig(_) => "too large".to_owned(),
             // The last line says what is wrong; those before draw the expression with a mark under it.
             error => error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned(),
         };
-        format!("{field}: not a regular expression: {problem}")
+        format!("not a regular expression: {problem}")
     })
 }
 

@@ -65,7 +65,7 @@ pub(super) async fn read<'c>(
     loop {
         let Page { entries, next } = patiently(calls, || page(token.clone())).await?;
         for (name, reading) in entries.into_iter().filter(|(name, _)| holds(listing, name)) {
-            bytes += reading.as_ref().map_or(0, size);
+            bytes += reading.as_ref().map_or(0, Reading::size);
             // What moved while it was listed may come twice; the later answer is the newer one.
             found.insert(name, reading);
         }
@@ -109,13 +109,6 @@ fn refused(error: ReadError) -> ReadError {
         return ReadError { reason: Reason::InvalidSpec, message: "the store refuses to list this; check path and tags".to_owned(), ..error };
     }
     error
-}
-
-fn size(reading: &Reading) -> usize {
-    match &reading.value {
-        Value::Text(value) | Value::Binary(value) => value.len(),
-        Value::List(_) => 0,
-    }
 }
 
 /// The answer. Its version tells the names apart and, where they have values, the versions of these.

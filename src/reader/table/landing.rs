@@ -16,7 +16,7 @@ use crate::{
     provider::{Lot, LotAnswer, Question, ReadError, Reading, Value},
     reader::{
         Key, Lane,
-        held::{Answer, Held, size},
+        held::{Answer, Held},
     },
 };
 
@@ -325,7 +325,7 @@ impl Table {
                     entry.weight = found.iter().filter(|found| found.reading.is_some()).count().max(1);
                 }
                 let largest = if matches!(*entry.question, Question::List(_)) { &mut scope.largest_listing } else { &mut scope.largest };
-                *largest = (*largest).max(size(reading));
+                *largest = (*largest).max(reading.size());
                 (Some(Expected::Version((&reading.version).into())), None)
             }
             Err(error) => ((error.reason == Reason::SourceNotFound).then_some(Expected::Absent), Some(error.clone())),
