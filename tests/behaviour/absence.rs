@@ -63,12 +63,21 @@ async fn under_drop_keys_only_what_came_from_there_goes_and_the_rest_stays_fresh
             s.put_secret(name, &s.value(name)).await;
         }
         s.apply("db", &keys(s, &["one", "two"], "DropKeys")).await;
+        let data = json!([{"key": "two", "uri": format!("aws.sm://{}", s.path("two"))}]);
+        let template = json!({"data": {"dsn": "{{ two }}@db"}});
+        s.apply("templated", &json!({"data": data, "target": {"deletionPolicy": "DropKeys", "template": template}}).to_string()).await;
         s.ready("db").await;
+        s.ready("templated").await;
         delete_for_good(s, "two").await;
         s.condition("db", "Ready", "False SourceNotFound", WITHIN_TTL).await;
         s.holds("db", &[("one", &s.value("one")), ("two", &s.value("two"))], SECONDS).await;
         s.holds("db", &[("one", &s.value("one"))], PROVEN).await;
         says(&s.condition("db", "Ready", "True Mirrored", SECONDS).await, "two is gone from the store: its keys were taken out");
+        // What was made of it can't be made any more: the template is not to blame, and nothing is taken away.
+        let message = s.condition("templated", "Ready", "False TemplateError", PROVEN).await;
+        says(&message, &format!("`two` is not among the keys; aws.sm://{} is gone from the store", s.path("two")));
+        assert_eq!(s.status("templated").await.condition("Stalled"), None, "the store can help");
+        s.holds("templated", &[("dsn", &format!("{}@db", s.value("two")))], SECONDS).await;
         s.put_secret("one", &s.value("rotated")).await;
         s.holds("db", &[("one", &s.value("rotated"))], WITHIN_TTL).await;
         // What was proven is remembered: a new process begins no new proof.
@@ -153,6 +162,8 @@ async fn when_all_that_a_search_found_is_gone_the_policy_decides() {
         }
         s.holds("retain", &[("a", &s.value("x/a"))], SECONDS).await;
         s.put_secret("x/c", &s.value("x/c")).await;
+        // What was not found is looked for with growing pauses, minutes by now: whoever put it back asks for a look.
+        s.refresh("retain", "1").await;
         for name in all {
             s.holds(name, &[("c", &s.value("x/c"))], WITHIN_TTL + WITHIN_TTL).await;
         }
@@ -186,9 +197,17 @@ async fn when_too_much_is_missing_at_once_nothing_is_removed_before_a_person_con
             says(&s.condition(name, "Ready", "False SourceNotFound", SECONDS).await, "says MassAbsence; if all that is really gone: kubectl annotate");
         }
         assert_eq!(s.versions().await, before);
+        let confirm = async |time: String| {
+            let confirm = json!({"metadata": {"annotations": {"robotosecret.dev/confirm-absence": time}}});
+            s.providers().patch(&s.namespace, &PatchParams::default(), &Patch::Merge(&confirm)).await.unwrap();
+        };
+        // Milliseconds are a time to come: that would confirm whatever goes missing until then.
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-        let confirm = json!({"metadata": {"annotations": {"robotosecret.dev/confirm-absence": now.to_string()}}});
-        s.providers().patch(&s.namespace, &PatchParams::default(), &Patch::Merge(&confirm)).await.unwrap();
+        confirm((now * 1000).to_string()).await;
+        s.refresh("db0", "1").await;
+        until("it was looked for again", SECONDS, async || (s.status("db0").await.last_handled_refresh.as_deref() == Some("1")).then_some(())).await;
+        assert_eq!(s.versions().await, before);
+        confirm(now.to_string()).await;
         for name in &names {
             secret_is_gone(s, name).await;
             s.condition(name, "Ready", "False SourceDeleted", SECONDS).await;
