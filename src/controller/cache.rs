@@ -177,10 +177,17 @@ struct Indexes {
     by_provider: Relation<String>,
 }
 
+/// A resource at rest. It is kept as the JSON that it came as: it is looked at rarely, and there are a great many.
 struct Indexed {
-    resource: Arc<RobotoSecret>,
+    resource: Box<[u8]>,
+    status: Option<Box<[u8]>>,
     target: Arc<Key>,
     providers: Box<[String]>,
+}
+
+/// What came as JSON always goes into JSON.
+fn json(of: &impl serde::Serialize) -> Box<[u8]> {
+    serde_json::to_vec(of).unwrap_or_default().into()
 }
 
 impl Default for Resources {
@@ -209,27 +216,30 @@ impl Resources {
         let mut indexes = locked(&self.0);
         let key = Self::take(&mut indexes, key).unwrap_or_else(|| Arc::new(key.clone()));
         let target = if target == *key { key.clone() } else { Arc::new(target) };
+        let status = resource.status.take().map(|status| json(&status));
         indexes.by_target.add(target.clone(), &key);
         for provider in &providers {
             indexes.by_provider.add(provider.clone(), &key);
         }
         let providers = providers.into_iter().collect();
-        indexes.of.insert(key.clone(), Indexed { resource: Arc::new(resource), target, providers });
+        indexes.of.insert(key.clone(), Indexed { resource: json(&resource), status, target, providers });
         key
     }
 
     /// A resource as the watch last told it.
     #[must_use]
-    pub fn get(&self, key: &Key) -> Option<Arc<RobotoSecret>> {
-        locked(&self.0).of.get(key).map(|indexed| indexed.resource.clone())
+    pub fn get(&self, key: &Key) -> Option<RobotoSecret> {
+        let indexes = locked(&self.0);
+        let indexed = indexes.of.get(key)?;
+        let mut resource: RobotoSecret = serde_json::from_slice(&indexed.resource).ok()?;
+        resource.status = indexed.status.as_deref().and_then(|status| serde_json::from_slice(status).ok());
+        Some(resource)
     }
 
     /// Lets a status go that is kept elsewhere by now.
     pub fn drop_status(&self, key: &Key) {
-        if let Some(resource) = locked(&self.0).of.get_mut(key).map(|indexed| &mut indexed.resource)
-            && resource.status.is_some()
-        {
-            Arc::make_mut(resource).status = None;
+        if let Some(indexed) = locked(&self.0).of.get_mut(key) {
+            indexed.status = None;
         }
     }
 
@@ -355,9 +365,7 @@ pub struct FirstRound {
 #[must_use]
 pub fn fingerprint(spec: &RobotoSecretSpec) -> u64 {
     let mut hasher = DefaultHasher::new();
-    // A spec that came as JSON always goes into JSON.
-    let asked = (&spec.uri, &spec.data, &spec.data_from, &spec.on_collision, &spec.provider, &spec.target);
-    serde_json::to_string(&asked).unwrap_or_default().hash(&mut hasher);
+    json(&(&spec.uri, &spec.data, &spec.data_from, &spec.on_collision, &spec.provider, &spec.target)).hash(&mut hasher);
     hasher.finish()
 }
 

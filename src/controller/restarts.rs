@@ -76,7 +76,7 @@ fn tell(context: &Context, key: &Key, job: &Job, failed: Option<&str>) {
             Notice { warning: true, reason: "RolloutFailed", action: "Rollout", note }
         }
     };
-    context.events.publish(notice, &*resource);
+    context.events.publish(notice, &resource);
 }
 
 /// Restarts a workload, unless it was restarted for this already. The error says why not, in our own words.
