@@ -128,6 +128,12 @@ fn key_rule() -> Rule {
     Rule::new("self.matches('^[-._a-zA-Z0-9]+$') && self != '.' && !self.startsWith('..')").message(KEY_MESSAGE)
 }
 
+/// The rule that every name of an object obeys.
+fn object_name_rule(kind: &str) -> Rule {
+    Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')")
+        .message(&*format!("the name of a {kind} has lower case letters, digits, - and . and starts and ends with a letter or digit"))
+}
+
 /// The rule that keeps users' `labels` or `annotations` apart from the controller's.
 fn own_names_rule(names: &str) -> Rule {
     Rule::new("self.all(k, !k.startsWith('robotosecret.dev/'))").message(&*format!("{names} under robotosecret.dev/ are the controller's own"))
@@ -147,6 +153,7 @@ fn minting_rule() -> Rule {
     validation = Rule::new("has(self.path) == has(self.store)").message("path and store belong together: store: aws.sm (Secrets Manager) or aws.ps (Parameter Store)"),
     validation = Rule::new("!has(self.uri) || !has(self.keypath)").message("with uri, the keypath is its fragment: uri: aws.sm://name#/member"),
     validation = Rule::new("!has(self.uri) || !has(self.version)").message("with uri, the version is part of it: ?version-stage= or ?version-id= (aws.sm), ?version= or ?label= (aws.ps)"),
+    validation = Rule::new("!has(self.version) || !has(self.metadata)").message("tags belong to all versions; leave the version out"),
     validation = Rule::new("!has(self.version) || !has(self.store) || (self.store == 'aws.sm' ? has(self.version.stage) || has(self.version.id) : has(self.version.number) || has(self.version.label))").message("aws.sm selects a version by stage or id, aws.ps by number or label")
 )]
 pub struct DataEntry {
@@ -272,7 +279,7 @@ pub struct DataFromEntry {
 pub struct ByPath {
     /// The path: `aws.ps:///prod/app` holds every parameter below `/prod/app`, `aws.sm://prod/app` every secret whose name starts with `prod/app`. Without version and keypath.
     #[schemars(length(min = 1, max = 4096))]
-    #[x_kube(validation = Rule::new("(self.startsWith('aws.sm://') || self.startsWith('aws.ps:///')) && !self.contains('?') && !self.contains('#')").message("a path is aws.ps:///prod/app or aws.sm://prod/app, without version and keypath"))]
+    #[x_kube(validation = Rule::new("(self.startsWith('aws.sm://') || self.startsWith('aws.ps:///')) && self != 'aws.sm://' && !self.contains('?') && !self.contains('#')").message("a path is aws.ps:///prod/app or aws.sm://prod/app, without version and keypath; all that is allowed is found by find: {name: '.*'}"))]
     pub uri: String,
 
     /// Whether what lies deeper (behind a further `/`) belongs to it. Default true.
@@ -287,7 +294,10 @@ fn yes() -> bool {
 /// A search. Everything that is written must hold.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.path) || has(self.name) || has(self.tags)").message("write at least one of path, name and tags; name: '.*' finds everything"))]
+#[x_kube(
+    validation = Rule::new("has(self.path) || has(self.name) || has(self.tags)").message("write at least one of path, name and tags; name: '.*' finds everything"),
+    validation = Rule::new("!has(self.path) || self.store != 'aws.ps' || self.path.startsWith('/')").message("a path in Parameter Store starts with a slash: /prod/app")
+)]
 pub struct Find {
     /// The store that is searched: `aws.sm` (Secrets Manager) or `aws.ps` (Parameter Store).
     pub store: StoreName,
@@ -431,7 +441,7 @@ pub struct Target {
     /// The Secret's name; left out: the name of the RobotoSecret. When it changes, the new Secret is written first and then the old one is deleted; with `creationPolicy: Merge` the mirrored keys are taken out of it instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')").message("the name of a Secret has lower case letters, digits, - and . and starts and ends with a letter or digit"))]
+    #[x_kube(validation = object_name_rule("Secret"))]
     pub name: Option<String>,
 
     /// The Secret's type, `Opaque` when left out. A changed type makes the Secret anew, since Kubernetes can't change it.
@@ -537,6 +547,7 @@ pub struct TemplateFrom {
 pub struct ConfigMapKey {
     /// The ConfigMap's name.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = object_name_rule("ConfigMap"))]
     pub name: String,
     /// The key there.
     #[schemars(length(min = 1, max = 253))]
@@ -580,6 +591,7 @@ pub struct RolloutTarget {
     pub kind: WorkloadKind,
     /// Its name.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = object_name_rule("workload"))]
     pub name: String,
 }
 

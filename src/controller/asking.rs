@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use kube::Resource;
+use tokio::time::Instant;
 
 use super::{
     cache::{FirstRound, Reading, Standing},
@@ -32,9 +33,7 @@ impl Work<'_> {
 
     /// Whether what was asked of the reader is still the question.
     pub(super) fn is_for_this(&self, reading: &Reading, admitted: &[Admitted]) -> bool {
-        reading.generation == self.resource.meta().generation
-            && reading.refresh.as_deref() == self.refresh()
-            && reading.scopes.iter().eq(admitted.iter().map(|admitted| &admitted.through.scope))
+        reading.generation == self.resource.meta().generation && reading.refresh.as_deref() == self.refresh() && reading.asked == Admitted::asked(admitted)
     }
 
     /// Asks the reader all questions. The look at the target comes before, so that an old value can't go over a newer write.
@@ -57,7 +56,8 @@ impl Work<'_> {
             why,
             generation: self.resource.meta().generation,
             refresh: self.refresh().map(str::to_owned),
-            scopes: admitted.iter().map(|admitted| admitted.through.scope).collect(),
+            asked: Admitted::asked(admitted),
+            since: Instant::now(),
             look,
             attempts,
             first: None,

@@ -292,7 +292,7 @@ pub struct Standing {
     /// A write of the Secret was begun and no status tells of it yet: where the Secret moved, it may be our own doing.
     pub untold: bool,
     /// What the spec asked for when it was last mirrored (see [`fingerprint`]), if that is known.
-    pub asked: Option<u64>,
+    pub asked: Option<Asked>,
     /// Whether this process has checked it with success and written that down.
     pub checked: bool,
     /// The last good check, to the moment.
@@ -301,7 +301,7 @@ pub struct Standing {
     pub changed: bool,
     /// Versions that were replaced lately, and when.
     pub replaced: Vec<(Served, Instant)>,
-    /// The store answered with a version that was just replaced: until when it is not believed.
+    /// The store answered with a version that was just replaced: no read that was asked for before this time is believed that says so.
     pub doubt: Option<Instant>,
     /// When to look again at what is mirrored and its listing does not have any more.
     pub relook: Option<Instant>,
@@ -342,8 +342,10 @@ pub struct Reading {
     pub generation: Option<i64>,
     /// The value of the refresh annotation.
     pub refresh: Option<String>,
-    /// The scopes that were asked, in the order of the sources.
-    pub scopes: Vec<ScopeId>,
+    /// What was asked of whom (see [`Admitted::asked`](super::providers::Admitted::asked)): the answers are told apart by their places alone.
+    pub asked: u64,
+    /// When. What is told of answers that came later is told of this moment.
+    pub since: Instant,
     /// The target as it was before the store was read, so that an old value can't go over a newer write.
     pub look: Look,
     /// How often the target changed meanwhile.
@@ -361,12 +363,27 @@ pub struct FirstRound {
     pub needs: Vec<Need>,
 }
 
+/// What a spec asks for, to compare with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// What is searched for, and through which providers.
+    pub searches: u64,
+    /// All that is to be in the Secret.
+    pub all: u64,
+}
+
+fn hash(asked: &impl serde::Serialize) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    json(asked).hash(&mut hasher);
+    hasher.finish()
+}
+
 /// Tells apart what specs ask to be in the Secret; how often it is checked is left out.
 #[must_use]
-pub fn fingerprint(spec: &RobotoSecretSpec) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    json(&(&spec.uri, &spec.data, &spec.data_from, &spec.on_collision, &spec.provider, &spec.target)).hash(&mut hasher);
-    hasher.finish()
+pub fn fingerprint(spec: &RobotoSecretSpec) -> Asked {
+    let searches = spec.data_from.iter().flatten().filter(|entry| entry.uri.is_none());
+    let searches: Vec<_> = searches.map(|entry| (&entry.by_path, &entry.find, entry.provider.as_ref().unwrap_or(&spec.provider))).collect();
+    Asked { searches: hash(&searches), all: hash(&(&spec.uri, &spec.data, &spec.data_from, &spec.on_collision, &spec.provider, &spec.target)) }
 }
 
 /// A failure in a row.
@@ -437,7 +454,8 @@ impl Standing {
     #[must_use]
     pub fn new(resource: &RobotoSecret, uid: &str, plan: Option<&Plan>, now: Timestamp) -> Self {
         let status = resource.status.clone().unwrap_or_default();
-        let last_check = status.last_check_time.as_ref().map(|time| time.0);
+        // What a clock that was ahead has written was not later than now.
+        let last_check = status.last_check_time.as_ref().map(|time| time.0.min(now));
         let since_epoch = |time: Timestamp| Duration::from_secs(u64::try_from(time.as_second()).unwrap_or_default());
         let wait = || {
             plan.map_or(Duration::ZERO, |plan| phase::until_first_recheck(uid, plan.ttl, since_epoch(now), last_check.map(since_epoch), now.as_nanosecond()))
@@ -544,6 +562,8 @@ impl Standings {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
     use super::*;
 
     fn key(name: &str) -> Arc<Key> {
@@ -630,6 +650,33 @@ mod tests {
         assert!(secrets.get("shop", "a").is_some());
         secrets.remove("shop", &at("21"));
         assert!(secrets.get("shop", "a").is_none());
+    }
+
+    #[test]
+    fn an_edit_of_a_search_or_of_its_provider_is_told_from_other_edits() {
+        let asked = |spec: &str| fingerprint(&serde_yaml::from_str(spec).expect("a spec"));
+        let search = |more: &str, rest: &str| asked(&format!("{{dataFrom: [{{find: {{store: aws.sm, tags: {{env: prod}}}}{more}}}], {rest}}}"));
+        let plain = search("", "ttl: 15m");
+        assert_eq!(search("", "ttl: 1h"), plain);
+        for other in [search("", "target: {name: x}"), search("", "data: [{key: a, uri: aws.sm://a}]"), search(", exclude: [a]", "ttl: 15m")] {
+            assert!(other.searches == plain.searches && other != plain);
+        }
+        let elsewhere = "{kind: ClusterRobotoProvider, name: x}";
+        for other in [search("", &format!("provider: {elsewhere}")), search(&format!(", provider: {elsewhere}"), "ttl: 15m")] {
+            assert_ne!(other.searches, plain.searches);
+        }
+        assert_ne!(asked("{dataFrom: [{find: {store: aws.sm, tags: {env: staging}}}]}").searches, plain.searches);
+    }
+
+    #[test]
+    fn a_last_check_that_a_wrong_clock_put_into_the_future_was_now_at_the_latest() {
+        let (now, day) = (Timestamp::now(), k8s_openapi::jiff::SignedDuration::from_hours(24));
+        let met = |time: Timestamp| {
+            let mut resource = resource("a", "uri: 'aws.sm://k'");
+            resource.status = Some(RobotoSecretStatus { last_check_time: Some(Time(time)), ..RobotoSecretStatus::default() });
+            Standing::new(&resource, "u", None, now).last_check
+        };
+        assert_eq!((met(now + day), met(now - day)), (Some(now), Some(now - day)));
     }
 
     #[test]

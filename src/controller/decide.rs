@@ -30,6 +30,8 @@ pub struct Situation {
     pub failing: Option<Pause>,
     /// A recheck found another version in the store.
     pub changed: bool,
+    /// What the last read left open needs another one by now: a version that is not believed yet, or what a listing does not have.
+    pub unfinished: bool,
 }
 
 /// The pause after a failure.
@@ -102,7 +104,9 @@ pub fn decide(situation: &Situation) -> Decision {
     if situation.spec_changed {
         return Decision::Once;
     }
-    if situation.policy == RefreshPolicy::Ttl && situation.changed { Decision::Read(Why::Changed) } else { Decision::Wait }
+    // What a read began is carried out to its end, whatever made it read.
+    let due = situation.unfinished || (situation.policy == RefreshPolicy::Ttl && situation.changed);
+    if due { Decision::Read(Why::Changed) } else { Decision::Wait }
 }
 
 #[cfg(test)]
@@ -121,6 +125,7 @@ mod tests {
         may_repair: true,
         failing: None,
         changed: false,
+        unfinished: false,
     };
 
     #[test]
@@ -145,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_failure_pauses_all_but_what_a_user_asks_for() {
-        let paused = Situation { failing: Some(Pause::Running), changed: true, intact: false, ..CALM };
+        let paused = Situation { failing: Some(Pause::Running), changed: true, unfinished: true, intact: false, ..CALM };
         assert_eq!(decide(&paused), Decision::Wait);
         assert_eq!(decide(&Situation { spec_changed: true, ..paused }), Decision::Read(Why::Spec));
         assert_eq!(decide(&Situation { refresh_requested: true, ..paused }), Decision::Read(Why::Forced));
@@ -168,6 +173,7 @@ mod tests {
         ] {
             assert_eq!(decide(&Situation { policy, spec_changed: true, ..CALM }), spec);
             assert_eq!(decide(&Situation { policy, changed: true, ..CALM }), changed);
+            assert_eq!(decide(&Situation { policy, unfinished: true, ..CALM }), Decision::Read(Why::Changed), "what was begun is finished");
             assert_eq!(decide(&Situation { policy, spec_changed: true, mirrored_once: false, intact: false, ..CALM }), Decision::Read(Why::Spec));
             assert_eq!(decide(&Situation { policy, refresh_requested: true, ..CALM }), Decision::Read(Why::Forced));
             assert_eq!(decide(&Situation { policy, intact: false, ..CALM }), Decision::Read(Why::Drift));

@@ -154,7 +154,7 @@ impl Seen {
             adopt: annotation(ADOPT_ANNOTATION).cloned(),
             last_applied: annotation(LAST_APPLIED_ANNOTATION).is_some(),
             controller: controller.map(|owner| Controller { kind: owner.kind.clone(), name: owner.name.clone(), uid: owner.uid.clone() }),
-            managers: meta.managed_fields.iter().flatten().filter_map(|entry| manager(entry, created)).collect(),
+            managers: meta.managed_fields.iter().flatten().map(|entry| manager(entry, created)).collect(),
         }
     }
 
@@ -258,8 +258,8 @@ impl Owned<'_> {
     }
 }
 
-/// An entry, unless it owns nothing that is of use here.
-fn manager(entry: &ManagedFieldsEntry, created: i64) -> Option<Manager> {
+/// An entry. Also one that owns nothing of what is told apart here has had its hand in the Secret.
+fn manager(entry: &ManagedFieldsEntry, created: i64) -> Manager {
     let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
     let keys = |path: &[&str]| -> Names {
         let place = fields.and_then(|fields| path.iter().try_fold(fields, |place, step| place.get(step)));
@@ -268,7 +268,7 @@ fn manager(entry: &ManagedFieldsEntry, created: i64) -> Option<Manager> {
     };
     let apply = entry.operation.as_deref() == Some("Apply");
     let time = entry.time.as_ref().map_or(created, |time| time.0.as_second());
-    let seen = Manager {
+    Manager {
         name: entry.manager.clone().unwrap_or_default(),
         apply,
         time,
@@ -276,8 +276,7 @@ fn manager(entry: &ManagedFieldsEntry, created: i64) -> Option<Manager> {
         string_data: keys(&["f:stringData"]),
         labels: keys(&["f:metadata", "f:labels"]),
         annotations: keys(&["f:metadata", "f:annotations"]),
-    };
-    (seen.touches_data() || !seen.labels.is_empty() || !seen.annotations.is_empty()).then_some(seen)
+    }
 }
 
 /// Who asks whose a Secret is, and what for.
@@ -298,7 +297,7 @@ pub struct Claim<'c> {
 /// Whose a Secret is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ownership {
-    /// Ours: controlled by our uid, or marked with our name and controlled by nobody, or filled by nobody but us. To merge into, it is
+    /// Ours: controlled by our uid, or marked with our name and controlled by nobody, or made and filled by nobody but us. To merge into, it is
     /// enough that no other `RobotoSecret` has it for itself.
     Ours,
     /// Handed over to us by the annotation, and controlled by nobody.
@@ -333,15 +332,17 @@ pub fn ownership(seen: &Seen, claim: &Claim<'_>) -> Ownership {
         },
         None if seen.managed && seen.owner.as_deref() == Some(name) => Ownership::Ours,
         None if seen.adopt.as_deref() == Some(name) => Ownership::HandedOver,
-        None if claim.merged && seen.managed && seen.owner.is_none() && is_filled_by_us_alone(seen, claim.manager) => Ownership::Ours,
+        None if claim.merged && seen.managed && seen.owner.is_none() && is_our_work_alone(seen, claim.manager) => Ownership::Ours,
         None => Ownership::Foreign(format!(
             "a Secret {secret} exists and is not this RobotoSecret's; delete it, choose another target.name, or hand it over: kubectl annotate secret {secret} {GROUP}/adopt={name} (keys that are not mirrored are then removed)",
         )),
     }
 }
 
-fn is_filled_by_us_alone(seen: &Seen, ours: &str) -> bool {
-    !seen.owned(ours).keys.is_empty() && seen.other_data_managers(ours).next().is_none()
+/// Whether we made it and filled it, and nobody else has anything in it: no key, and no label, annotation or type either.
+fn is_our_work_alone(seen: &Seen, ours: &str) -> bool {
+    let made = seen.managers.iter().any(|manager| !manager.apply);
+    made && !seen.owned(ours).keys.is_empty() && seen.managers.iter().all(|manager| seen.is_ours(manager, ours))
 }
 
 /// What was left behind at the last write, to compare with.
@@ -694,7 +695,13 @@ mod tests {
             assert!(foreign(&shared(), &claim), "it has keys of others");
             let mut alone = shared();
             alone.managers.pop();
+            assert!(foreign(&alone, &claim), "it was made by somebody else");
+            alone.managers.push(Manager { name: MANAGER.into(), apply: false, time: 100, ..Manager::default() });
             assert_eq!(ownership(&alone, &claim), Ownership::Ours);
+            for theirs in [Manager { labels: set(&["team"]), ..Manager::default() }, Manager::default()] {
+                let with = Seen { managers: alone.managers.iter().cloned().chain([Manager { name: "kubectl".into(), ..theirs }]).collect(), ..alone.clone() };
+                assert!(foreign(&with, &claim), "somebody else has a label in it, or its type");
+            }
             assert!(foreign(&alone, &Claim { merged: false, ..claim }), "it is not known to be ours");
             alone.managers.push(Manager { name: "robotosecret/web".into(), apply: true, time: 200, data: set(&["w"]), ..Manager::default() });
             assert!(foreign(&alone, &claim), "another one merges into it");
@@ -727,7 +734,8 @@ mod tests {
         }))
         .expect("metadata");
         let cut = Seen::new(&meta);
-        assert_eq!(cut, Seen { last_applied: true, ..seen(vec![ours(false, &["a", "b"])]) });
+        let gc = Manager { name: "gc".into(), time: 100, ..Manager::default() };
+        assert_eq!(cut, Seen { last_applied: true, ..seen(vec![ours(false, &["a", "b"]), gc]) });
         assert!(!format!("{cut:?}").contains("CANARY"));
     }
 

@@ -79,6 +79,8 @@ pub(super) struct Gathering<'g> {
     pub(super) admitted: &'g [Admitted],
     pub(super) namespace: &'g str,
     pub(super) previous: &'g [Previous],
+    /// Whether what was found before was found by these very searches. If not, what they don't find now is not theirs to keep.
+    pub(super) searched: bool,
     /// The resource's own provider.
     pub(super) provider: &'g str,
 }
@@ -103,13 +105,13 @@ impl<'g> Gathering<'g> {
                         need(of, Question::Value(member.source));
                     }
                     for (source, served) in self.missing(of, listed, search, naming) {
-                        need(of, presence(&source, served));
+                        need(of, presence(&source, &served.version.arn));
                     }
                 }
                 (Heard::Absent(_), _) => {
                     // What was proven once and is still not there needs no further proof.
-                    if let Some((source, previous)) = self.mirrored(&self.plan.questions[of]).filter(|(_, previous)| !previous.gone) {
-                        need(of, presence(source, &previous.served));
+                    if let Some((source, _, arn)) = self.mirrored(&self.plan.questions[of]).filter(|(_, previous, _)| !previous.gone) {
+                        need(of, presence(source, arn));
                     }
                 }
                 _ => {}
@@ -192,7 +194,7 @@ impl<'g> Gathering<'g> {
     /// What the entry would have found before, and the listing does not have: each with what it was.
     fn missing(&self, of: usize, listed: &[Found], search: &Search, naming: &Naming) -> Vec<(Source, &'g Served)> {
         let planned = &self.plan.questions[of];
-        let previous = self.previous.iter().filter(|previous| !previous.gone && self.is_of(previous, planned, search));
+        let previous = self.previous.iter().filter(|previous| self.searched && !previous.gone && self.is_of(previous, planned, search));
         let sources = previous.filter_map(|previous| Some((plain(&previous.served.uri)?, &previous.served)));
         sources
             .filter(|(source, served)| {
@@ -208,10 +210,14 @@ impl<'g> Gathering<'g> {
     }
 
     /// What the entry found before and the provider does not allow any more. Its key is not taken out for that: it would go unseen.
-    fn revoked(&self, of: usize, search: &Search, naming: &Naming) -> Option<String> {
+    fn revoked(&self, of: usize, listed: &[Found], search: &Search, naming: &Naming) -> Option<String> {
         let planned = &self.plan.questions[of];
         let previous = self.previous.iter().filter(|previous| !previous.gone && self.is_of(previous, planned, search));
-        let revoked = |source: &Source| search.name_of(source).is_some_and(|name| !naming.excludes(&name)) && !self.may_read(of, &source.denotes());
+        let revoked = |source: &Source| {
+            search.name_of(source).is_some_and(|name| !naming.excludes(&name))
+                && !self.may_read(of, &source.denotes())
+                && (self.searched || listed.iter().any(|found| found.source == *source))
+        };
         previous.filter_map(|previous| plain(&previous.served.uri)).find(revoked).map(|source| source.to_string())
     }
 
@@ -220,16 +226,15 @@ impl<'g> Gathering<'g> {
             && plain(&previous.served.uri).is_some_and(|source| search.name_of(&source).is_some())
     }
 
-    /// The source of a question that was mirrored before, and what it was. A version has no absence that counts.
-    fn mirrored<'p>(&self, planned: &'p Planned) -> Option<(&'p Source, &'g Previous)> {
+    /// The source of a question that was mirrored before, what it was, and its ARN. A version has no absence that counts, and nothing has
+    /// whose ARN nobody knows: the tags of a parameter don't tell it, its value does.
+    fn mirrored<'p>(&self, planned: &'p Planned) -> Option<(&'p Source, &'g Previous, &'g str)> {
         let (Question::Value(source) | Question::Tags(source)) = &planned.question else { return None };
-        let previous = self.previous_of(planned)?;
-        let counts = source.version.is_none() && source.through_secrets_manager().is_empty() && !previous.served.version.arn.is_empty();
-        counts.then_some((source, previous))
-    }
-
-    fn previous_of(&self, planned: &Planned) -> Option<&'g Previous> {
-        served::find(self.previous, &planned.question.to_string(), planned.foreign(self.provider))
+        let find = |uri: &str| served::find(self.previous, uri, planned.foreign(self.provider));
+        let previous = find(&planned.question.to_string())?;
+        let arns = [Some(previous), find(&source.to_string())].into_iter().flatten().map(|previous| previous.served.version.arn.as_str());
+        let arn = arns.into_iter().find(|arn| arn.starts_with("arn:"))?;
+        (source.version.is_none() && source.through_secrets_manager().is_empty()).then_some((source, previous, arn))
     }
 
     fn served(&self, planned: &Planned, question: &Question, reading: &Reading) -> Served {
@@ -275,12 +280,12 @@ impl<'g, J: FnMut(usize, &Source, Sight) -> Verdict> Sorting<'_, 'g, J> {
 
     /// A source that was not found: it is gone, or nothing follows from that.
     fn absent(&mut self, of: usize, error: &ReadError) -> compose::Found<'g> {
-        let Some((source, previous)) = self.of.mirrored(&self.of.plan.questions[of]) else { return self.fail(error.clone()) };
+        let Some((source, previous, arn)) = self.of.mirrored(&self.of.plan.questions[of]) else { return self.fail(error.clone()) };
         if previous.gone {
             self.gathered.gone.push(previous.served.clone());
             return compose::Found::Gone;
         }
-        match self.answers.get(&(self.of.place(of), &presence(source, &previous.served))) {
+        match self.answers.get(&(self.of.place(of), &presence(source, arn))) {
             Some(Err(error)) if error.absent => match (self.judge)(of, source, Sight::Gone) {
                 Verdict::Proven => {
                     self.gathered.gone.push(previous.served.clone());
@@ -318,13 +323,13 @@ impl<'g, J: FnMut(usize, &Source, Sight) -> Verdict> Sorting<'_, 'g, J> {
                 Err(error) => self.errors.push(error),
             }
         }
-        if let Some(uri) = self.of.revoked(of, search, naming) {
+        if let Some(uri) = self.of.revoked(of, listed, search, naming) {
             self.errors.push(not_allowed(&self.of.plan.questions[of].provider.name, self.of.namespace, &uri, None));
         }
         let mut gone: Vec<Served> = Vec::new();
         for (source, served) in self.of.missing(of, listed, search, naming) {
             let Some(name) = search.name_of(&source) else { continue };
-            match self.answers.get(&(place, &presence(&source, served))) {
+            match self.answers.get(&(place, &presence(&source, &served.version.arn))) {
                 Some(Ok(held)) => {
                     if (self.judge)(of, &source, Sight::Unlisted) != Verdict::Proven {
                         self.gathered.relook = true;
@@ -370,8 +375,8 @@ impl<'g, J: FnMut(usize, &Source, Sight) -> Verdict> Sorting<'_, 'g, J> {
 }
 
 /// The question whether what was mirrored is still there.
-fn presence(source: &Source, served: &Served) -> Question {
-    Question::Presence { source: source.clone(), arn: served.version.arn.clone() }
+fn presence(source: &Source, arn: &str) -> Question {
+    Question::Presence { source: source.clone(), arn: arn.to_owned() }
 }
 
 fn unanswered(question: &Question) -> ReadError {
@@ -427,6 +432,7 @@ mod tests {
         plan: Plan,
         admitted: Vec<Admitted>,
         previous: Vec<Previous>,
+        searched: bool,
     }
 
     const FIND: &str = "dataFrom: [{find: {store: aws.sm, path: p/}}]";
@@ -444,11 +450,11 @@ mod tests {
             let (uri, gone) = uri.strip_suffix(" gone").map_or((*uri, false), |uri| (uri, true));
             Previous { served: Served { uri: uri.into(), provider: None, version: version(uri) }, gone }
         });
-        Case { admitted: admitted.collect(), previous: previous.collect(), plan }
+        Case { admitted: admitted.collect(), previous: previous.collect(), plan, searched: true }
     }
 
     fn version(uri: &str) -> ServedVersion {
-        ServedVersion { arn: format!("arn of {uri}"), id: "1".into(), created: None }
+        ServedVersion { arn: format!("arn:of {uri}"), id: "1".into(), created: None }
     }
 
     fn source(uri: &str) -> Source {
@@ -491,7 +497,7 @@ mod tests {
 
     impl Case {
         fn gathering(&self) -> Gathering<'_> {
-            Gathering { plan: &self.plan, admitted: &self.admitted, namespace: "shop", previous: &self.previous, provider: "default" }
+            Gathering { plan: &self.plan, admitted: &self.admitted, namespace: "shop", previous: &self.previous, searched: self.searched, provider: "default" }
         }
 
         fn needs(&self, first: &[Answer]) -> Result<Vec<String>, String> {
@@ -546,7 +552,7 @@ mod tests {
         for policy in ["Retain", "DropKeys", "Delete"] {
             let case = case(policy, FIND, &["aws.sm://p/a1", "aws.sm://p/a2"]);
             let first = [listed(&["aws.sm://p/a1*"])];
-            assert_eq!(case.needs(&first), Ok(vec!["is aws.sm://p/a2 there (arn of aws.sm://p/a2)".into()]));
+            assert_eq!(case.needs(&first), Ok(vec!["is aws.sm://p/a2 there (arn:of aws.sm://p/a2)".into()]));
             let outcome = |answer, proven| case.outcome(&first, vec![answer], proven);
             assert_eq!(outcome(there("aws.sm://p/a2"), false), Ok("[p/a1 p/a2]; read p/a1 p/a2; gone , look again".into()), "it only was not listed");
             assert_eq!(outcome(there("aws.sm://p/a2"), true), Ok("[p/a1]; read p/a1; gone ".into()), "it does not match any more");
@@ -555,6 +561,44 @@ mod tests {
             assert_eq!(outcome(missing(), true), Err("SourceNotFound: because".into()), "not for certain");
             assert_eq!(outcome(failed(Reason::ProviderUnavailable, false), true), Err("ProviderUnavailable: because".into()));
         }
+    }
+
+    #[test]
+    fn what_an_edited_search_does_not_find_is_neither_asked_for_nor_kept() {
+        for policy in ["Retain", "DropKeys", "Delete"] {
+            let edited = Case { searched: false, ..case(policy, FIND, &["aws.sm://p/a1", "aws.sm://p/a2", "aws.sm://p/secret"]) };
+            let first = [listed(&["aws.sm://p/a1*"])];
+            assert_eq!(edited.needs(&first), Ok(vec![]));
+            assert_eq!(edited.outcome(&first, vec![], false), Ok("[p/a1]; read p/a1; gone ".into()));
+            let nothing = edited.outcome(&[listed(&[])], vec![], false).expect_err("an empty Secret would look as if all were well");
+            assert!(nothing.contains("finds nothing"), "{nothing}");
+            let said = edited.outcome(&[listed(&["aws.sm://p/a1*", "aws.sm://p/secret"])], vec![], false).expect_err("it is found and not allowed any more");
+            assert!(said.starts_with("NotAllowed"), "{said}");
+        }
+    }
+
+    #[test]
+    fn the_tags_of_a_parameter_are_gone_with_its_value_and_not_without_it() {
+        let tags = "{key: t, uri: 'aws.sm://a', metadata: tags}";
+        let named = |case: Case| {
+            let by_name = |mut previous: Previous| {
+                if previous.served.uri.starts_with("tags") {
+                    previous.served.version.arn = "a".into();
+                }
+                previous
+            };
+            Case { previous: case.previous.into_iter().map(by_name).collect(), ..case }
+        };
+        let both = named(case(
+            "DropKeys",
+            &format!("data: [{{key: a, uri: 'aws.sm://a'}}, {{key: b, uri: 'aws.sm://b'}}, {tags}]"),
+            &["aws.sm://a", "aws.sm://b", "tags of aws.sm://a"],
+        ));
+        let first = [missing(), there("aws.sm://b"), missing()];
+        assert_eq!(both.needs(&first), Ok(vec!["is aws.sm://a there (arn:of aws.sm://a)".into()]), "one question for both");
+        assert_eq!(both.outcome(&first, vec![gone()], true), Ok("-, b, -; read b; gone a tags of aws.sm://a".into()));
+        let alone = named(case("DropKeys", &format!("data: [{tags}]"), &["tags of aws.sm://a"]));
+        assert_eq!((alone.needs(&[missing()]), alone.outcome(&[missing()], vec![], true)), (Ok(vec![]), Err("SourceNotFound: because".into())));
     }
 
     #[test]
@@ -606,7 +650,7 @@ mod tests {
             assert_eq!(case(policy, TWO, &["aws.sm://a"]).needs(&first), Ok(vec![]), "it was never mirrored");
             assert_eq!(case(policy, TWO, &["aws.sm://a"]).outcome(&first, vec![], true), error());
             let case = case(policy, TWO, &both);
-            assert_eq!(case.needs(&first), Ok(vec!["is aws.sm://b there (arn of aws.sm://b)".into()]));
+            assert_eq!(case.needs(&first), Ok(vec!["is aws.sm://b there (arn:of aws.sm://b)".into()]));
             assert_eq!(case.outcome(&first, vec![gone()], false), Err("SourceNotFound: because; wait".into()));
             for answer in [missing(), there("aws.sm://b")] {
                 assert_eq!(case.outcome(&first, vec![answer], true), error());

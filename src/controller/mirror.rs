@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::{
     absence,
     asking::{expected, reads_otherwise, services},
-    cache::{FirstRound, Key, Reading, Resources, Secrets, Standing, Standings, fingerprint, target_name},
+    cache::{Asked, FirstRound, Key, Reading, Resources, Secrets, Standing, Standings, fingerprint, target_name},
     compose::{self, ComposeError},
     decide::{Decision, Pause, Situation, Why, decide},
     drift::{self, Claim, DATA_FIELD, Drift, MANAGER_PREFIX, Ownership, Seen, first_apply_changed_nothing, is_older, judge, ownership},
@@ -170,7 +170,7 @@ pub(super) struct Work<'w> {
     pub(super) resource: &'w RobotoSecret,
     pub(super) context: &'w Context,
     pub(super) key: Arc<Key>,
-    pub(super) asked: u64,
+    pub(super) asked: Asked,
     pub(super) wanted: Wanted,
     pub(super) manager: String,
 }
@@ -216,6 +216,8 @@ impl Work<'_> {
             standing.last_check = standing.last_check.max(Some(checked));
             standing.checked = true;
         }
+        // A clock that was ahead and was put right: it was now at the latest.
+        standing.last_check = standing.last_check.map(|time| time.min(Timestamp::now()));
         if self.resource.spec.suspend {
             self.stop_reading(standing);
             return self.settle(standing, &Outcome::Suspended).await;
@@ -278,7 +280,11 @@ impl Work<'_> {
         standing.changed |= matches!(news, Some(News::Changed));
         match (decide(&self.situation(standing, &ground, news.as_ref())), news) {
             (Decision::Read(why), _) => self.ask(standing, &ground, why, 0).await,
-            (Decision::Once, _) => self.settle(standing, &Outcome::OnceAgain { same: !self.respecified(standing) }).await,
+            (Decision::Once, _) => {
+                // What the former spec left open is not to mirror this one.
+                (standing.doubt, standing.relook) = (None, None);
+                self.settle(standing, &Outcome::OnceAgain { same: !self.respecified(standing) }).await
+            }
             (Decision::Wait, Some(News::Failed(error))) if standing.failing.is_none() => self.read_failed(standing, &error, ground.known.is_intact()).await,
             (Decision::Wait, _) => {
                 if self.resource.spec.refresh_policy == RefreshPolicy::Ttl && standing.failing.is_none() && !self.context.reader.watches(&self.key) {
@@ -307,7 +313,8 @@ impl Work<'_> {
                 let recovered = failing.failure.reason.is_passing() && matches!(news, Some(News::Recovered));
                 if failing.retry.is_some_and(|retry| retry <= now) || released || recovered { Pause::Over } else { Pause::Running }
             }),
-            changed: (standing.changed && standing.doubt.is_none_or(|until| until <= now)) || standing.relook.is_some_and(|when| when <= now),
+            changed: standing.changed && standing.doubt.is_none_or(|until| until <= now),
+            unfinished: standing.doubt.into_iter().chain(standing.relook).any(|when| when <= now),
         }
     }
 
@@ -347,6 +354,10 @@ impl Work<'_> {
         if let Ownership::Foreign(why) = ownership(&seen, &self.claim()) {
             return Err(TargetError::NotOwned(why));
         }
+        if self.wanted.policy == CreationPolicy::Merge && standing.merged.as_ref().is_none_or(|merged| merged.0 != seen.uid) {
+            // After a restart, what we own in it tells what we merged, before somebody takes of it.
+            standing.merged = Some(Box::new((seen.uid.clone(), seen.owned(&self.manager).fields())));
+        }
         let respecified = self.respecified(standing);
         let expected = drift::Expected {
             policy: (!respecified).then_some(self.wanted.policy),
@@ -385,16 +396,16 @@ impl Work<'_> {
         let record = standing.record();
         let rounds = match reading.first.take() {
             Some(FirstRound { answers: first, needs }) => Ok(Rounds { first, second: needs.into_iter().zip(answers).collect() }),
-            None => match self.gathering(plan, admitted, &record).needs(&answers) {
+            None => match self.gathering(standing, plan, admitted, &record).needs(&answers) {
                 Ok(needs) if needs.is_empty() => Ok(Rounds { first: answers, second: Vec::new() }),
                 Ok(needs) => return self.ask_further(standing, ground, reading, FirstRound { answers, needs }),
                 Err(error) => Err(error),
             },
         };
-        let Reading { why, look, attempts, .. } = reading;
+        let Reading { why, look, attempts, since, .. } = reading;
         let (result, expected) = match rounds {
             Ok(rounds) => {
-                let result = self.attempt(standing, ground, &record, &look, &rounds).await;
+                let result = self.attempt(standing, ground, &record, (&look, since), &rounds).await;
                 // From here on the values are not needed any more.
                 (result, rounds.expected())
             }
@@ -427,7 +438,10 @@ impl Work<'_> {
             Err(Trouble::Leaving) => Next::OnChange,
             Err(Trouble::Doubt) => {
                 tracing::debug!(namespace = self.key.0, name = self.key.1, "the store answers with a version that was just replaced; reading again in 5 s");
-                standing.doubt = Some(Instant::now() + SECOND_READ);
+                // Whatever has it read before that time, it is no second opinion.
+                if standing.doubt.is_none_or(|until| until <= since) {
+                    standing.doubt = Some(Instant::now() + SECOND_READ);
+                }
                 standing.changed = true;
                 self.next_look(standing)
             }
@@ -436,8 +450,15 @@ impl Work<'_> {
         }
     }
 
-    /// Renders and writes, against the Secret as it was looked at.
-    async fn attempt(&self, standing: &mut Standing, ground: &Ground, record: &[Previous], look: &Look, rounds: &Rounds) -> Result<Done, Trouble> {
+    /// Renders and writes, against the Secret as it was looked at when the store was asked.
+    async fn attempt(
+        &self,
+        standing: &mut Standing,
+        ground: &Ground,
+        record: &[Previous],
+        (look, since): (&Look, Instant),
+        rounds: &Rounds,
+    ) -> Result<Done, Trouble> {
         let Ground { plan, admitted, known, texts } = ground;
         let Gathered { found, sources, gone, relook } = self.gather(standing, plan, admitted, record, rounds)?;
         if sources.is_empty() && plan.deletion == DeletionPolicy::Delete {
@@ -467,12 +488,15 @@ impl Work<'_> {
             let mirrored = Mirrored { target, keys, template_hash, sources, gone, compared, moved: false, rewritten: false, respecified, repaired: None };
             return Ok(Done::Mirrored { mirrored: Box::new(mirrored), wrote: false, relook });
         }
-        let in_doubt = |served: &Served| is_outdated(standing, record, served) || (standing.doubt.is_none() && was_just_replaced(standing, served));
+        let confirms = standing.doubt.is_some_and(|until| since >= until);
+        let in_doubt = |served: &Served| is_outdated(standing, record, served) || (!confirms && was_just_replaced(standing, served));
         if sources.iter().any(in_doubt) {
             return Err(Trouble::Doubt);
         }
         // A permission may have been taken back while the store was read.
-        self.context.providers.admit(plan, &self.key.0)?;
+        if Admitted::asked(&self.context.providers.admit(plan, &self.key.0)?) != Admitted::asked(admitted) {
+            return Err(Trouble::Target(TargetError::Changed));
+        }
         if let Look::Ours(seen) = look
             && self.wanted.policy == CreationPolicy::Owner
             && seen.controller.is_none()

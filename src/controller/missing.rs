@@ -5,7 +5,8 @@
 
 use std::{
     collections::BTreeSet,
-    time::{Instant, SystemTime},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
 };
 
 use k8s_openapi::{
@@ -22,7 +23,7 @@ use super::{
     absence::{Kind, Lens},
     cache::Standing,
     gather::{Gathered, Gathering, Sight, Verdict},
-    mirror::{Rounds, Work},
+    mirror::{Context, Rounds, Work},
     plan::Plan,
     providers::{Admitted, MassAbsence, Through},
     served::{self, Previous},
@@ -35,14 +36,26 @@ use crate::{
         reference::Source,
     },
     provider::ReadError,
+    reader::ScopeId,
 };
 
 /// By what it is remembered that something is missing of which no name is known.
 const FORGOTTEN: &str = "forgotten";
 
 impl Work<'_> {
-    pub(super) fn gathering<'g>(&'g self, plan: &'g Plan, admitted: &'g [Admitted], previous: &'g [Previous]) -> Gathering<'g> {
-        Gathering { plan, admitted, namespace: &self.key.0, previous, provider: &self.resource.spec.provider.name }
+    pub(super) fn gathering<'g>(&'g self, standing: &Standing, plan: &'g Plan, admitted: &'g [Admitted], previous: &'g [Previous]) -> Gathering<'g> {
+        // Where nobody knows what was searched for, it may have been the same.
+        let searched = standing.asked.is_none_or(|asked| asked.searches == self.asked.searches);
+        Gathering { plan, admitted, namespace: &self.key.0, previous, searched, provider: &self.resource.spec.provider.name }
+    }
+
+    /// Whether it may have been mirrored from the same sources as are asked for now. Where only the status tells, an edit of another
+    /// generation may have been one of the TTL; without a search, it is at worst one that takes out what is named.
+    fn may_be_same(&self, standing: &Standing, plan: &Plan) -> bool {
+        match standing.asked {
+            Some(asked) => asked == self.asked,
+            None => self.resource.meta().generation == standing.status.observed_generation || plan.searches(),
+        }
     }
 
     /// What every entry found. What is missing is judged by how long it has been.
@@ -55,6 +68,7 @@ impl Work<'_> {
         rounds: &'g Rounds,
     ) -> Result<Gathered<'g>, ReadError> {
         let now = Instant::now();
+        let gathering = self.gathering(standing, plan, admitted, previous);
         let mut missing: BTreeSet<String> = BTreeSet::new();
         let absences = &mut standing.absences;
         let judge = |of: usize, source: &Source, sight: Sight| {
@@ -85,10 +99,10 @@ impl Work<'_> {
             }
             if proven { Verdict::Proven } else { Verdict::Waiting("before anything is removed, a look at least a minute later has to agree".to_owned()) }
         };
-        let mut gathered = self.gathering(plan, admitted, previous).gather(&rounds.first, &rounds.second, judge);
+        let mut gathered = gathering.gather(&rounds.first, &rounds.second, judge);
         if let Ok(found) = &gathered
             && let Some(lens) = admitted.first().map(|admitted| Lens { scope: admitted.through.scope, generation: admitted.through.generation })
-            && self.resource.meta().generation == standing.status.observed_generation
+            && self.may_be_same(standing, plan)
             && let lost = served::forgotten(previous, standing.status.source_count, &found.sources)
             && lost > 0
         {
@@ -105,42 +119,62 @@ impl Work<'_> {
         gathered
     }
 
-    /// Has a provider say that too much of it vanished, or that it is over.
+    /// Has a provider say that too much of it vanished.
     pub(super) async fn tell_mass_absence(&self, admitted: &[Admitted]) {
         let scopes: BTreeSet<_> = admitted.iter().map(|admitted| admitted.through.scope).collect();
-        for MassAbsence { provider, tally } in scopes.into_iter().filter_map(|scope| self.context.providers.mass_absence(scope)) {
-            let name = provider.name_any();
-            let (status, reason, message) = if tally.is_mass() {
-                let message = format!(
-                    "so much vanished from the store that it is taken for an accident ({} references and more; up to {} are believed), and nothing is removed. If all of it is really gone: \
-                     kubectl annotate clusterrobotoprovider {name} --overwrite {CONFIRM_ABSENCE_ANNOTATION}=$(date +%s)",
-                    tally.limit,
-                    tally.limit - 1
-                );
-                ("True", "TooManyAtOnce", message)
-            } else {
-                ("False", "Few", "few references vanished from the store within the last hour".to_owned())
-            };
-            tracing::warn!(provider = name, vanished = tally.vanished, limit = tally.limit, mass = tally.is_mass(), "references vanished from the store");
-            let condition = Condition {
-                type_: MASS_ABSENCE.to_owned(),
-                status: status.to_owned(),
-                reason: reason.to_owned(),
-                message: message.clone(),
-                observed_generation: provider.metadata.generation,
-                last_transition_time: Time(Timestamp::now()),
-            };
-            let body = json!({"apiVersion": format!("{GROUP}/v1alpha1"), "kind": "ClusterRobotoProvider", "metadata": {"name": name}, "status": {"conditions": [condition]}});
-            let api = Api::<ClusterRobotoProvider>::all(self.context.client.clone());
-            let result = api.patch_status(&name, &PatchParams::apply("robotosecret").force(), &Patch::Apply(&body)).await;
-            self.context.metrics.kube_write("Status", result.is_ok());
-            if result.is_err() {
-                tracing::warn!(provider = name, "the provider's status could not be written");
-            }
-            if tally.is_mass() {
-                self.context.events.publish(Notice { warning: true, reason: "MassAbsence", action: "Check", note: message }, &provider);
+        for scope in scopes {
+            if let Some(mass) = self.context.providers.mass_absence(scope, false) {
+                tell(self.context, scope, mass).await;
             }
         }
+    }
+}
+
+/// Has providers say that no more is missing than can be believed: that comes with time, and while nobody looks at a resource.
+pub(super) async fn watch_mass_absence(context: Arc<Context>) {
+    loop {
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        for scope in context.providers.scopes() {
+            if let Some(mass) = context.providers.mass_absence(scope, true) {
+                tell(&context, scope, mass).await;
+            }
+        }
+    }
+}
+
+async fn tell(context: &Context, scope: ScopeId, MassAbsence { provider, tally }: MassAbsence) {
+    let name = provider.name_any();
+    let (status, reason, message) = if tally.is_mass() {
+        let message = format!(
+            "so much vanished from the store that it is taken for an accident ({} references and more; up to {} are believed), and nothing is removed. If all of it is really gone: \
+             kubectl annotate clusterrobotoprovider {name} --overwrite {CONFIRM_ABSENCE_ANNOTATION}=$(date +%s)",
+            tally.limit,
+            tally.limit - 1
+        );
+        ("True", "TooManyAtOnce", message)
+    } else {
+        ("False", "Few", "few references vanished from the store within the last hour".to_owned())
+    };
+    tracing::warn!(provider = name, vanished = tally.vanished, limit = tally.limit, mass = tally.is_mass(), "references vanished from the store");
+    let condition = Condition {
+        type_: MASS_ABSENCE.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: message.clone(),
+        observed_generation: provider.metadata.generation,
+        last_transition_time: Time(Timestamp::now()),
+    };
+    let body =
+        json!({"apiVersion": format!("{GROUP}/v1alpha1"), "kind": "ClusterRobotoProvider", "metadata": {"name": name}, "status": {"conditions": [condition]}});
+    let api = Api::<ClusterRobotoProvider>::all(context.client.clone());
+    let result = api.patch_status(&name, &PatchParams::apply("robotosecret").force(), &Patch::Apply(&body)).await;
+    context.metrics.kube_write("Status", result.is_ok());
+    if result.is_err() {
+        context.providers.untold(scope);
+        tracing::warn!(provider = name, "the provider's status could not be written");
+    }
+    if tally.is_mass() {
+        context.events.publish(Notice { warning: true, reason: "MassAbsence", action: "Check", note: message }, &provider);
     }
 }
 

@@ -141,6 +141,7 @@ pub async fn run(client: Client, settings: Settings, metrics: Metrics, readiness
     let telling = context.clone();
     beside.spawn(async move { telling.tellings.run(|key| telling.queue.push(&Arc::new(key.clone()), Lane::Periodic)).await });
     beside.spawn(restarts::run(context.clone()));
+    beside.spawn(missing::watch_mass_absence(context.clone()));
     // What is being read when the controller stops is dropped; what is being written is finished.
     let reading = context.clone();
     let until = stop.clone();

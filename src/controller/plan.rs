@@ -217,6 +217,14 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Whether it mirrors what a path or a search finds.
+    #[must_use]
+    pub fn searches(&self) -> bool {
+        self.entries.iter().any(|entry| matches!(entry.makes, Makes::Listed { .. }))
+    }
+}
+
 fn plan_whole(questions: &mut Vec<Planned>, field: &str, uri: &str, provider: &ProviderRef, entry: Option<&DataFromEntry>) -> Result<Entry, InvalidSpec> {
     let reference: Reference = uri.parse().map_err(|problem| InvalidSpec::new(field, problem))?;
     let as_ = entry.and_then(|entry| entry.as_.clone()).unwrap_or_else(|| DEFAULT_KEY.to_owned());
@@ -280,6 +288,9 @@ fn search_all(field: &str, find: &Find) -> Result<(Listing, Search), InvalidSpec
 fn checked_path(store: Store, path: &str) -> Result<String, String> {
     if store == Store::ParameterStore && !path.starts_with('/') {
         return Err("a path in Parameter Store starts with a slash: /prod/app (aws.ps:///prod/app)".to_owned());
+    }
+    if path.is_empty() {
+        return Err("it names no path; to mirror all that is allowed, write find with name: '.*'".to_owned());
     }
     if path == "/" {
         return Ok(path.to_owned());
@@ -356,8 +367,28 @@ fn intern(questions: &mut Vec<Planned>, provider: &ProviderRef, question: Questi
     })
 }
 
+/// Whether Kubernetes accepts this as the name of an object: nothing else may get into the address of a request.
+fn is_object_name(name: &str) -> bool {
+    let is_inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let is_part =
+        |part: &str| part.bytes().all(|b| is_inner(b) || b == b'-') && [part.bytes().next(), part.bytes().last()].iter().all(|end| end.is_some_and(is_inner));
+    name.len() <= 253 && name.split('.').all(is_part)
+}
+
+fn check_names(spec: &RobotoSecretSpec) -> Result<(), InvalidSpec> {
+    let target = spec.target.name.iter().map(|name| ("spec.target.name", name));
+    let workloads = spec.rollout.iter().map(|workload| ("spec.rollout", &workload.name));
+    let from = spec.target.template.iter().flat_map(|template| &template.from);
+    let config_maps = from.map(|from| ("spec.target.template.from", &from.config_map.name));
+    match target.chain(workloads).chain(config_maps).find(|(_, name)| !is_object_name(name)) {
+        Some((field, name)) => Err(InvalidSpec::new(field, format!("{name:?} is not a name that an object can have"))),
+        None => Ok(()),
+    }
+}
+
 fn check_target(spec: &RobotoSecretSpec) -> Result<(), InvalidSpec> {
     let target = &spec.target;
+    check_names(spec)?;
     if let Some(type_) = target.type_.as_deref().filter(|type_| MINTING_TYPES.contains(type_)) {
         return Err(InvalidSpec::new("spec.target.type", format!("{type_} makes Kubernetes mint credentials and is refused")));
     }
@@ -469,6 +500,11 @@ mod tests {
     fn what_cannot_be_carried_out_is_refused_with_its_place() {
         for (yaml, expected) in [
             ("dataFrom: [{byPath: {uri: 'aws.ps://prod/app'}}]", "spec.dataFrom[0].byPath.uri: a path in Parameter Store starts with a slash"),
+            ("dataFrom: [{byPath: {uri: 'aws.sm://'}}]", "spec.dataFrom[0].byPath.uri: it names no path"),
+            ("{uri: 'aws.sm://x', rollout: [{kind: Deployment, name: 'web?dryRun=All'}]}", "spec.rollout: \"web?dryRun=All\" is not a name"),
+            ("{uri: 'aws.sm://x', rollout: [{kind: Deployment, name: ../x}]}", "spec.rollout: "),
+            ("{uri: 'aws.sm://x', target: {name: a/b}}", "spec.target.name: "),
+            ("{uri: 'aws.sm://x', target: {template: {from: [{configMap: {name: 'a?b', key: k}}]}}}", "spec.target.template.from: "),
             ("dataFrom: [{byPath: {uri: 'aws.sm://a//b'}}]", "spec.dataFrom[0].byPath.uri: the name for aws.sm holds two slashes"),
             ("dataFrom: [{byPath: {uri: 'aws.sm://a?version-stage=x'}}]", "spec.dataFrom[0].byPath.uri: the name for aws.sm holds a character"),
             ("dataFrom: [{find: {store: aws.sm, name: '('}}]", "spec.dataFrom[0].find.name: "),

@@ -5,8 +5,9 @@
 
 use std::{
     collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use k8s_openapi::jiff::Timestamp;
@@ -23,7 +24,7 @@ use super::{
 use crate::{
     api::{
         ClusterRobotoProvider, Reason,
-        provider::{AllowRule, AwsSpec, CONFIRM_ABSENCE_ANNOTATION, allows, allows_reference, allows_something},
+        provider::{AllowRule, AwsSpec, CONFIRM_ABSENCE_ANNOTATION, MASS_ABSENCE, allows, allows_reference, allows_something},
         reference::Source,
         robotosecret::ProviderRef,
     },
@@ -37,6 +38,8 @@ use crate::{
 
 /// How far a user's clock may be ahead of ours, in seconds.
 const CLOCKS_DIFFER: i64 = 60;
+/// How soon after a start all that was missing before has been looked for again: what failed is tried again within seconds.
+const SEEN_AGAIN: Duration = Duration::from_mins(1);
 
 /// All providers of the cluster.
 pub struct Providers {
@@ -56,6 +59,8 @@ struct Built {
     vanished: Vanished,
     /// Whether that was too much to be believed when it was last told.
     mass: bool,
+    /// Since when that is counted.
+    since: Instant,
 }
 
 impl Built {
@@ -95,6 +100,18 @@ pub struct Admitted {
     /// What to ask, each with the keypath that its name ends in: the question itself; or that about the secrets that it may denote and
     /// that may be read, the longest name first, of which the first that exists counts.
     pub candidates: Vec<(Question, Vec<String>)>,
+}
+
+impl Admitted {
+    /// Tells apart what is asked for a whole plan, and through what. Other rules may leave other candidates, in other places.
+    #[must_use]
+    pub fn asked(all: &[Self]) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for Self { through, candidates } in all {
+            (through.scope, candidates).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
 }
 
 impl Providers {
@@ -151,7 +168,10 @@ impl Providers {
         let scope = self.reader.open(provider.clone());
         let rules: Arc<[AllowRule]> = found.spec.allow.as_slice().into();
         let spec = found.spec.aws.clone();
-        built.insert(uid, Built { spec, provider, rules: rules.clone(), scope, vanished: Vanished::default(), mass: false });
+        built.insert(
+            uid,
+            Built { spec, provider, rules: rules.clone(), scope, vanished: Vanished::default(), mass: says_mass_absence(found), since: Instant::now() },
+        );
         Through { scope, rules, generation, confirmed }
     }
 
@@ -168,8 +188,9 @@ impl Providers {
         Some(vanished.tally(references, Instant::now()))
     }
 
-    /// Whether it changed that too much vanished from a scope; told once.
-    pub fn mass_absence(&self, scope: ScopeId) -> Option<MassAbsence> {
+    /// Whether it changed that too much vanished from a scope; told once. Whether it is over is told only to who asks for that: what
+    /// was told before a restart holds until what is missing can have been seen again.
+    pub fn mass_absence(&self, scope: ScopeId, or_over: bool) -> Option<MassAbsence> {
         // Asked after every mirroring: what is missing from nobody is not worth counting all references for.
         if self.built().values().find(|built| built.scope == scope)?.misses_nothing() {
             return None;
@@ -179,13 +200,27 @@ impl Providers {
             let mut built = self.built();
             let known = built.values_mut().find(|built| built.scope == scope)?;
             let tally = known.vanished.tally(references, Instant::now());
-            if std::mem::replace(&mut known.mass, tally.is_mass()) == tally.is_mass() {
+            if known.mass == tally.is_mass() || known.mass && !(or_over && known.since.elapsed() >= SEEN_AGAIN) {
                 return None;
             }
+            known.mass = tally.is_mass();
             tally
         };
         let provider = self.of(scope)?.0.as_ref().ok()?.clone();
         Some(MassAbsence { provider, tally })
+    }
+
+    /// What [`Providers::mass_absence`] said could not be told.
+    pub fn untold(&self, scope: ScopeId) {
+        if let Some(known) = self.built().values_mut().find(|built| built.scope == scope) {
+            known.mass = !known.mass;
+        }
+    }
+
+    /// All scopes that are read through.
+    #[must_use]
+    pub fn scopes(&self) -> Vec<ScopeId> {
+        self.built().values().map(|built| built.scope).collect()
     }
 
     fn built(&self) -> MutexGuard<'_, HashMap<String, Built>> {
@@ -205,6 +240,11 @@ impl Providers {
         let uid = self.built().iter().find(|(_, built)| built.scope == scope).map(|(uid, _)| uid.clone())?;
         self.known.find(|provider| provider.uid().as_deref() == Some(&uid))
     }
+}
+
+fn says_mass_absence(provider: &ClusterRobotoProvider) -> bool {
+    let conditions = provider.status.iter().flat_map(|status| &status.conditions);
+    conditions.into_iter().any(|condition| condition.type_ == MASS_ABSENCE && condition.status == "True")
 }
 
 /// The question about each secret or parameter that a source may denote and that may be read, the longest name first; or why about none.

@@ -69,7 +69,9 @@ impl Work<'_> {
             tracing::warn!(namespace, name, reason = failure.reason.as_str(), problem = failure.message, detail, "check failed");
         }
         standing.failing = Some(Failing { failure: failure.clone(), count, retry });
-        // From here on the pauses tell when to read.
+        // From here on the pauses tell when to read, and the next good read what is left open.
+        standing.doubt = None;
+        standing.relook = None;
         self.stop_reading(standing);
         if failure.reason.is_passing() {
             self.context.reader.strand(&self.key, &standing.services);
@@ -186,11 +188,8 @@ impl Work<'_> {
         let doubt = standing.doubt.into_iter().chain(standing.relook).filter(|_| standing.reading.is_none());
         // The reader tells when it has the answers; should that ever get lost, this finds it.
         let answers = standing.reading.as_ref().map(|_| now + LOST_ANSWERS);
-        match retry.into_iter().chain(stale).chain(telling).chain(doubt).chain(answers).chain(standing.repairs.settles(now)).min() {
-            // A moment later, so that what is due then is due when it is looked at.
-            Some(next) => Next::In(next.saturating_duration_since(now) + Duration::from_millis(20)),
-            None => Next::OnChange,
-        }
+        let next = retry.into_iter().chain(stale).chain(telling).chain(doubt).chain(answers).chain(standing.repairs.settles(now)).min();
+        next.map_or(Next::OnChange, |next| Next::In(schedule::until_look(next.saturating_duration_since(now))))
     }
 
     /// How long until the time of the last check is worth writing although nothing else changed. `None`: there is none to tell.
@@ -199,14 +198,8 @@ impl Work<'_> {
         if self.resource.spec.refresh_policy != RefreshPolicy::Ttl {
             return None;
         }
-        let Some(told) = standing.status.last_check_time.as_ref().map(|time| time.0) else { return Some(Duration::ZERO) };
-        let since_told = Duration::try_from(Timestamp::now().duration_since(told)).unwrap_or_default();
-        let interval = self.context.status_interval;
-        if since_told < interval {
-            return Some(interval.saturating_sub(since_told));
-        }
-        // Without a newer check there is nothing to tell; the next one may come any time.
-        Some(if last > told { Duration::ZERO } else { interval })
+        let told = standing.status.last_check_time.as_ref().map(|time| time.0);
+        Some(schedule::until_telling(last, told, Timestamp::now(), self.context.status_interval))
     }
 
     pub(super) async fn write_status(&self, status: &RobotoSecretStatus) -> Result<String, StatusError> {
@@ -270,7 +263,9 @@ impl Work<'_> {
     /// Returns whether nothing remains to be done about this one.
     async fn remove_leftover(&self, former: Option<&TargetStatus>, seen: &Seen) -> bool {
         let claim = self.claim();
-        let controlled = seen.controller.as_ref().is_some_and(|controller| controller.uid == claim.uid);
+        // A copy that somebody made bears our reference, too; what we never wrote is not ours to delete.
+        let written = seen.last_written(claim.manager).is_some();
+        let controlled = written && seen.controller.as_ref().is_some_and(|controller| controller.uid == claim.uid);
         // An unowned one that bears our name may also be what a predecessor left to stay.
         let left = seen.controller.is_none() && seen.managed && seen.belongs_to(claim.name, claim.uid) && former.is_some_and(|former| former.uid == seen.uid);
         let (result, what) = if controlled || left {

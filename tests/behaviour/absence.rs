@@ -22,6 +22,12 @@ async fn secret_is_gone(s: &Scene, name: &str) {
     until(&format!("the Secret {name} is gone; {}", s.log_tail()), PROVEN, async || s.secrets().get_opt(name).await.unwrap().is_none().then_some(())).await;
 }
 
+/// Whether the scene's provider has the condition `MassAbsence` with this status.
+async fn mass_absence(s: &Scene, expected: &str) -> Option<()> {
+    let status = s.providers().get(&s.namespace).await.unwrap().status.unwrap_or_default();
+    status.conditions.iter().any(|condition| condition.type_ == "MassAbsence" && condition.status == expected).then_some(())
+}
+
 /// A spec that mirrors these secrets of the scene, a key each.
 fn keys(s: &Scene, names: &[&str], policy: &str) -> String {
     let data: Vec<Value> = names.iter().map(|name| json!({"key": name, "uri": format!("aws.sm://{}", s.path(name))})).collect();
@@ -212,6 +218,30 @@ async fn when_too_much_is_missing_at_once_nothing_is_removed_before_a_person_con
             secret_is_gone(s, name).await;
             s.condition(name, "Ready", "False SourceDeleted", SECONDS).await;
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn mass_absence_is_over_when_all_is_back_also_where_the_controller_was_not_there_to_see_it() {
+    scene("absent-over", async |s| {
+        let names: Vec<String> = (0..6).map(|i| format!("db{i}")).collect();
+        for name in &names {
+            s.put_secret(name, &s.value(name)).await;
+            s.apply(name, &keys(s, &[name], "Delete")).await;
+        }
+        s.all("Ready", "True Mirrored", SECONDS).await;
+        for name in &names {
+            delete_for_good(s, name).await;
+        }
+        until("the provider says MassAbsence", PROVEN, async || mass_absence(s, "True").await).await;
+        s.kill_controller();
+        for name in &names {
+            s.put_secret(name, &s.value(name)).await;
+        }
+        s.start_controller(&[]).await;
+        s.all("Ready", "True Mirrored", WITHIN_TTL).await;
+        until("it says that it is over", PROVEN, async || mass_absence(s, "False").await).await;
     })
     .await;
 }

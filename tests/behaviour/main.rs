@@ -10,6 +10,7 @@ mod drift;
 mod examples;
 mod failure;
 mod freshness;
+mod judgement;
 mod leaks;
 mod lifecycle;
 mod mirroring;

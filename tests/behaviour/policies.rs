@@ -727,3 +727,80 @@ async fn a_key_that_somebody_applied_as_text_is_theirs_although_the_api_server_f
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_merged_label_that_is_edited_after_a_restart_is_put_back() {
+    scene("merge-restart", async |s| {
+        put(s, "db", &["a"]).await;
+        theirs(s, "shared", json!({})).await;
+        mirror(s, "db", &["a"], json!({"name": "shared", "creationPolicy": "Merge", "labels": {"team": "shop", "tier": "back"}})).await;
+        s.ready("db").await;
+        s.kill_controller();
+        s.start_controller(&[]).await;
+        // What is made now is looked at after what was there before.
+        put(s, "witness", &["a"]).await;
+        mirror(s, "witness", &["a"], json!({})).await;
+        s.ready("witness").await;
+        s.tamper("shared", "kubectl-label", json!({"metadata": {"labels": {"team": "x"}}})).await;
+        s.event("db", "changed by kubectl-label and put right again").await;
+        assert_eq!(s.meta("shared").await.labels.unwrap()["team"], "shop");
+        s.ready("db").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_secret_that_somebody_else_made_is_not_taken_over_though_it_was_empty() {
+    scene("merge-empty", async |s| {
+        put(s, "db", &["a"]).await;
+        let empty = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "shared"}, "type": "example.com/x"});
+        let parameters = PostParams { field_manager: Some("kubectl-create".into()), ..PostParams::default() };
+        s.secrets().create(&parameters, &serde_json::from_value(empty).unwrap()).await.unwrap();
+        let first = uid(s, "shared").await;
+        mirror(s, "db", &["a"], json!({"name": "shared", "creationPolicy": "Merge"})).await;
+        holds(s, "shared", &[("db", "a")], &[]).await;
+        s.ready("db").await;
+        mirror(s, "db", &["a"], json!({"name": "shared"})).await;
+        says(&s.condition("db", "Ready", "False TargetNotOwned", SECONDS).await, "kubectl annotate secret shared robotosecret.dev/adopt=db");
+        let secret = s.secrets().get("shared").await.unwrap();
+        assert_eq!((secret.metadata.uid.as_deref(), secret.type_.as_deref()), (Some(first.as_str()), Some("example.com/x")));
+        // Nor is one of ours in which somebody else has but a label.
+        mirror(s, "db", &["a"], json!({"name": "made", "creationPolicy": "Merge"})).await;
+        holds(s, "made", &[("db", "a")], &[]).await;
+        s.ready("db").await;
+        s.tamper("made", "kubectl-label", json!({"metadata": {"labels": {"team": "shop"}}})).await;
+        mirror(s, "db", &["a"], json!({"name": "made"})).await;
+        s.condition("db", "Ready", "False TargetNotOwned", SECONDS).await;
+        s.tamper("made", "kubectl-label", json!({"metadata": {"labels": {"team": null}}})).await;
+        s.refresh("db", "1").await;
+        s.ready("db").await;
+        holds(s, "made", &[("db", "a")], &[]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_copy_that_somebody_made_of_a_secret_is_left_alone() {
+    scene("copy", async |s| {
+        put(s, "db", &["a"]).await;
+        mirror(s, "db", &["a"], json!({})).await;
+        s.ready("db").await;
+        let mut copy = s.secrets().get("db").await.unwrap();
+        copy.metadata = kube::core::ObjectMeta {
+            name: Some("copy".into()),
+            labels: copy.metadata.labels,
+            annotations: copy.metadata.annotations,
+            owner_references: copy.metadata.owner_references,
+            ..Default::default()
+        };
+        let parameters = PostParams { field_manager: Some("kubectl-create".into()), ..PostParams::default() };
+        s.secrets().create(&parameters, &copy).await.unwrap();
+        s.refresh("db", "1").await;
+        until("it was looked at", SECONDS, async || (s.status("db").await.last_handled_refresh.as_deref() == Some("1")).then_some(())).await;
+        // Only a Secret of its own that it left is removed.
+        mirror(s, "db", &["a"], json!({"name": "other"})).await;
+        secret_is_gone(s, "db").await;
+        assert!(s.secrets().get_opt("copy").await.unwrap().is_some());
+    })
+    .await;
+}

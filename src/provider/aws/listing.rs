@@ -70,10 +70,10 @@ pub(super) async fn read<'c>(
             found.insert(name, reading);
         }
         if found.len() > MOST_NAMES {
-            return Err(ReadError::new(Reason::InvalidSpec, format!("it has more than {MOST_NAMES} names; narrow it by path")));
+            return Err(ReadError::new(Reason::TargetRejected, format!("it has more than {MOST_NAMES} names; narrow it by path, or remove some")));
         }
         if bytes > MOST_BYTES {
-            return Err(ReadError::new(Reason::InvalidSpec, "its values are more than a Secret can ever hold; narrow it by path"));
+            return Err(ReadError::new(Reason::TargetRejected, "its values are more than a Secret can ever hold; narrow it by path, or remove some"));
         }
         match next.filter(|next| !next.is_empty()) {
             None => return Ok(whole(listing.store, found)),
@@ -103,10 +103,10 @@ async fn patiently<'c>(calls: &Calls, page: impl Fn() -> BoxFuture<'c, Result<Pa
     }
 }
 
-/// A listing is never absent: what the store can't look up is wrong in the question.
+/// A listing is never absent: what the store can't look up is mostly wrong in the question, and may yet be put right in the store.
 fn refused(error: ReadError) -> ReadError {
     if error.reason == Reason::SourceNotFound {
-        return ReadError { reason: Reason::InvalidSpec, message: "the store refuses to list this; check path and tags".to_owned(), ..error };
+        return ReadError { absent: false, message: "the store refuses to list this; check path and tags".to_owned(), ..error };
     }
     error
 }

@@ -78,7 +78,9 @@ pub(super) async fn tags(client: &Client, source: &Source) -> Result<Reading, Re
     let call = client.list_tags_for_resource().resource_type(ResourceTypeForTagging::Parameter).resource_id(name);
     let answer = call.send().await.map_err(|error| errors::classify(TAGS, &error).error)?;
     let tags = answer.tag_list.unwrap_or_default().into_iter().map(|tag| (Some(tag.key), Some(tag.value)));
-    tags::reading(name.clone(), format!("aws.ps://{name}"), tags)
+    // The answer doesn't tell the ARN: only who asked by it knows it.
+    let arn = source.arn().map_or_else(String::new, |_| source.id());
+    tags::reading(arn, format!("aws.ps://{name}"), tags)
 }
 
 /// The parameters that a listing asks for: with their values if it only names a path, else their names.

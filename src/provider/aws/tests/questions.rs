@@ -163,7 +163,12 @@ async fn a_part_of_a_listing_never_passes_for_the_whole() {
             Reason::ProviderUnavailable,
             "aws.sm://a**: the store's answer was incomplete",
         ),
-        (&sm, vec![ok("ListSecrets", &json!({"SecretList": many}))], Reason::InvalidSpec, "aws.sm://a**: it has more than 10000 names; narrow it by path"),
+        (
+            &sm,
+            vec![ok("ListSecrets", &json!({"SecretList": many}))],
+            Reason::TargetRejected,
+            "aws.sm://a**: it has more than 10000 names; narrow it by path, or remove some",
+        ),
         (
             &sm,
             vec![fails("ListSecrets", 400, "AccessDeniedException", &format!("{denied}: secretsmanager:ListSecrets because no policy allows it"))],
@@ -179,7 +184,7 @@ async fn a_part_of_a_listing_never_passes_for_the_whole() {
         (
             &ps,
             vec![fails("GetParametersByPath", 400, "ValidationException", "no")],
-            Reason::InvalidSpec,
+            Reason::SourceNotFound,
             "aws.ps:///p/**: the store refuses to list this; check path and tags",
         ),
         (
@@ -254,10 +259,10 @@ async fn tags_are_read_as_a_json_object() {
     let parameter = of("aws.ps:///p/a").await;
     assert_eq!(
         (text(&parameter).as_str(), parameter.version.arn.as_str(), parameter.denotes),
-        (r#"{"a":"q\"uote","b":"2"}"#, "/p/a", vec!["aws.ps:///p/a".to_owned()])
+        (r#"{"a":"q\"uote","b":"2"}"#, "", vec!["aws.ps:///p/a".to_owned()])
     );
     let by_arn = of(&parameter_arn("/p/a")).await;
-    assert_eq!((text(&by_arn).as_str(), by_arn.version.arn.as_str()), ("{}", "/p/a"));
+    assert_eq!((text(&by_arn).as_str(), by_arn.version.arn.as_str()), ("{}", parameter_arn("/p/a").as_str()));
     let asked = json!({"ResourceType": "Parameter", "ResourceId": "/p/a"});
     assert_eq!(bodies(&wire).iter().filter(|body| **body == asked).count(), 2);
 }

@@ -78,7 +78,7 @@ enum Listening {
     },
     /// Bound without listening: the port stays ours and connections are refused.
     Down(TcpSocket),
-    /// Neither: taking the port back failed.
+    /// Neither: coming up failed.
     Lost,
 }
 
@@ -283,14 +283,13 @@ impl Front {
     pub fn down(&self) -> Result<()> {
         let mut listening = self.listening();
         if let Listening::Up { server, closed } = &*listening {
+            // Before the other lets go of it: somebody's outgoing connection could take the port in between.
+            let held = bind(self.address)?;
             server.abort();
             if closed.recv_timeout(DOWN_WITHIN) == Err(RecvTimeoutError::Timeout) {
                 bail!("the front's connections didn't close within {DOWN_WITHIN:?}");
             }
-            *listening = Listening::Lost;
-        }
-        if matches!(*listening, Listening::Lost) {
-            *listening = Listening::Down(bind(self.address)?);
+            *listening = Listening::Down(held);
         }
         Ok(())
     }
@@ -301,10 +300,7 @@ impl Front {
         if matches!(*listening, Listening::Up { .. }) {
             return Ok(());
         }
-        let socket = match std::mem::replace(&mut *listening, Listening::Lost) {
-            Listening::Down(socket) => socket,
-            _ => bind(self.address)?,
-        };
+        let Listening::Down(socket) = std::mem::replace(&mut *listening, Listening::Lost) else { bail!("the front could not come up before") };
         let runtime = self.runtime.as_ref().context("the front has ended")?;
         // The listener registers with the runtime that it is made in.
         let _inside = runtime.enter();
@@ -351,8 +347,9 @@ fn naming(id: &str, answer: Answer) -> Fault {
 /// A socket that holds an address without listening on it.
 fn bind(address: SocketAddr) -> Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
-    // Connections that were just cut must not keep the port from us.
+    // Connections that were just cut must not keep the port from us, nor may who listens there until we take over.
     socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
     socket.bind(address).with_context(|| format!("binding {address}"))?;
     Ok(socket)
 }
