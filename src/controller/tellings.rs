@@ -42,7 +42,7 @@ impl Tellings {
         state.called.remove(key) || state.ration.ask(key, Instant::now())
     }
 
-    /// Lets a resource go.
+    /// Lets a resource go: it is deleted, or its status was written for another reason. What it was granted is not kept for later.
     pub fn forget(&self, key: &Key) {
         let mut state = self.state();
         state.called.remove(key);
