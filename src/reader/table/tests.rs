@@ -1081,6 +1081,12 @@ fn a_part_that_nobody_wants_any_more_costs_no_call_and_holds_up_nobody() {
     world.run(1, |call| answered(call, |question| Some(Ok(reading(call.scope, question, "v1")))));
     assert_eq!(world.calls[1..], [["v"]]);
     assert!(world.took("c").is_some());
+    // Nor does anything stay of what a part was to tell.
+    world.ask("a", Lane::New, &["x", "y"]);
+    let calls = world.after(10).poll();
+    world.finish(&calls[0], Outcome::Lot(LotAnswer::Refused(error(Reason::AccessDenied))));
+    world.table.unask(&key("a"));
+    assert!(world.table.scopes[&ScopeId(1)].proofs.is_empty());
 }
 
 /// What happens next in a random history.
