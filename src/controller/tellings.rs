@@ -67,3 +67,25 @@ impl Tellings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_tells_otherwise_what_it_was_called_for_has_no_turn_left() {
+        let tellings = Tellings::default();
+        let key = |name: &str| ("shop".to_owned(), name.to_owned());
+        assert!(tellings.may_tell(&key("first")));
+        for name in ["a", "b"] {
+            assert!(!tellings.may_tell(&key(name)));
+        }
+        let (called, mut calls) = tokio::sync::mpsc::unbounded_channel();
+        let run = tellings.run(|key| drop(called.send(key.1.clone())));
+        let both = async { (calls.recv().await, calls.recv().await) };
+        let both = tokio::select! { () = run => (None, None), both = both => both };
+        assert_eq!(both, (Some("a".to_owned()), Some("b".to_owned())));
+        tellings.forget(&key("a"));
+        assert!(!tellings.may_tell(&key("a")) && tellings.may_tell(&key("b")));
+    }
+}

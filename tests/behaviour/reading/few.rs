@@ -204,40 +204,6 @@ async fn times_of_checks_are_written_at_most_five_times_a_second_and_all_get_the
 }
 
 #[tokio::test]
-async fn who_tells_the_time_with_something_else_gives_its_turn_back() {
-    emulated_before_controller("turns", async |s| {
-        s.provide(&["*"]).await;
-        let all = names("s", 80);
-        mirror_secrets(s, &all, TTL).await;
-        s.start_controller(&["--status-interval", "1s"]).await;
-        all_mirrored(s, &all).await;
-        let before = resources(s).await;
-        until("the queue is full", WITHIN_TTL, async || (resources(s).await != before).then_some(())).await;
-        futures::future::join_all(all.iter().map(|name| s.refresh(name, "now"))).await;
-        let handled = async || {
-            let all = s.resources().list(&ListParams::default()).await.unwrap().items;
-            all.iter().all(|resource| resource.status.as_ref().is_some_and(|status| status.last_handled_refresh.is_some())).then_some(())
-        };
-        until("each told of the refresh", SECONDS, handled).await;
-        // What was granted before and is not needed any more must not be used all at once.
-        let before = resources(s).await;
-        let mut samples: Vec<(Instant, Instant, f64)> = Vec::new();
-        let all_told = async || {
-            let asked = Instant::now();
-            samples.push((asked, Instant::now(), writes(s, "Status")));
-            resources(s).await.iter().all(|(name, (_, checked))| *checked > before[name].1).then_some(())
-        };
-        until("each has told a newer check", WITHIN_TTL * 2, all_told).await;
-        for (place, (from, _, before)) in samples.iter().enumerate() {
-            for (_, to, after) in &samples[place..] {
-                assert!(after - before <= to.duration_since(*from).as_secs_f64() * 5.0 + 6.0, "{} in {:?}", after - before, to.duration_since(*from));
-            }
-        }
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn a_new_resource_is_mirrored_in_the_middle_of_a_wave() {
     emulated_before_controller("wave", async |s| {
         let all = at_rest(s, 120).await;
