@@ -129,11 +129,11 @@ async fn run_controller(arguments: ControllerArguments) -> anyhow::Result<()> {
     let controller = controller::run(client, settings, metrics, readiness, insight, stop.clone());
     tokio::pin!(controller);
     tokio::select! {
-        () = &mut controller => Ok(()),
+        ended = &mut controller => ended.context("the controller"),
         served = health => {
             stop.cancel(); // Nobody could tell whether the controller lives.
-            controller.await;
-            served.context("the health server")
+            let ended = controller.await;
+            served.context("the health server").and(ended.context("the controller"))
         }
     }
 }

@@ -107,8 +107,17 @@ impl Insight {
     }
 }
 
-/// Runs until the token is cancelled; then finishes what is being written.
-pub async fn run(client: Client, settings: Settings, metrics: Metrics, readiness: Readiness, insight: Insight, stop: CancellationToken) {
+/// A part of the controller that runs for ever has ended. Nothing would be read, seen or written any more while all seems well.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("a defect of the controller ended a part of it that must not end; please report it with the controller's log")]
+pub struct Defect;
+
+/// Runs until the token is cancelled, or a defect ends a part of it; then finishes what is being written.
+///
+/// # Errors
+///
+/// When it was a defect. Whoever runs the process starts it anew.
+pub async fn run(client: Client, settings: Settings, metrics: Metrics, readiness: Readiness, insight: Insight, stop: CancellationToken) -> Result<(), Defect> {
     let (known_providers, provider_writer) = reflector::store();
     let (events, publishing) = Events::start(client.clone(), settings.instance.clone(), metrics.clone());
     let reader = Arc::new(Reader::new(metrics.clone()));
@@ -146,16 +155,35 @@ pub async fn run(client: Client, settings: Settings, metrics: Metrics, readiness
     let reading = context.clone();
     let until = stop.clone();
     beside.spawn(async move { reader.run(|key, lane| reading.queue.push(key, lane), |denied| tell_denied(&reading, &denied), until).await });
-    let working = tokio::spawn(work(context.clone(), settings.concurrency.into(), gates, stop.clone()));
-    stop.cancelled().await;
+    let done = CancellationToken::new();
+    let mut working = JoinSet::new();
+    working.spawn(work(context.clone(), settings.concurrency.into(), gates, done.clone()));
+    let ended = tokio::select! {
+        ended = until_stopped(&mut beside, &stop) => ended,
+        ended = until_stopped(&mut working, &stop) => ended,
+    };
+    if ended.is_err() {
+        tracing::error!("a part of the controller ended that must not; stopping, to be started anew");
+    }
     tracing::info!("stopping; finishing what is being written");
+    done.cancel();
     beside.shutdown().await;
-    if tokio::time::timeout(SHUTDOWN_LIMIT, working).await.is_err() {
+    if tokio::time::timeout(SHUTDOWN_LIMIT, async { while working.join_next().await.is_some() {} }).await.is_err() {
         tracing::warn!("not everything was finished in time");
     }
     // The health server may hold the context for longer; without its sender the publisher would wait for it.
     let _ = tokio::time::timeout(Duration::from_secs(2), context.events.finish(publishing)).await;
     tracing::info!("stopped");
+    ended
+}
+
+/// Waits for the token, as long as nothing ends that runs for ever.
+async fn until_stopped(parts: &mut JoinSet<()>, stop: &CancellationToken) -> Result<(), Defect> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Ok(()),
+        _ = parts.join_next() => Err(Defect),
+    }
 }
 
 /// Tells that a provider's identity may not read in company.
@@ -420,4 +448,23 @@ async fn reconcile(key: &Arc<Key>, resource: &RobotoSecret, context: &Context) -
     };
     let recorded = AssertUnwindSafe(mirror::record_defect(key, resource, context, defect)).catch_unwind().await;
     recorded.unwrap_or(Next::In(RECONCILE_LIMIT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_ends_ends_the_controller_and_a_stop_is_none() {
+        let stop = CancellationToken::new();
+        let mut parts = JoinSet::new();
+        parts.spawn(std::future::pending());
+        parts.spawn(async { panic!("a defect") });
+        assert!(until_stopped(&mut parts, &stop).await.is_err());
+        // What ends because of the stop is no defect.
+        let mut parts = JoinSet::new();
+        parts.spawn(stop.clone().cancelled_owned());
+        stop.cancel();
+        assert!(until_stopped(&mut parts, &stop).await.is_ok());
+    }
 }

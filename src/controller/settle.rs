@@ -86,7 +86,10 @@ impl Work<'_> {
         let mirrored = if let Outcome::Mirrored(mirrored) = outcome { Some(&**mirrored) } else { None };
         rollout::amend(&mut next, &standing.status, self.wish(), mirrored, circumstances.now);
         let notice = status::notice(&standing.status, outcome);
-        if status::differs(&standing.status, &next) || self.until_telling(standing).is_some_and(|wait| wait.is_zero()) {
+        // The time alone is told when it is one's turn, whatever came of the look. Who only wants to tell it has asked.
+        let is_turn = || matches!(outcome, Outcome::Verified) || self.context.tellings.may_tell(&self.key);
+        let may_tell = || self.until_telling(standing).is_some_and(|wait| wait.is_zero()) && is_turn();
+        if status::differs(&standing.status, &next) || may_tell() {
             match self.write_status(&next).await {
                 Ok(resource_version) => {
                     let renamed = |was: &TargetStatus| next.target.as_ref().is_some_and(|is| is.name != was.name);
@@ -95,6 +98,8 @@ impl Work<'_> {
                     standing.status = next;
                     standing.resource_version = resource_version;
                     standing.unwritten = 0;
+                    // With the rest, the time was told as well.
+                    self.context.tellings.forget(&self.key);
                 }
                 Err(StatusError::Gone) => return Next::OnChange,
                 // What was done and could not be written down is done again; it changes nothing the second time.

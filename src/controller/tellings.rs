@@ -42,7 +42,7 @@ impl Tellings {
         state.called.remove(key) || state.ration.ask(key, Instant::now())
     }
 
-    /// Lets a resource go.
+    /// Lets a resource go: it is deleted, or its status was written for another reason. What it was granted is not kept for later.
     pub fn forget(&self, key: &Key) {
         let mut state = self.state();
         state.called.remove(key);
@@ -65,5 +65,27 @@ impl Tellings {
                 Err(next) => tokio::time::sleep_until(next.unwrap_or_else(|| Instant::now() + IDLE).into()).await,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_tells_otherwise_what_it_was_called_for_has_no_turn_left() {
+        let tellings = Tellings::default();
+        let key = |name: &str| ("shop".to_owned(), name.to_owned());
+        assert!(tellings.may_tell(&key("first")));
+        for name in ["a", "b"] {
+            assert!(!tellings.may_tell(&key(name)));
+        }
+        let (called, mut calls) = tokio::sync::mpsc::unbounded_channel();
+        let run = tellings.run(|key| drop(called.send(key.1.clone())));
+        let both = async { (calls.recv().await, calls.recv().await) };
+        let both = tokio::select! { () = run => (None, None), both = both => both };
+        assert_eq!(both, (Some("a".to_owned()), Some("b".to_owned())));
+        tellings.forget(&key("a"));
+        assert!(!tellings.may_tell(&key("a")) && tellings.may_tell(&key("b")));
     }
 }

@@ -163,13 +163,15 @@ pub struct ReadError {
     pub detail: Option<String>,
     /// What was asked for is gone for certain. Only an answer to [`Question::Presence`] says so.
     pub absent: bool,
+    /// A throttle of what was asked for by itself (its encryption key is used too often), not of the calls.
+    pub own: bool,
 }
 
 impl ReadError {
     /// An error with nothing more for the log.
     #[must_use]
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), detail: None, absent: false }
+        Self { reason, message: message.into(), detail: None, absent: false, own: false }
     }
 }
 

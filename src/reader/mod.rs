@@ -144,7 +144,10 @@ impl Reader {
         self.providers().remove(&scope);
         let mut table = self.table();
         lock(table.budgets()).dismiss(&scope.0.to_string(), Instant::now());
-        table.close(scope, Instant::now())
+        let asked = table.close(scope, Instant::now());
+        drop(table);
+        self.changed.notify_one();
+        asked
     }
 
     /// Something to ask in a scope; `None` if the scope is closed.
@@ -163,6 +166,7 @@ impl Reader {
     /// Takes back what was asked.
     pub fn unask(&self, key: &Key) {
         self.table().unask(key);
+        self.changed.notify_one();
     }
 
     /// The answers to what the key asked, in order, once all are there.
@@ -194,11 +198,13 @@ impl Reader {
     /// Watches nothing any more.
     pub fn unwatch(&self, key: &Key) {
         self.table().unwatch(key, Instant::now());
+        self.changed.notify_one();
     }
 
-    /// Asks for nothing and watches nothing any more.
+    /// Asks for nothing and watches nothing any more. What was read for it and not used makes room for others.
     pub fn forget(&self, key: &Key) {
         self.table().forget(key, Instant::now());
+        self.changed.notify_one();
     }
 
     /// Has a key told when one of these services answers again: its trouble was theirs.

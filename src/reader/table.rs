@@ -219,6 +219,8 @@ struct Entry {
     weight: usize,
     /// Reads alone until that works once: company refused it, left it out, or got no answer with it.
     alone: bool,
+    /// When it was last answered in company.
+    met: Option<Instant>,
 }
 
 impl Entry {
@@ -258,12 +260,28 @@ struct Asker {
     news: Option<News>,
 }
 
-/// A part of a refused call, which leaves as it is.
+/// A call that leaves as it is, and whoever waits for it goes before all others of its line: it tells why another was refused.
 #[derive(Clone, Debug)]
 struct Part {
     entries: Vec<EntryId>,
-    /// The refused call that all of these were, alone: if each works singly, it was the call that is forbidden.
-    proof: Option<u64>,
+    purpose: Purpose,
+    /// Since when it is to leave.
+    since: Instant,
+}
+
+/// Why a call leaves in just this company.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// They were ready.
+    Read,
+    /// It is a part of what was refused under this number.
+    Half(u64),
+    /// The same, and few are left: if all parts of this proof work, none of them alone was why the call was refused.
+    Proof(u64),
+    /// Whether company is refused for the first of the two, which works alone. The other was well in company, if anybody was.
+    Trial,
+    /// Whether company is refused to those as well who were well in it.
+    Control,
 }
 
 /// Calls of one kind of one scope, in the order in which they will be made.
@@ -275,6 +293,8 @@ struct Line {
     flying: usize,
     last_ask: Instant,
     last_throttle: Option<Instant>,
+    /// When a call was last refused as a whole because somebody's encryption key is used too often.
+    strained: Option<Instant>,
     last_good: Option<Instant>,
     /// When it last had its turn, in the order of all turns.
     turn: u64,
@@ -286,16 +306,41 @@ impl Line {
     }
 
     fn new(now: Instant) -> Self {
-        Self { waiting: BTreeSet::new(), due: BTreeSet::new(), parts: VecDeque::new(), flying: 0, last_ask: now, last_throttle: None, last_good: None, turn: 0 }
+        Self {
+            waiting: BTreeSet::new(),
+            due: BTreeSet::new(),
+            parts: VecDeque::new(),
+            flying: 0,
+            last_ask: now,
+            last_throttle: None,
+            strained: None,
+            last_good: None,
+            turn: 0,
+        }
     }
 }
 
-/// The proof that the identity may not read in company: how many of the refused have yet to work singly.
+/// Two or three that were refused together, and how many of their parts have yet to work. If all do, either the identity may not read in
+/// company or company is refused for one of those who work alone.
 #[derive(Debug)]
 struct Proof {
     lot: &'static Lot,
     left: usize,
     error: ReadError,
+    /// Who works alone.
+    alone: Vec<EntryId>,
+    /// Under which number the call was refused that these were a part of.
+    root: u64,
+    /// Nobody else was in that call.
+    whole: bool,
+}
+
+/// Since when a reference reads alone.
+#[derive(Clone, Copy, Debug)]
+struct Alone {
+    since: Instant,
+    /// It works alone and company is refused for it: until then it isn't tried again.
+    until: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -314,12 +359,20 @@ struct Scope {
     largest_listing: usize,
     held: Arc<AtomicUsize>,
     denied: BTreeMap<&'static Lot, Instant>,
+    /// When a call in company was last answered.
+    company: BTreeMap<&'static Lot, Instant>,
+    /// Since when it seems that company is refused, by so few that it may as well be for one of them.
+    doubted: BTreeMap<&'static Lot, Instant>,
+    /// Who is to be tried with another, as soon as there is one.
+    suspects: BTreeSet<EntryId>,
+    /// By service: since when it has nothing but failures for an answer.
+    failing: BTreeMap<&'static str, Instant>,
     told: BTreeSet<&'static Lot>,
     proofs: HashMap<u64, Proof>,
     /// How many entries of each lot were ever watched.
     watched: BTreeMap<&'static Lot, usize>,
     /// What company refused or left out, and when: it reads alone until that works once, also if nobody asked for it in between.
-    quarantine: HashMap<Arc<Question>, Instant>,
+    quarantine: HashMap<Arc<Question>, Alone>,
     /// By service: who waits for it to answer again.
     stranded: BTreeMap<&'static str, BTreeSet<Arc<Key>>>,
     /// When they were last told so.
@@ -327,6 +380,11 @@ struct Scope {
 }
 
 impl Scope {
+    /// How many calls of a service are under way.
+    fn flying_of(&self, service: &str) -> usize {
+        self.lines.iter().filter(|(id, _)| id.service() == service).map(|(_, line)| line.flying).sum()
+    }
+
     /// How large an answer is taken for. No listing waits until nothing else is read.
     fn expects(&self, line: LineId) -> usize {
         if matches!(line, LineId::Listing(..)) { self.largest_listing.min(leaving::SCOPE_BYTES / 2) } else { self.largest }
@@ -350,7 +408,8 @@ struct Flight {
     line: LineId,
     family: Family,
     passengers: Vec<Passenger>,
-    proof: Option<u64>,
+    purpose: Purpose,
+    since: Instant,
     expected: usize,
     left: Instant,
 }
@@ -449,6 +508,7 @@ impl Table {
                 group: None,
                 weight: 1,
                 alone,
+                met: None,
             },
         );
         self.by_question.insert(place, id);
@@ -597,6 +657,9 @@ impl Table {
         // A part that nobody wants would take a turn and a token for nothing.
         self.leave_part(id);
         if let Some(entry) = self.entries.get(&id).filter(|entry| entry.place == Place::Idle) {
+            if let Some(scope) = self.scopes.get_mut(&entry.scope) {
+                scope.suspects.remove(&id);
+            }
             self.by_question.remove(&(entry.scope, entry.question.clone()));
             self.entries.remove(&id);
         }
@@ -606,8 +669,15 @@ impl Table {
     fn leave_part(&mut self, id: EntryId) {
         let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.place == Place::Part) else { return };
         entry.place = Place::Idle;
-        for line in self.scopes.get_mut(&entry.scope).into_iter().flat_map(|scope| scope.lines.values_mut()) {
-            line.parts.iter_mut().for_each(|part| part.entries.retain(|entry| *entry != id));
+        let Some(scope) = self.scopes.get_mut(&entry.scope) else { return };
+        for line in scope.lines.values_mut() {
+            for part in line.parts.iter_mut().filter(|part| part.entries.contains(&id)) {
+                part.entries.retain(|entry| *entry != id);
+                if let Purpose::Proof(proof) = part.purpose {
+                    // Nobody will know any more.
+                    scope.proofs.remove(&proof);
+                }
+            }
             line.parts.retain(|part| !part.entries.is_empty());
         }
     }

@@ -13,7 +13,7 @@ use crate::{
 
 const SINGLE: Family = Family("single");
 
-/// Reads one by one; meets a defect at `bad`. A listing has six pages of a second each, with the path `quick`
+/// Reads one by one; meets a defect at `bad`, and much at `large…`. A listing has six pages of a second each, with the path `quick`
 /// of none, and with the path `hangs` another one that never comes.
 struct Faulty {
     /// Calls a second.
@@ -45,8 +45,9 @@ impl Provider for Faulty {
                     calls.make(std::future::pending::<()>().boxed()).await;
                 }
             }
+            let value = if question.to_string().contains("large") { "x".repeat(3 << 20) } else { "value".to_owned() };
             let version = ServedVersion { arn: question.to_string(), id: "1".to_owned(), created: None };
-            Ok(Reading { value: Value::Text(Sensitive::from("value".to_owned())), version, denotes: Vec::new() })
+            Ok(Reading { value: Value::Text(Sensitive::from(value)), version, denotes: Vec::new() })
         };
         read.boxed()
     }
@@ -99,12 +100,51 @@ async fn the_pages_of_a_listing_are_paid_from_the_budget_of_its_family() {
     assert!(took >= Duration::from_millis(450), "six calls in {took:?}, where ten a second are allowed");
 }
 
+fn question(name: &str) -> Question {
+    let reference: crate::api::reference::Reference = format!("aws.sm://{name}").parse().expect("a reference");
+    Question::Value(reference.source)
+}
+
+#[tokio::test]
+async fn what_is_not_wanted_any_more_makes_room_for_others_at_once() {
+    for let_go in [Reader::unask, Reader::forget] {
+        let reader = Reader::new(Metrics::default());
+        let scope = reader.open(Arc::new(Faulty { ceiling: 500.0 }));
+        let (woken, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let ask = |name: &str| {
+            let item = reader.item(scope, &question(name)).expect("an open scope");
+            reader.ask(&Arc::new(("shop".to_owned(), name.to_owned())), Lane::New, &[item]);
+        };
+        let run = reader.run(|key, _| drop(woken.send(key.1.clone())), |_| {}, CancellationToken::new());
+        let act = async {
+            ask("large-1");
+            assert_eq!(told.recv().await.as_deref(), Some("large-1"));
+            ask("large-2");
+            tokio::task::yield_now().await;
+            // Nobody uses the first: without a word, the reader has no reason to look again.
+            assert!(tokio::time::timeout(Duration::from_millis(50), told.recv()).await.is_err());
+            let_go(&reader, &("shop".to_owned(), "large-1".to_owned()));
+            let next = tokio::time::timeout(Duration::from_secs(20), told.recv()).await;
+            assert_eq!(next.expect("the other is read").as_deref(), Some("large-2"));
+        };
+        tokio::select! { () = run => {}, () = act => {} }
+    }
+}
+
+#[test]
+fn what_changed_is_looked_at_again_within_half_a_minute_and_all_else_in_its_own_time() {
+    let (ttl, now) = (Duration::from_mins(15), Timestamp::now());
+    for id in 0..100 {
+        let id = id.to_string();
+        let wait = |changed| first_recheck(&id, ttl, Since::Now { changed }, now, 0);
+        assert_eq!(wait(true), (SECOND_LOOK, true), "{id}");
+        assert!(wait(false).0 >= ttl / SOONEST && wait(false).0 <= ttl, "{id}");
+        assert!(first_recheck(&id, Duration::from_secs(10), Since::Now { changed: true }, now, 0).0 <= Duration::from_secs(10));
+    }
+}
+
 #[tokio::test]
 async fn a_defect_in_one_call_fails_only_who_waits_for_it() {
-    let question = |name: &str| {
-        let reference: crate::api::reference::Reference = format!("aws.sm://{name}").parse().expect("a reference");
-        Question::Value(reference.source)
-    };
     let told = told(500.0, &["good", "bad", "fine"].map(question)).await;
     let told: Vec<_> = told.iter().map(|(question, answer)| (question.as_str(), answer.as_ref().copied().map_err(|error| error.reason))).collect();
     assert_eq!(told, [("aws.sm://bad", Err(Reason::InternalError)), ("aws.sm://fine", Ok(())), ("aws.sm://good", Ok(()))]);

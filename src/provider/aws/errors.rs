@@ -77,7 +77,7 @@ fn unsent(error: &(dyn StdError + 'static)) -> ReadError {
     let refused = if cause.contains("refused") { " (connection refused)" } else { "" };
     let message = format!("the store could not be reached{refused}; check the provider's region and endpoints, and the way there");
     // Nothing was answered, so that the cause (an address, DNS, TLS) holds no value.
-    ReadError { reason: Reason::ProviderUnavailable, message, detail: Some(cause), absent: false }
+    ReadError { reason: Reason::ProviderUnavailable, message, detail: Some(cause), absent: false, own: false }
 }
 
 /// The innermost cause, in words.
@@ -160,12 +160,15 @@ fn by_code(action: &str, status: Option<u16>, code: &str, said: &str, request: O
     let (reason, explanation) = explain(action, status, code, said);
     let status = status.map(|status| format!(" (HTTP {status})")).unwrap_or_default();
     let request = request.unwrap_or("unknown");
-    ReadError { reason, message: format!("{explanation} ({code})"), detail: Some(format!("{code}{status}: {said} [request {request}]")), absent: false }
+    let detail = Some(format!("{code}{status}: {said} [request {request}]"));
+    let own = reason == Reason::Throttled && is_of_key(code, said);
+    ReadError { reason, message: format!("{explanation} ({code})"), detail, absent: false, own }
 }
 
 fn cause(action: &str, status: u16, code: &str, said: &str, reason: Reason) -> Cause {
     let transient = EXPIRED.contains(&code) || TRANSIENT_ERRORS.contains(&code);
-    if !(400..500).contains(&status) || transient || matches!(reason, Reason::Throttled | Reason::CredentialsError) {
+    let elsewhere = matches!(reason, Reason::Throttled | Reason::CredentialsError) && !is_of_key(code, said);
+    if !(400..500).contains(&status) || transient || elsewhere {
         return Cause::Elsewhere;
     }
     // AWS names the action that it refuses; it may be another one that this call needs for one of its items.
@@ -175,6 +178,11 @@ fn cause(action: &str, status: u16, code: &str, said: &str, reason: Reason) -> C
 
 fn is_denied(code: &str) -> bool {
     matches!(code, "AccessDeniedException" | "AccessDenied")
+}
+
+/// Whether it is the encryption key that is used too often, not the store.
+fn is_of_key(code: &str, said: &str) -> bool {
+    code == "KMSThrottlingException" || (THROTTLING_ERRORS.contains(&code) && about_kms(said))
 }
 
 /// A name may hold "kms" too; the action and the service are spelled like this.
@@ -195,7 +203,7 @@ fn explain(action: &str, status: Option<u16>, code: &str, said: &str) -> (Reason
         "InvalidRequestException" | "InvalidParameterException" | "ValidationException" => {
             (Reason::SourceNotFound, "the store refuses to look this up; check name, version and stage".into())
         }
-        "KMSThrottlingException" => (Reason::Throttled, "the encryption key is used too often; retrying more slowly".into()),
+        _ if is_of_key(code, said) => (Reason::Throttled, "the encryption key is used too often; retrying more slowly".into()),
         _ if is_denied(code) && !about_kms(said) => {
             (Reason::AccessDenied, format!("the identity may not read this; grant it {action} on {}", granted_on(action)))
         }
@@ -213,7 +221,10 @@ fn explain(action: &str, status: Option<u16>, code: &str, said: &str) -> (Reason
         | "MissingAuthenticationToken"
         | "MissingAuthenticationTokenException"
         | "OptInRequired" => (Reason::CredentialsError, "AWS does not accept the controller's credentials; check the identity it runs with".into()),
-        _ if EXPIRED.contains(&code) => (Reason::ProviderUnavailable, "the credentials have run out or the clock is wrong; retrying with new ones".into()),
+        _ if EXPIRED.contains(&code) => (
+            Reason::ProviderUnavailable,
+            "the credentials have run out, or the clock of the controller's node is wrong, by which they are renewed; retrying".into(),
+        ),
         _ if THROTTLING_ERRORS.contains(&code) || status == Some(429) => (Reason::Throttled, "the store asks to slow down; retrying more slowly".into()),
         _ => (Reason::ProviderUnavailable, status.map_or_else(|| "the store failed".into(), |status| format!("the store failed with HTTP {status}"))),
     }

@@ -95,7 +95,9 @@ async fn patiently<'c>(calls: &Calls, page: impl Fn() -> BoxFuture<'c, Result<Pa
         };
         match pauses.next().filter(|_| error.reason == Reason::Throttled) {
             Some(pause) => {
-                calls.throttled();
+                if !error.own {
+                    calls.throttled();
+                }
                 tokio::time::sleep(*pause).await;
             }
             None => return Err(refused(error)),

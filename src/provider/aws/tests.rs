@@ -350,7 +350,8 @@ async fn a_call_that_fails_as_a_whole_says_whether_its_sources_may_be_why() {
         (parameters, 400, "ThrottlingException", "Rate exceeded", "Failed", Reason::Throttled),
         (parameters, 429, "Whatever", "slow down", "Failed", Reason::Throttled),
         (secrets, 400, "LimitExceededException", "too much", "Failed", Reason::Throttled),
-        (parameters, 400, "KMSThrottlingException", "KMS is busy", "Failed", Reason::Throttled),
+        (parameters, 400, "KMSThrottlingException", "KMS is busy", "Refused", Reason::Throttled),
+        (parameters, 400, "ThrottlingException", "You have exceeded the rate at which you may call KMS (Service: AWSKMS)", "Refused", Reason::Throttled),
         (secrets, 500, "InternalServiceError", "oh", "Failed", Reason::ProviderUnavailable),
         (parameters, 500, "InternalServerError", "oh", "Failed", Reason::ProviderUnavailable),
         (secrets, 503, "ServiceUnavailable", "oh", "Failed", Reason::ProviderUnavailable),
@@ -376,6 +377,7 @@ async fn a_call_that_fails_as_a_whole_says_whether_its_sources_may_be_why() {
         let (said, error) = whole(fails(action, status, code, message), &uris).await;
         assert_eq!((said, error.reason), (expected, reason), "{action} {status} {code} {message}: {error:?}");
         assert!(!error.message.contains("aws."), "the reader names the source: {error:?}");
+        assert_eq!(error.own, reason == Reason::Throttled && said == "Refused", "{error:?}");
     }
     let (_, error) = whole(fails(secrets, 400, "AccessDeniedException", denied), &["aws.sm://a"]).await;
     assert_eq!(error.message, "the identity may not read several secrets at once; grant it secretsmanager:BatchGetSecretValue on *");

@@ -1,7 +1,8 @@
 //! What becomes of a call's outcome: answers for those who waited, news for those who watch, and a new place for everybody else.
 //!
-//! An outcome enters; who is woken leaves. A call that was refused as a whole is halved until the culprit is alone; a throttled one
-//! goes back to where it stood. An answer is matched to whoever asked before the call left, never to a later ask.
+//! An outcome enters; who is woken leaves. A call that was refused as a whole is halved until the culprit is alone. If all work alone, the
+//! suspects are read with somebody who was well in company, so that neither one reference costs the others their company nor each is
+//! tried in vain where company itself is forbidden. A throttled call goes back to where it stood. An answer is matched to whoever asked before the call left, never to a later ask.
 
 use std::{
     collections::BTreeSet,
@@ -9,7 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{CallId, EntryId, Expected, Flight, LineId, News, Outcome, Part, Passenger, Place, Proof, ScopeId, Table, Told, Waiter, silent};
+use super::{
+    Alone, CallId, Entry, EntryId, Expected, Flight, LineId, News, Outcome, Part, Passenger, Place, Proof, Purpose, ScopeId, Table, Told, Waiter, silent,
+};
 use crate::{
     api::Reason,
     limit::lock,
@@ -20,8 +23,21 @@ use crate::{
     },
 };
 
-/// How long until calls for several are tried again that the identity may not make.
+/// How long until calls for several are tried again that the identity may not make, or that are refused for one of them.
 const DENIED_FOR: Duration = Duration::from_hours(1);
+impl Entry {
+    /// Whether it was well in company lately.
+    fn is_met(&self, now: Instant) -> bool {
+        self.met.is_some_and(|met| now.duration_since(met) < DENIED_FOR)
+    }
+}
+
+/// How few must be left of a refused call to tell, once they all work, that none of them was why by itself.
+const FEW: usize = 3;
+/// How long those few are kept from company who alone tell that it is refused.
+const DOUBTED: Duration = Duration::from_mins(1);
+/// A call that is refused for the sake of somebody's key is taken apart if one was within this time.
+const STRAINED: Duration = Duration::from_secs(10);
 /// How often at most those who wait for a store to recover are told that it answers.
 const RECOVERY: Duration = Duration::from_secs(10);
 /// How long a quarantine is remembered that nobody asks about.
@@ -44,6 +60,11 @@ impl Table {
             Outcome::One(_) | Outcome::Lot(_) => {
                 breaker.answered();
                 scope.answered.insert(flight.line.service(), now);
+                match how_well(&outcome) {
+                    Some(true) => drop(scope.failing.remove(flight.line.service())),
+                    Some(false) => drop(scope.failing.entry(flight.line.service()).or_insert(now)),
+                    None => {}
+                }
             }
             Outcome::Panicked => {}
         }
@@ -61,12 +82,12 @@ impl Table {
         match outcome {
             Outcome::One(result) => self.landed_alone(flight, result, now, &mut told),
             Outcome::Lot(LotAnswer::Each { answers, pages }) => self.landed(flight, answers, pages, now, &mut told),
-            Outcome::Lot(LotAnswer::Refused(error)) => self.split(flight, &error, now),
+            Outcome::Lot(LotAnswer::Refused(error)) => self.refused(flight, &error, now, &mut told),
             Outcome::Lot(LotAnswer::Denied(error)) => {
                 if let LineId::Lot(_, lot) = flight.line {
                     self.deny(flight.scope, lot, &error, now, &mut told);
                 }
-                self.again(flight, now);
+                self.restore_all(flight.passengers, now);
             }
             Outcome::Lot(LotAnswer::Failed(error)) => self.failed(flight, &error, now, &mut told),
             Outcome::TimedOut => {
@@ -85,59 +106,70 @@ impl Table {
     }
 
     fn landed_alone(&mut self, flight: Flight, result: Result<Reading, ReadError>, now: Instant, told: &mut Told) {
-        if result.as_ref().is_err_and(|error| error.reason == Reason::Throttled) {
+        let throttle = result.as_ref().err().filter(|error| error.reason == Reason::Throttled);
+        if throttle.is_some_and(|error| !error.own) {
             self.throttled(flight, now);
             return;
         }
-        let Flight { scope, mut passengers, proof, .. } = flight;
+        let its_own = throttle.is_some();
+        let Flight { scope, mut passengers, purpose, .. } = flight;
         let Some(passenger) = passengers.pop() else { return };
-        let worked = result.is_ok();
-        if worked {
-            self.set_alone(passenger.entry, false, now);
+        let (id, worked) = (passenger.entry, result.is_ok());
+        if its_own {
+            self.set_alone(id, true, now);
         }
+        let suspect = worked && self.worked_alone(id, now);
         self.deliver(passenger, result, now, told);
-        let Some(state) = self.scopes.get_mut(&scope) else { return };
-        if let Some(id) = proof
-            && let Some(mut proof) = state.proofs.remove(&id)
-            && worked
-        {
-            proof.left -= 1;
-            if proof.left == 0 {
-                self.deny(scope, proof.lot, &proof.error, now, told);
-            } else {
-                state.proofs.insert(id, proof);
-            }
+        match purpose {
+            Purpose::Proof(proof) if worked => self.bear_out(scope, proof, Some(id), now, told),
+            Purpose::Proof(proof) => self.explained(scope, proof),
+            _ if suspect => self.put_on_trial(id, now),
+            _ => {}
         }
     }
 
     fn landed(&mut self, flight: Flight, answers: Vec<Option<Result<Reading, ReadError>>>, pages: u32, now: Instant, told: &mut Told) {
+        let mut lifted = None;
         if let Some(scope) = self.scopes.get_mut(&flight.scope) {
             if let LineId::Lot(_, lot) = flight.line {
                 scope.told.remove(&lot);
+                scope.company.insert(lot, now);
+                scope.doubted.remove(lot);
+                // It was only thought to be forbidden.
+                lifted = scope.denied.remove(lot).map(|_| lot);
             }
             if let Some(bucket) = lock(&self.budgets).bucket(&(scope.account.clone(), flight.family)) {
                 bucket.owe(pages.saturating_sub(1));
             }
         }
+        if let Some(lot) = lifted {
+            self.relocate(flight.scope, lot, now);
+        }
         told.shared += flight.passengers.len().saturating_sub(1);
         let mut answers = answers.into_iter();
-        let mut back = Vec::new();
         for passenger in flight.passengers {
             match answers.next().flatten() {
-                Some(Err(error)) if error.reason == Reason::Throttled => back.push(passenger),
-                Some(result) => {
-                    let asked = self.entries.get(&passenger.entry).map(|entry| entry.question.clone());
-                    let result = result.map_err(|error| asked.map_or(error.clone(), |asked| error.about(&asked)));
-                    self.deliver(passenger, result, now, told);
-                }
-                None => {
+                // What is said in an answer that is good besides concerns this one alone (its key, most probably), not the calls; and what the
+                // store says nothing about is asked once more.
+                None | Some(Err(ReadError { reason: Reason::Throttled, .. })) => {
                     self.set_alone(passenger.entry, true, now);
                     self.restore(passenger, now);
                 }
+                Some(result) => {
+                    let asked = self.entries.get_mut(&passenger.entry).map(|entry| {
+                        entry.met = result.is_ok().then_some(now).or(entry.met);
+                        entry.question.clone()
+                    });
+                    let result = result.map_err(|error| asked.map_or(error.clone(), |asked| error.about(&asked)));
+                    self.deliver(passenger, result, now, told);
+                }
             }
         }
-        if !back.is_empty() {
-            self.throttled(Flight { passengers: back, ..flight }, now);
+        if let Purpose::Proof(proof) = flight.purpose {
+            self.bear_out(flight.scope, proof, None, now, told);
+        }
+        for suspect in self.scopes.get_mut(&flight.scope).map(|scope| std::mem::take(&mut scope.suspects)).unwrap_or_default() {
+            self.put_on_trial(suspect, now);
         }
     }
 
@@ -147,8 +179,8 @@ impl Table {
             self.throttled(flight, now);
             return;
         }
-        if let (Some(id), Some(scope)) = (flight.proof, self.scopes.get_mut(&flight.scope)) {
-            scope.proofs.remove(&id);
+        if let Purpose::Proof(proof) = flight.purpose {
+            self.explained(flight.scope, proof);
         }
         for passenger in flight.passengers {
             let about = self.entries.get(&passenger.entry).map(|entry| error.about(&entry.question));
@@ -171,16 +203,21 @@ impl Table {
 
     /// Everybody goes back to where they stood. A part of a refused call stays one.
     fn again(&mut self, flight: Flight, now: Instant) {
-        if flight.proof.is_some() {
-            let entries: Vec<EntryId> = flight.passengers.iter().map(|passenger| passenger.entry).collect();
-            for passenger in flight.passengers {
-                self.rejoin(passenger, now);
-            }
-            self.put_part(flight.scope, flight.line, Part { entries, proof: flight.proof }, now);
-        } else {
-            for passenger in flight.passengers {
-                self.restore(passenger, now);
-            }
+        let Flight { scope, line, passengers, purpose, since, .. } = flight;
+        if purpose == Purpose::Read {
+            self.restore_all(passengers, now);
+            return;
+        }
+        let entries: Vec<EntryId> = passengers.iter().map(|passenger| passenger.entry).collect();
+        for passenger in passengers {
+            self.rejoin(passenger, now);
+        }
+        self.put_part(scope, line, Part { entries, purpose, since }, now);
+    }
+
+    fn restore_all(&mut self, passengers: Vec<Passenger>, now: Instant) {
+        for passenger in passengers {
+            self.restore(passenger, now);
         }
     }
 
@@ -232,43 +269,203 @@ impl Table {
         }
         let Some(scope) = self.scopes.get_mut(&entry.scope) else { return };
         if alone {
-            scope.quarantine.retain(|_, since| now.duration_since(*since) < FORGOTTEN);
-            scope.quarantine.insert(entry.question.clone(), now);
+            scope.quarantine.retain(|_, alone| now.duration_since(alone.since) < FORGOTTEN);
+            scope.quarantine.insert(entry.question.clone(), Alone { since: now, until: None });
         } else {
             scope.quarantine.remove(&entry.question);
         }
     }
 
-    /// A call was refused as a whole: each half is tried by itself, and the last one alone.
-    fn split(&mut self, flight: Flight, error: &ReadError, now: Instant) {
+    /// Has an entry read alone for some time although that works.
+    fn keep_alone(&mut self, id: EntryId, time: Duration, now: Instant) {
+        self.set_alone(id, true, now);
+        let Some(entry) = self.entries.get(&id) else { return };
+        if let Some(alone) = self.scopes.get_mut(&entry.scope).and_then(|scope| scope.quarantine.get_mut(&entry.question)) {
+            *alone = Alone { since: now, until: Some(now + time) };
+        }
+        self.relocate_one(id, now);
+    }
+
+    /// An entry that read alone worked: it joins company again, unless company was refused for it. Whether it is time to try that anew.
+    fn worked_alone(&mut self, id: EntryId, now: Instant) -> bool {
+        let Some(entry) = self.entries.get(&id).filter(|entry| entry.alone) else { return false };
+        let until = self.scopes.get(&entry.scope).and_then(|scope| scope.quarantine.get(&entry.question)).and_then(|alone| alone.until);
+        // Where nobody was there for so long to try it with, it does no harm.
+        if until.is_none_or(|until| now.saturating_duration_since(until) >= DENIED_FOR) {
+            self.set_alone(id, false, now);
+            return false;
+        }
+        until.is_some_and(|until| until <= now)
+    }
+
+    /// A call was refused as a whole.
+    fn refused(&mut self, flight: Flight, error: &ReadError, now: Instant, told: &mut Told) {
         let LineId::Lot(_, lot) = flight.line else { return };
-        let entries: Vec<EntryId> = flight.passengers.iter().map(|passenger| passenger.entry).collect();
-        for passenger in flight.passengers {
+        let throttle = error.reason == Reason::Throttled;
+        match flight.purpose {
+            // The store's limits come first: only what keeps being refused is taken apart.
+            Purpose::Read if throttle && self.strains(&flight, now) => self.throttled(flight, now),
+            // That tells nothing.
+            Purpose::Trial | Purpose::Control if throttle => self.restore_all(flight.passengers, now),
+            Purpose::Trial => self.convict(flight, lot, error, now, told),
+            Purpose::Control => {
+                self.deny(flight.scope, lot, error, now, told);
+                self.restore_all(flight.passengers, now);
+            }
+            Purpose::Read | Purpose::Half(_) | Purpose::Proof(_) => self.split(flight, lot, error, now),
+        }
+    }
+
+    /// Takes note of a call that was refused for the sake of somebody's key. Whether it is the first one lately.
+    fn strains(&mut self, flight: &Flight, now: Instant) -> bool {
+        let Some(line) = self.scopes.get_mut(&flight.scope).and_then(|scope| scope.lines.get_mut(&flight.line)) else { return false };
+        line.strained.replace(now).is_none_or(|last| now.duration_since(last) >= STRAINED)
+    }
+
+    /// Each half of a refused call is tried by itself, and the last one alone.
+    fn split(&mut self, flight: Flight, lot: &'static Lot, error: &ReadError, now: Instant) {
+        let Flight { scope: scope_id, line, passengers, purpose, .. } = flight;
+        let entries: Vec<EntryId> = passengers.iter().map(|passenger| passenger.entry).collect();
+        for passenger in passengers {
             self.rejoin(passenger, now);
         }
-        let proof = (entries.len() <= 2 && error.reason == Reason::AccessDenied).then(|| self.next());
-        if let (Some(id), Some(scope)) = (proof, self.scopes.get_mut(&flight.scope)) {
-            scope.proofs.insert(id, Proof { lot, left: entries.len(), error: error.clone() });
-        }
+        let (number, few) = (self.next(), entries.len() <= FEW && error.reason != Reason::Throttled);
+        let Some(scope) = self.scopes.get_mut(&scope_id) else { return };
+        let (root, whole) = match purpose {
+            Purpose::Half(root) => (root, false),
+            Purpose::Proof(proof) => scope.proofs.remove(&proof).map_or((number, true), |proof| (proof.root, proof.whole)),
+            Purpose::Read | Purpose::Trial | Purpose::Control => (number, true),
+        };
+        let purpose = if few { Purpose::Proof(number) } else { Purpose::Half(root) };
         let (left, right) = entries.split_at(entries.len().div_ceil(2));
+        if few {
+            scope.proofs.insert(number, Proof { lot, left: 2, error: error.clone(), alone: Vec::new(), root, whole });
+        }
         for half in [left, right] {
-            match half {
-                [] => {}
+            let line = match half {
                 [id] => {
                     self.set_alone(*id, true, now);
-                    let Some(entry) = self.entries.get(id) else { continue };
-                    let line = self.line_of(entry);
-                    self.put_part(flight.scope, line, Part { entries: vec![*id], proof }, now);
+                    self.entries.get(id).map_or(line, |entry| self.line_of(entry))
                 }
-                several => self.put_part(flight.scope, flight.line, Part { entries: several.to_vec(), proof: None }, now),
+                _ => line,
+            };
+            self.put_part(scope_id, line, Part { entries: half.to_vec(), purpose, since: now }, now);
+        }
+    }
+
+    /// A part of a refused call worked. Once all of a few did, none of them is why by itself.
+    fn bear_out(&mut self, scope_id: ScopeId, id: u64, alone: Option<EntryId>, now: Instant, told: &mut Told) {
+        let Some(scope) = self.scopes.get_mut(&scope_id) else { return };
+        let Some(proof) = scope.proofs.get_mut(&id) else { return };
+        proof.left -= 1;
+        proof.alone.extend(alone);
+        if proof.left > 0 {
+            return;
+        }
+        let Some(Proof { lot, error, alone, root, whole, .. }) = scope.proofs.remove(&id) else { return };
+        if scope.company.get(lot).is_some_and(|last| now.duration_since(*last) < DENIED_FOR) {
+            // Others read in company: it is refused for one of these.
+            for id in alone {
+                self.put_on_trial(id, now);
+            }
+        } else if error.reason == Reason::AccessDenied && !self.is_under_way(scope_id, root) {
+            let doubted = self.scopes.get_mut(&scope_id).is_some_and(|scope| *scope.doubted.entry(lot).or_insert(now) < now);
+            if !whole || doubted {
+                self.deny(scope_id, lot, &error, now, told);
+            } else {
+                // Others will show which it is.
+                for id in alone {
+                    self.keep_alone(id, DOUBTED, now);
+                }
             }
         }
+    }
+
+    /// A part of a refused call failed by itself: that is why.
+    fn explained(&mut self, scope: ScopeId, proof: u64) {
+        if let Some(scope) = self.scopes.get_mut(&scope) {
+            scope.proofs.remove(&proof);
+        }
+    }
+
+    /// Whether several that were refused under this number have yet to be answered in company.
+    fn is_under_way(&self, scope_id: ScopeId, root: u64) -> bool {
+        let Some(scope) = self.scopes.get(&scope_id) else { return false };
+        let is_of = |purpose: Purpose| match purpose {
+            Purpose::Half(of) => of == root,
+            Purpose::Proof(id) => scope.proofs.get(&id).is_some_and(|proof| proof.root == root),
+            Purpose::Read | Purpose::Trial | Purpose::Control => false,
+        };
+        let mut parts = scope.lines.values().flat_map(|line| &line.parts);
+        let mut flights = self.flights.values().filter(|flight| flight.scope == scope_id);
+        parts.any(|part| part.entries.len() > 1 && is_of(part.purpose)) || flights.any(|flight| flight.passengers.len() > 1 && is_of(flight.purpose))
+    }
+
+    /// Has one that works alone, and may be why company was refused, read once with another that was well in company. If there is none at
+    /// the moment, it reads alone until there is.
+    fn put_on_trial(&mut self, id: EntryId, now: Instant) {
+        let Some(entry) = self.entries.get(&id) else { return };
+        let Some(lot) = entry.route.lot else { return };
+        let (scope_id, line) = (entry.scope, LineId::Lot(entry.route.service, lot));
+        if let Some(mate) = self.mate(id, lot, now) {
+            self.set_alone(id, false, now);
+            self.put_together(scope_id, line, [id, mate], Purpose::Trial, now);
+            return;
+        }
+        if !entry.alone {
+            self.keep_alone(id, Duration::ZERO, now);
+        }
+        if let Some(scope) = self.scopes.get_mut(&scope_id) {
+            scope.suspects.insert(id);
+        }
+    }
+
+    /// Company was refused for the sake of one that works alone, or it is refused to all. Two who were well in company tell. If nobody was,
+    /// it takes longer.
+    fn convict(&mut self, flight: Flight, lot: &'static Lot, error: &ReadError, now: Instant, told: &mut Told) {
+        let Flight { scope: scope_id, line, passengers, .. } = flight;
+        let ids: Vec<EntryId> = passengers.iter().map(|passenger| passenger.entry).collect();
+        let [suspect, mate] = ids[..] else { return self.restore_all(passengers, now) };
+        let is_met = self.entries.get(&mate).is_some_and(|mate| mate.is_met(now));
+        self.keep_alone(suspect, if is_met { DENIED_FOR } else { DOUBTED }, now);
+        self.restore_all(passengers, now);
+        let doubted = self.scopes.get(&scope_id).and_then(|scope| scope.doubted.get(lot)).is_some_and(|since| now.duration_since(*since) >= DOUBTED * 5);
+        let other = self.mate(mate, lot, now).filter(|other| is_met && self.entries.get(other).is_some_and(|other| other.is_met(now)));
+        match other {
+            Some(other) => self.put_together(scope_id, line, [mate, other], Purpose::Control, now),
+            None if doubted && error.reason == Reason::AccessDenied => self.deny(scope_id, lot, error, now, told),
+            None => {}
+        }
+    }
+
+    /// Another of a lot that could be in a call with this one now, and was well in company, if possible.
+    fn mate(&self, of: EntryId, lot: &'static Lot, now: Instant) -> Option<EntryId> {
+        let entry = self.entries.get(&of).filter(|entry| entry.is_free())?;
+        let fits = |id: EntryId, other: &Entry| {
+            id != of
+                && other.scope == entry.scope
+                && other.route.lot == Some(lot)
+                && other.is_free()
+                && !other.alone
+                && !other.route.aliases.iter().any(|alias| entry.route.aliases.contains(alias))
+        };
+        // Nobody waits for it, if possible.
+        let others = self.entries.iter().filter(|(id, other)| fits(**id, other));
+        others.min_by_key(|(id, other)| (!other.is_met(now), other.place != Place::Idle, **id)).map(|(id, _)| *id)
+    }
+
+    fn put_together(&mut self, scope: ScopeId, line: LineId, entries: [EntryId; 2], purpose: Purpose, now: Instant) {
+        for id in entries {
+            self.leave_line(id);
+        }
+        self.put_part(scope, line, Part { entries: entries.to_vec(), purpose, since: now }, now);
     }
 
     /// The identity may not read in company: from here on one by one, for an hour.
     fn deny(&mut self, scope_id: ScopeId, lot: &'static Lot, error: &ReadError, now: Instant, told: &mut Told) {
         let Some(scope) = self.scopes.get_mut(&scope_id) else { return };
         scope.denied.insert(lot, now + DENIED_FOR);
+        scope.proofs.retain(|_, proof| proof.lot != lot);
         if scope.told.insert(lot) {
             told.denied = Some((scope_id, lot, error.clone()));
         }
@@ -302,15 +499,20 @@ impl Table {
             }
         }
         for id in moved {
-            let Some(entry) = self.entries.get(&id) else { continue };
-            let due = entry.due.map(|(_, due)| due);
-            if due.is_some() {
-                self.set_due(id, due, now);
-            }
-            if matches!(self.entries.get(&id).map(|entry| entry.place), Some(Place::Waiting(..))) {
-                self.leave_line(id);
-                self.queue(id, now);
-            }
+            self.relocate_one(id, now);
+        }
+    }
+
+    /// Moves an entry to the line that it belongs to now.
+    fn relocate_one(&mut self, id: EntryId, now: Instant) {
+        let Some(entry) = self.entries.get(&id) else { return };
+        let due = entry.due.map(|(_, due)| due);
+        if due.is_some() {
+            self.set_due(id, due, now);
+        }
+        if matches!(self.entries.get(&id).map(|entry| entry.place), Some(Place::Waiting(..))) {
+            self.leave_line(id);
+            self.queue(id, now);
         }
     }
 
@@ -402,5 +604,15 @@ impl Table {
         if first {
             told.wake.push((key.clone(), lane));
         }
+    }
+}
+
+/// Whether a service works, if its answer tells.
+fn how_well(outcome: &Outcome) -> Option<bool> {
+    match outcome {
+        Outcome::One(Err(error)) | Outcome::Lot(LotAnswer::Failed(error)) => (error.reason == Reason::ProviderUnavailable).then_some(false),
+        Outcome::One(Ok(_)) => Some(true),
+        Outcome::Lot(LotAnswer::Each { answers, .. }) => answers.iter().flatten().any(Result::is_ok).then_some(true),
+        Outcome::Lot(_) | Outcome::TimedOut | Outcome::Panicked => None,
     }
 }

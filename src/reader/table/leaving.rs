@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Call, CallId, Entry, EntryId, Flight, Line, LineId, Part, Passenger, Place, Scope, ScopeId, Table, Todo, Told, silent};
+use super::{Call, CallId, Entry, EntryId, Flight, Line, LineId, Part, Passenger, Place, Purpose, Scope, ScopeId, Table, Todo, Told, silent};
 use crate::{
     api::Reason,
     limit::lock,
@@ -19,14 +19,18 @@ use crate::{
 
 /// How long a waiter waits for company at most while a call of its kind is under way.
 const COMPANY: Duration = Duration::from_millis(100);
+/// Behind a service that fails, what is tried again waits for company for this part of the time that the trouble has lasted.
+const RETRIES: u32 = 10;
+/// But no longer.
+const LONGEST_COMPANY: Duration = Duration::from_secs(30);
 /// How long nobody must have asked before a call leaves that is not full: those that ask in one breath share it.
 const BREATH: Duration = Duration::from_millis(5);
-/// How many calls of a scope may be under way.
+/// How many calls of a scope may be under way with one service: one that hangs takes nothing from the others.
 const CALLS: usize = 32;
 /// How many bytes of one scope may be read and not yet used.
 pub(super) const SCOPE_BYTES: usize = 4 << 20;
 /// How many bytes of all scopes may be.
-const ALL_BYTES: usize = 32 << 20;
+pub(super) const ALL_BYTES: usize = 32 << 20;
 /// A recheck takes along those that are due within this part of its TTL. Of two groups within a TTL, one always follows the other within a
 /// half of it: so what fits into one call comes to share one, wherever it began.
 const TOGETHER: u32 = 2;
@@ -76,11 +80,8 @@ impl Table {
             let for_late = self.sent % SHARE == SHARE - 1;
             let mut at = |when: Instant| todo.next = Some(todo.next.map_or(when, |next: Instant| next.min(when)));
             for (id, scope) in &self.scopes {
-                if scope.flying >= CALLS {
-                    continue;
-                }
                 for (line_id, line) in &scope.lines {
-                    if idle.contains(&(*id, *line_id)) {
+                    if idle.contains(&(*id, *line_id)) || scope.flying_of(line_id.service()) >= CALLS {
                         continue;
                     }
                     let readiness = match scope.admits(*line_id, now) {
@@ -160,11 +161,14 @@ impl Table {
         if ready >= lot.size {
             return Readiness::Now(lane);
         }
-        let oldest =
-            line.waiting.iter().filter(|(lane, ..)| *lane < Lane::Periodic).filter_map(|(_, _, id)| self.entries.get(id)).map(|entry| entry.asked).min();
-        let company = oldest.map(|oldest| oldest + COMPANY);
+        let failing = scope.failing.get(id.service()).copied();
+        let urgent = line.waiting.iter().filter(|(lane, ..)| *lane < Lane::Periodic).filter_map(|(lane, _, id)| Some((*lane, self.entries.get(id)?.asked)));
+        let company = urgent.map(|(lane, asked)| asked + if lane == Lane::Drift { company_of_retries(failing, asked) } else { COMPANY }).min();
         let leaves = if line.flying > 0 {
             company
+        } else if waiting.is_some() && lane == Lane::Drift && failing.is_some() {
+            // What comes round anyway takes them along.
+            company.into_iter().chain(due).min()
         } else if waiting.is_some() {
             let breath = line.last_ask + BREATH;
             Some(company.map_or(breath, |company| company.min(breath)))
@@ -193,7 +197,8 @@ impl Table {
         line.turn = turn;
         line.parts.pop_front();
         let mut passengers = Vec::with_capacity(next.entries.len());
-        for id in next.entries {
+        let Part { entries, purpose, since } = next;
+        for id in entries {
             self.leave_line(id);
             let due = self.entries.get(&id).and_then(|entry| entry.due).map(|(_, due)| due);
             self.set_due(id, None, now);
@@ -215,7 +220,7 @@ impl Table {
         }
         scope.lines.get_mut(&line_id)?.flying += 1;
         let id = CallId(turn);
-        self.flights.insert(id, Flight { scope: scope_id, line: line_id, family, passengers, proof: next.proof, expected, left: now });
+        self.flights.insert(id, Flight { scope: scope_id, line: line_id, family, passengers, purpose, since, expected, left: now });
         let lot = if let LineId::Lot(_, lot) = line_id { Some(lot).filter(|_| questions.len() > 1) } else { None };
         Some(Call { id, scope: scope_id, family, lot, questions })
     }
@@ -223,7 +228,7 @@ impl Table {
     /// The next call of a line: the part of a refused one, or whoever shares the next.
     fn next_of(&self, scope: ScopeId, line_id: LineId, late_first: bool, now: Instant) -> Part {
         let part = self.scopes.get(&scope).and_then(|scope| scope.lines.get(&line_id)).and_then(|line| line.parts.front());
-        part.cloned().unwrap_or_else(|| Part { entries: self.choose(scope, line_id, late_first, now), proof: None })
+        part.cloned().unwrap_or_else(|| Part { entries: self.choose(scope, line_id, late_first, now), purpose: Purpose::Read, since: now })
     }
 
     /// What a call counts against. One that nobody shares is made as a single read: it needs no further permission.
@@ -298,7 +303,15 @@ impl Table {
                 let least = if in_vain { LATENESS[0] } else { HOPELESS };
                 let limit = |id: EntryId| if in_vain { self.patience(id) } else { self.patience(id) * 3 + HOPELESS };
                 let late = due.take_while(|(due, _)| *due + least < now).filter(|(due, id)| now.duration_since(*due) > limit(*id));
-                hopeless.extend(late.map(|(_, id)| (id, if throttling { slow_down() } else { too_much() })));
+                let why = || if throttling { slow_down() } else { too_much() };
+                hopeless.extend(late.map(|(_, id)| (id, why())));
+                for part in &line.parts {
+                    let vain = |id: &EntryId| match self.entries.get(id) {
+                        Some(entry) if !entry.waiters.is_empty() => throttling && now.duration_since(entry.asked) >= PATIENCE,
+                        _ => now.duration_since(part.since) > limit(*id),
+                    };
+                    hopeless.extend(part.entries.iter().filter(|id| vain(id)).map(|id| (*id, why())));
+                }
             }
         }
         let mut told = Told::default();
@@ -318,6 +331,12 @@ impl Table {
         entry.lane = Lane::Periodic;
         self.deliver(passenger, Err(about), now, told);
     }
+}
+
+/// How long what failed and is tried again waits for company. Behind a service that fails, its pauses are about as long as the trouble has
+/// lasted, and spread by a fifth: where each left at once, an outage would cost more calls than health.
+fn company_of_retries(failing: Option<Instant>, asked: Instant) -> Duration {
+    failing.map_or(COMPANY, |since| (asked.saturating_duration_since(since) / RETRIES).clamp(COMPANY, LONGEST_COMPANY))
 }
 
 fn slow_down() -> ReadError {

@@ -122,8 +122,12 @@ impl World {
     }
 
     /// Lets the time run for so many seconds; each call is answered after 15 ms by `outcome`.
-    fn run(&mut self, seconds: u64, mut outcome: impl FnMut(&Call) -> Outcome) {
-        let end = self.now + Duration::from_secs(seconds);
+    fn run(&mut self, seconds: u64, outcome: impl FnMut(&Call) -> Outcome) {
+        self.run_for(Duration::from_secs(seconds), outcome);
+    }
+
+    fn run_for(&mut self, time: Duration, mut outcome: impl FnMut(&Call) -> Outcome) {
+        let end = self.now + time;
         let mut flying: VecDeque<(Instant, Call)> = VecDeque::new();
         while self.now < end {
             let todo = self.table.poll(self.now);
@@ -573,15 +577,19 @@ fn that_company_itself_is_forbidden_shows_when_all_work_alone() {
         Some(_) => Outcome::Lot(LotAnswer::Refused(error(Reason::AccessDenied))),
         None => answered(call, |question| Some(Ok(reading(call.scope, question, "v1")))),
     };
-    for count in [2, 3, 10] {
+    for count in [2, 3, 4, 10] {
         let mut world = World::new();
         let names = all(count);
-        for name in &names {
-            world.ask(name, Lane::New, &[name]);
+        // So few may as well be refused for one of them: it takes longer to be sure.
+        for _ in 0..if count > 3 { 1 } else { 70 } {
+            for name in &names {
+                world.ask(name, Lane::New, &[name]);
+            }
+            world.run(61, forbidden);
+            assert!(names.iter().all(|name| world.took(name).is_some()));
         }
-        world.run(2, forbidden);
-        assert!(names.iter().all(|name| world.took(name).is_some()));
-        assert_eq!(world.denied, 1, "with {count}");
+        assert_eq!(world.denied, 1, "with {count}: {:?}", world.calls);
+        assert!(world.calls.iter().filter(|call| call.len() > 1).count() <= 12, "{:?}", world.calls);
         world.calls.clear();
         for name in &names {
             world.ask(name, Lane::Event, &[name]);
@@ -589,6 +597,203 @@ fn that_company_itself_is_forbidden_shows_when_all_work_alone() {
         world.run(1, forbidden);
         assert_eq!(world.calls.len(), count);
     }
+}
+
+/// As `GetParameters` does it where somebody may be read with `GetParameter` only: the whole call is refused, and alone all work.
+fn alone_only<'a>(culprits: &'a [&str]) -> impl FnMut(&Call) -> Outcome + 'a {
+    move |call| {
+        let guilty = |question: &Arc<Question>| culprits.iter().any(|culprit| question.to_string().ends_with(culprit));
+        if call.lot.is_some() && call.questions.iter().any(guilty) {
+            return Outcome::Lot(LotAnswer::Refused(error(Reason::AccessDenied)));
+        }
+        answered(call, |question| Some(Ok(reading(call.scope, question, "v1"))))
+    }
+}
+
+/// Whether these, and nobody else, were read alone.
+fn only_these_alone(world: &World, culprits: &[&str]) -> bool {
+    world.calls.iter().all(|call| (call.len() == 1) == call.iter().any(|name| culprits.contains(&name.as_str())))
+}
+
+#[test]
+fn who_works_only_alone_is_kept_from_company_and_nobody_else_notices() {
+    for (count, culprit) in (0..20).map(|place| (20, place)).chain([(200, 7), (3, 1), (5, 4), (65, 64)]) {
+        let mut world = World::new();
+        let names = all(count);
+        let culprits = [&*names[culprit]];
+        for name in &names {
+            world.watch(name, name, "v1", 0);
+        }
+        // Of three, it takes a while until anything is known of the others.
+        world.run(if count > 3 { 90 } else { 300 }, alone_only(&culprits));
+        assert!(world.calls.len() <= count.div_ceil(20) * 3 + 25, "{count}, {culprit}: {:?}", world.calls);
+        world.calls.clear();
+        world.run(3000, alone_only(&culprits));
+        assert!(only_these_alone(&world, &culprits), "{count}, {culprit}: {:?}", world.calls);
+        world.calls.clear();
+        // It is tried with one other now and then.
+        world.run(3 * 3600, alone_only(&culprits));
+        let together: Vec<_> = world.calls.iter().filter(|call| call.len() > 1 && call.contains(&names[culprit])).collect();
+        assert!((2..=3).contains(&together.len()) && together.iter().all(|call| call.len() == 2), "{count}, {culprit}: {together:?}");
+        assert!(world.calls.iter().filter(|call| call.len() == 1 && call[0] != names[culprit]).count() <= 6, "{count}, {culprit}");
+        assert_eq!(world.denied, 0, "{count}, {culprit}");
+        assert!(world.woken.is_empty() && world.table.scopes[&ScopeId(1)].proofs.is_empty());
+        // Once company takes it, it stays there.
+        world.run(2 * 3600, alone_only(&[]));
+        world.calls.clear();
+        world.run(600, alone_only(&[]));
+        assert!(only_these_alone(&world, &[]), "{count}, {culprit}: {:?}", world.calls);
+    }
+}
+
+#[test]
+fn a_tenant_all_of_whose_references_work_only_alone_keeps_nobody_else_from_company() {
+    let mut world = World::new();
+    let names = all(120);
+    let culprits: Vec<&str> = names.iter().step_by(3).map(String::as_str).collect();
+    for name in &names {
+        world.watch(name, name, "v1", 0);
+    }
+    world.run(300, alone_only(&culprits));
+    world.calls.clear();
+    world.run(600, alone_only(&culprits));
+    assert!(only_these_alone(&world, &culprits), "{:?}", world.calls);
+    assert!(world.denied == 0 && world.woken.is_empty());
+}
+
+#[test]
+fn two_who_meet_first_do_not_tell_that_company_is_forbidden() {
+    // Nobody else was there to tell by.
+    let mut world = World::new();
+    for name in ["bad", "good"] {
+        world.watch(name, name, "v1", 0);
+    }
+    world.run(2, alone_only(&["bad"]));
+    for name in all(98) {
+        world.watch(&name, &name, "v1", 0);
+    }
+    world.run(300, alone_only(&["bad"]));
+    world.calls.clear();
+    world.run(300, alone_only(&["bad"]));
+    assert!(only_these_alone(&world, &["bad"]) && world.denied == 0, "{:?}", world.calls);
+}
+
+#[test]
+fn a_permission_to_read_in_company_that_is_taken_away_is_noticed_at_once() {
+    let mut world = World::new();
+    let names = all(100);
+    for (place, name) in names.iter().enumerate() {
+        world.watch(name, name, "v1", u64::try_from(place).expect("seconds") / 2);
+    }
+    world.run(90, alone_only(&[]));
+    let everybody: Vec<&str> = names.iter().map(String::as_str).collect();
+    world.calls.clear();
+    world.run(300, alone_only(&everybody));
+    assert_eq!(world.denied, 1, "{:?}", world.calls);
+    let company = world.calls.iter().filter(|call| call.len() > 1).count();
+    assert!(company <= 30, "{company}: {:?}", world.calls);
+    assert!(world.woken.is_empty() && world.table.scopes[&ScopeId(1)].proofs.is_empty());
+}
+
+#[test]
+fn one_that_is_throttled_by_itself_neither_slows_the_account_nor_keeps_company() {
+    let mut world = World::new();
+    let names = all(20);
+    for name in &names {
+        world.watch(name, name, "v1", 0);
+    }
+    let throttle = || ReadError { own: true, ..error(Reason::Throttled) };
+    let throttled = |call: &Call| {
+        answered(call, |question| Some(if question.to_string().ends_with("s0004") { Err(throttle()) } else { Ok(reading(call.scope, question, "v1")) }))
+    };
+    world.run(300, throttled);
+    assert!(matches!(world.table.news(&key("s0004")), Some(News::Failed(error)) if error.reason == Reason::Throttled));
+    assert_eq!(world.woken, [("s0004".into(), Lane::Drift)]);
+    let account: Arc<str> = Arc::from("account");
+    for (family, ceiling) in [(SINGLE, 500.0_f64), (BATCH, 50.0)] {
+        let rate = world.table.budgets().lock().unwrap().bucket(&(account.clone(), family)).map(|bucket| bucket.rate().to_bits());
+        assert_eq!(rate, Some(ceiling.to_bits()));
+    }
+    assert!(world.calls[1..].iter().all(|call| (call.len() == 1) == (call[0] == "s0004")), "{:?}", world.calls);
+}
+
+#[test]
+fn a_call_that_is_refused_again_and_again_for_the_sake_of_one_key_is_taken_apart() {
+    let throttle = || ReadError { own: true, ..error(Reason::Throttled) };
+    let throttled = |call: &Call| {
+        let guilty = |question: &Question| question.to_string().ends_with("s0004");
+        match call.lot {
+            Some(_) if call.questions.iter().any(|question| guilty(question)) => Outcome::Lot(LotAnswer::Refused(throttle())),
+            _ => answered(call, |question| Some(if guilty(question) { Err(throttle()) } else { Ok(reading(call.scope, question, "v1")) })),
+        }
+    };
+    let mut world = World::new();
+    let names = all(20);
+    for name in &names {
+        world.watch(name, name, "v1", 0);
+        world.ask(name, Lane::New, &[name]);
+    }
+    world.run(8, throttled);
+    for name in &names {
+        assert_eq!(world.took(name).map(|answers| answers[0] == "Throttled"), Some(name == "s0004"), "{name}: {:?}", world.calls);
+    }
+    assert!(world.calls.len() <= 14, "{:?}", world.calls);
+    world.calls.clear();
+    world.run(300, throttled);
+    assert!(only_these_alone(&world, &["s0004"]) && world.denied == 0, "{:?}", world.calls);
+}
+
+#[test]
+fn a_part_of_a_refused_call_that_is_throttled_is_told_too() {
+    let mut world = World::new();
+    world.watch("watches", "a", "v1", 0);
+    world.ask("waits", Lane::New, &["b"]);
+    world.run(60 + 15, |call| match call.lot {
+        Some(_) => Outcome::Lot(LotAnswer::Refused(error(Reason::AccessDenied))),
+        None => Outcome::One(Err(error(Reason::Throttled))),
+    });
+    assert_eq!(world.took("waits"), Some(vec!["Throttled".into()]));
+    assert!(matches!(world.table.news(&key("watches")), Some(News::Failed(error)) if error.reason == Reason::Throttled));
+    assert!(world.table.scopes[&ScopeId(1)].proofs.is_empty(), "nobody will know any more");
+}
+
+#[test]
+fn an_outage_costs_no_more_calls_than_health() {
+    // All that fails retries by itself, after pauses that grow and are spread.
+    let (names, mut failures) = (all(200), HashMap::<String, u32>::new());
+    let mut world = World::new();
+    let mut retries: BTreeSet<(Instant, String)> = names.iter().map(|name| (world.now, name.clone())).collect();
+    let (start, mut calls) = (world.now, Vec::new());
+    while world.now < start + Duration::from_secs(3600) {
+        while let Some((when, name)) = retries.pop_first() {
+            if when > world.now {
+                retries.insert((when, name));
+                break;
+            }
+            world.ask(&name, Lane::Drift, &[&name]);
+        }
+        let (next, before) = (retries.first().map(|(when, _)| *when), world.calls.len());
+        // A moment after another, as they come.
+        let step = next
+            .map_or(Duration::from_millis(200), |next| next.saturating_duration_since(world.now).clamp(Duration::from_millis(1), Duration::from_millis(200)));
+        world.run_for(step, |call| match call.lot {
+            Some(_) => Outcome::Lot(LotAnswer::Failed(error(Reason::ProviderUnavailable))),
+            None => Outcome::One(Err(error(Reason::ProviderUnavailable))),
+        });
+        calls.extend((before..world.calls.len()).map(|_| world.now));
+        for (name, _) in std::mem::take(&mut world.woken) {
+            assert_eq!(world.took(&name), Some(vec!["ProviderUnavailable".into()]));
+            let count = failures.entry(name.clone()).or_default();
+            *count += 1;
+            let pause = crate::controller::schedule::until_retry(Reason::ProviderUnavailable, *count, Duration::from_secs(900), &name);
+            retries.insert((world.now + pause.expect("a retry"), name));
+        }
+    }
+    // The pauses are five minutes by then: a round of all takes as many calls as they fit into, and a few that are not full.
+    let round = |minute: u64| calls.iter().filter(|when| (minute..minute + 5).contains(&((**when - start).as_secs() / 60))).count();
+    let rounds: Vec<usize> = (0..12).map(|round| round * 5).map(round).collect();
+    assert!(rounds[2..].iter().all(|calls| *calls <= 20), "{rounds:?}");
+    assert!(failures.values().all(|count| *count >= 12), "{failures:?}");
 }
 
 #[test]
@@ -745,6 +950,61 @@ fn so_much_is_read_ahead_and_no_more() {
 }
 
 #[test]
+fn so_much_is_held_over_all_scopes_and_no_more() {
+    let mut world = World::new();
+    for scope in 3..=20 {
+        let account = Arc::from("account");
+        world.table.open(ScopeId(scope), Arc::clone(&account));
+        world.table.budgets().lock().unwrap().enlist(&scope.to_string(), &account, SINGLE, 500.0, world.now);
+    }
+    let large = |call: &Call| {
+        answered(call, |_| {
+            let value = Value::Binary(Sensitive::new(vec![0; 1 << 20]));
+            Some(Ok(Reading { value, version: version("v1"), denotes: Vec::new() }))
+        })
+    };
+    let single = |scope, name: &str| Item { route: Route { lot: None, ..item(scope, name).route }, ..item(scope, name) };
+    // Once each scope knows how large its values are,
+    for scope in 1..=20 {
+        world.table.ask(&key("first"), Lane::New, &[single(scope, "first")], world.now);
+        world.run(1, large);
+        assert!(world.table.take(&key("first")).is_some());
+    }
+    world.woken.clear();
+    // each has room for three, and all together for more than all may have.
+    for scope in 1..=20 {
+        for name in ["a", "b", "c"] {
+            world.table.ask(&key(&format!("{name}-{scope}")), Lane::New, &[single(scope, name)], world.now);
+        }
+    }
+    let mut answers = 0;
+    for _ in 0..60 {
+        world.run(1, large);
+        let held = world.table.held.load(Ordering::Relaxed);
+        assert!(held <= leaving::ALL_BYTES, "{held} bytes");
+        assert!(answers > 0 || held > leaving::ALL_BYTES - (2 << 20), "{held} bytes: there was room for more");
+        let Some((name, _)) = world.woken.pop() else { break };
+        answers += usize::from(world.table.take(&key(&name)).is_some());
+    }
+    for (name, _) in std::mem::take(&mut world.woken) {
+        answers += usize::from(world.table.take(&key(&name)).is_some());
+    }
+    assert_eq!(answers, 60);
+}
+
+#[test]
+fn a_service_that_hangs_takes_no_calls_from_another() {
+    let mut world = World::new();
+    let of = |name: &str, service| Item { route: Route { lot: None, service, ..item(1, name).route }, ..item(1, name) };
+    for name in all(40) {
+        world.table.ask(&key(&name), Lane::New, &[of(&name, "aws.sm")], world.now);
+    }
+    assert_eq!(world.poll().len(), 32);
+    world.table.ask(&key("other"), Lane::New, &[of("other", "aws.ps")], world.now);
+    assert_eq!(world.poll().iter().map(names).collect::<Vec<_>>(), [["other"]]);
+}
+
+#[test]
 fn who_was_failed_by_a_store_is_told_once_when_it_answers_again() {
     let mut world = World::new();
     for name in ["a", "b"] {
@@ -821,6 +1081,12 @@ fn a_part_that_nobody_wants_any_more_costs_no_call_and_holds_up_nobody() {
     world.run(1, |call| answered(call, |question| Some(Ok(reading(call.scope, question, "v1")))));
     assert_eq!(world.calls[1..], [["v"]]);
     assert!(world.took("c").is_some());
+    // Nor does anything stay of what a part was to tell.
+    world.ask("a", Lane::New, &["x", "y"]);
+    let calls = world.after(10).poll();
+    world.finish(&calls[0], Outcome::Lot(LotAnswer::Refused(error(Reason::AccessDenied))));
+    world.table.unask(&key("a"));
+    assert!(world.table.scopes[&ScopeId(1)].proofs.is_empty());
 }
 
 /// What happens next in a random history.
@@ -833,11 +1099,12 @@ enum Deed {
     Take(u8),
     Wait(u16),
     Land { which: u8, how: u8 },
+    Strand { asker: u8, scope: u64 },
     Reopen,
 }
 
 fn deeds() -> impl Strategy<Value = Vec<Deed>> {
-    let items = || proptest::collection::vec((1_u64..3, 0_u8..30), 1..4);
+    let items = || proptest::collection::vec((1_u64..3, 0_u8..36), 1..4);
     let deed = prop_oneof![
         4 => (0_u8..12, 0_u8..4, items()).prop_map(|(asker, lane, items)| Deed::Ask { asker, lane, items }),
         1 => (0_u8..12).prop_map(Deed::Unask),
@@ -845,15 +1112,21 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
         1 => (0_u8..12).prop_map(Deed::Unwatch),
         3 => (0_u8..12).prop_map(Deed::Take),
         4 => (0_u16..3000).prop_map(Deed::Wait),
-        5 => (any::<u8>(), 0_u8..12).prop_map(|(which, how)| Deed::Land { which, how }),
+        5 => (any::<u8>(), 0_u8..14).prop_map(|(which, how)| Deed::Land { which, how }),
+        1 => (0_u8..12, 1_u64..3).prop_map(|(asker, scope)| Deed::Strand { asker, scope }),
         1 => Just(Deed::Reopen),
     ];
     proptest::collection::vec(deed, 1..250)
 }
 
-/// Names of which several denote the same thing, in each scope.
-fn name(number: u8) -> String {
-    if number >= 20 { format!("N{}", number - 20) } else { format!("n{number}") }
+/// Something to ask in each scope: names of which several denote the same thing, names that are never read in company, and listings.
+fn any_item(scope: u64, number: u8) -> Item {
+    match number {
+        33.. => Item { scope: ScopeId(scope), ..listing(&format!("l{number}")) },
+        30.. => Item { route: Route { lot: None, ..item(scope, "s").route }, ..item(scope, &format!("s{number}")) },
+        20.. => item(scope, &format!("N{}", number - 20)),
+        _ => item(scope, &format!("n{number}")),
+    }
 }
 
 fn outcome(call: &Call, how: u8) -> Outcome {
@@ -870,6 +1143,11 @@ fn outcome(call: &Call, how: u8) -> Outcome {
         (7, _) => answered(call, |question| if question.to_string().ends_with('3') { None } else { good(question) }),
         (8, _) => answered(call, |question| if question.to_string().ends_with('4') { Some(Err(error(Reason::AccessDenied))) } else { good(question) }),
         (9, _) => answered(call, |question| Some(Ok(reading(call.scope, question, "v2")))),
+        (12, Some(_)) => Outcome::Lot(LotAnswer::Refused(ReadError { own: true, ..error(Reason::Throttled) })),
+        (12 | 13, _) => answered(call, |question| {
+            let own = || Err(ReadError { own: true, ..error(Reason::Throttled) });
+            if question.to_string().ends_with('5') { Some(own()) } else { good(question) }
+        }),
         _ => answered(call, good),
     }
 }
@@ -890,13 +1168,14 @@ proptest! {
             for ((scope, number), answer) in wanted.iter().zip(answers) {
                 if answer.is_ok() {
                     let text = text(answer);
-                    prop_assert!(text.starts_with(&format!("{scope}/aws.sm://{}/", name(*number))), "{} was given for {} in {}", text, name(*number), scope);
+                    let question = any_item(*scope, *number).question;
+                    prop_assert!(text.starts_with(&format!("{scope}/{question}/")), "{} was given for {} in {}", text, question, scope);
                 }
             }
             Ok(())
         };
         for deed in deeds {
-            let items = |items: &[(u64, u8)]| -> Vec<Item> { items.iter().map(|(scope, number)| item(*scope, &name(*number))).collect() };
+            let items = |items: &[(u64, u8)]| -> Vec<Item> { items.iter().map(|(scope, number)| any_item(*scope, *number)).collect() };
             match deed {
                 Deed::Ask { asker, lane, items: wanted } => {
                     world.table.ask(&key(&asker.to_string()), lanes[usize::from(lane)], &items(&wanted), world.now);
@@ -926,6 +1205,7 @@ proptest! {
                         world.finish(&call, outcome);
                     }
                 }
+                Deed::Strand { asker, scope } => world.table.strand(&key(&asker.to_string()), &[(ScopeId(scope), "aws.sm")]),
                 Deed::Reopen => {
                     for key in world.table.close(ScopeId(2), world.now) {
                         asked.retain(|asker, _| asker.to_string() != key.1);
@@ -958,6 +1238,11 @@ proptest! {
         }
         world.run(1, |call| answered(call, |question| Some(Ok(reading(call.scope, question, "v1")))));
         prop_assert!(world.table.entries.is_empty() && world.table.askers.is_empty() && world.table.by_question.is_empty(), "{:?}", world.table);
-        prop_assert_eq!((world.table.complete, world.table.held.load(Ordering::Relaxed)), (0, 0));
+        prop_assert_eq!((world.table.complete, world.table.held.load(Ordering::Relaxed), world.table.flights.len()), (0, 0, 0));
+        for scope in world.table.scopes.values() {
+            prop_assert_eq!((scope.flying, scope.expected, scope.held.load(Ordering::Relaxed)), (0, 0, 0));
+            prop_assert!(scope.proofs.is_empty() && scope.suspects.is_empty() && scope.stranded.values().all(BTreeSet::is_empty), "{:?}", scope);
+            prop_assert!(scope.lines.values().all(|line| line.is_empty() && line.flying == 0), "{:?}", scope.lines);
+        }
     }
 }

@@ -61,6 +61,8 @@ async fn a_secret_that_may_not_be_read_or_decrypted_fails_alone() {
         for (culprit, grant) in [("s-03", "grant it secretsmanager:GetSecretValue"), ("s-04", "grant it kms:Decrypt")] {
             says(&fails_alone(s, &others, culprit, "AccessDenied").await, grant);
         }
+        // A recheck or two of all, and the retries of two.
+        assert!(all_calls(s) <= 24, "{} calls:\n{}", all_calls(s), timeline(s));
         // A call that names a denied one tells of the others all the same.
         let alone = read_alone(s);
         assert!(alone.iter().all(|id| *id == s.path("s-03") || *id == s.path("s-04")), "{}", timeline(s));
@@ -83,6 +85,7 @@ async fn a_call_of_which_a_half_or_all_failed_touches_no_secret_and_says_so_of_e
         all_mirrored(s, &all).await;
         let ids = paths(s, &all);
         let versions = s.versions().await;
+        s.front.forget_calls();
         let faults: Vec<_> = ids[..10].iter().map(|id| s.front.fail_item(id, "InternalServiceError")).collect();
         for name in &all[..10] {
             s.condition(name, "Fresh", "False ProviderUnavailable", WITHIN_TTL).await;
@@ -92,6 +95,8 @@ async fn a_call_of_which_a_half_or_all_failed_touches_no_secret_and_says_so_of_e
             s.condition(name, "Fresh", "True Verified", SECONDS).await;
             assert_eq!(s.told(name, "CheckFailed").await, 0, "{name}");
         }
+        // A recheck, and the retries of ten: they share their calls, too.
+        assert!(all_calls(s) <= 30, "{} calls:\n{}", all_calls(s), timeline(s));
         for fault in faults {
             s.front.remove_fault(fault);
         }
@@ -200,6 +205,58 @@ async fn a_parameter_that_may_not_be_read_fails_alone_although_aws_refuses_the_w
         s.front.clear_faults();
         s.refresh("p-04", "granted").await;
         s.condition("p-04", "Fresh", "True Verified", WITHIN_TTL * 2).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_parameter_that_may_be_read_only_by_itself_changes_nothing_for_the_others() {
+    emulated("by-itself", async |s| {
+        s.front.delay(LATENCY, LATENCY / 2);
+        let all = names("p", 9);
+        let ids = parameter_paths(s, &all);
+        s.front.refuse("GetParameters", &ids[4], "AccessDeniedException");
+        mirror_parameters(s, &all, TTL).await;
+        all_mirrored(s, &all).await;
+        let mut others = ids.clone();
+        others.remove(4);
+        rechecked(s, &others, 3).await;
+        s.front.forget_calls();
+        rechecked(s, &ids, 2).await;
+        let alone = read_alone(s);
+        assert!(alone.iter().all(|id| *id == ids[4]), "{}", timeline(s));
+        assert!(calls(s, "GetParameters").iter().all(|call| call.status == Some(200) || call.status.is_none()), "{}", timeline(s));
+        assert_eq!(provider_events(s).await, [""; 0], "one parameter says nothing about the call");
+        for name in &all {
+            assert_eq!(s.told(name, "CheckFailed").await, 0, "{name}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_secret_whose_key_is_used_too_often_waits_alone() {
+    emulated("key", async |s| {
+        s.front.delay(LATENCY, LATENCY / 2);
+        let all = names("s", 20);
+        mirror_secrets(s, &all, TTL).await;
+        all_mirrored(s, &all).await;
+        let ids = paths(s, &all);
+        rechecked(s, &ids, 1).await;
+        s.front.fail_item(&ids[3], "KMSThrottlingException");
+        says(&s.condition("s-03", "Fresh", "False Throttled", WITHIN_TTL).await, "the encryption key is used too often");
+        s.front.forget_calls();
+        let mut others = ids.clone();
+        others.remove(3);
+        let took = rechecked(s, &others, 2).await;
+        assert!(read_alone(s).iter().all(|id| *id == ids[3]), "{}", timeline(s));
+        // Each round of the others, and the retries of one.
+        assert!(all_calls(s) <= 8 + 2 * usize::try_from(took.as_secs() / 9).unwrap(), "{} calls:\n{}", all_calls(s), timeline(s));
+        for name in all.iter().filter(|name| *name != "s-03") {
+            assert_eq!(s.told(name, "CheckFailed").await, 0, "{name}");
+        }
+        s.front.clear_faults();
+        s.condition("s-03", "Fresh", "True Verified", WITHIN_TTL).await;
     })
     .await;
 }

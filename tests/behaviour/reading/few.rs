@@ -9,12 +9,13 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{ResourceExt, api::ListParams};
 use robotosecret::api::RobotoSecret;
 use serde_json::json;
+use testbed::Door;
 
 use super::{
     LATENCY, LONG, all_calls, all_hold, all_mirrored, at_rest, calls, ids, looks, mirror_parameters, mirror_secrets, names, reads, rechecked, settled,
     timeline, writes,
 };
-use crate::support::{SECONDS, Scene, TTL, WITHIN_TTL, emulated_before_controller, until};
+use crate::support::{SECONDS, Scene, TTL, WITHIN_TTL, emulated_before_controller, until, world};
 
 /// How many calls all rechecks of `count` references may take in this time at the shortest TTL, `size` a call: besides full calls one a
 /// TTL that is not; and the TTLs at both ends count whole.
@@ -119,6 +120,35 @@ async fn what_others_write_beside_our_data_costs_no_call_and_no_write() {
         settled(s).await;
         assert_eq!((all_calls(s), writes(s, "Secret"), writes(s, "Status")), (called, written.0, written.1));
         all_hold(s, &all).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_unchanged_and_not_due_is_looked_at_without_a_request() {
+    emulated_before_controller("no-request", async |s| {
+        s.provide(&["*"]).await;
+        let all = names("s", 30);
+        mirror_secrets(s, &all, LONG).await;
+        // By way of a door that counts.
+        let door = Door::before(world().plane.url().trim_start_matches("https://").parse().unwrap()).unwrap();
+        let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&world().kubeconfig).unwrap()).unwrap();
+        config["clusters"][0]["cluster"]["server"] = json!(format!("https://{}", door.address()));
+        let kubeconfig = world().kubeconfig.with_file_name(format!("{}.door.kubeconfig", s.namespace));
+        std::fs::write(&kubeconfig, config.to_string()).unwrap();
+        s.start_controller_as(&kubeconfig, &[]);
+        s.controller_ready().await;
+        all_mirrored(s, &all).await;
+        settled(s).await;
+        let (called, sent, looked) = (all_calls(s), door.sent(), looks(s));
+        let annotate = async |name: &String| s.patch(name, json!({"metadata": {"annotations": {"backup.example.com/seen": "1"}}})).await;
+        futures::future::join_all(all.iter().map(annotate)).await;
+        until("the controller looks at all of them", SECONDS, async || (looks(s) >= looked + 30.0).then_some(())).await;
+        settled(s).await;
+        // A watch that begins anew is a request as well; thirty are not.
+        let sent = door.sent() - sent;
+        assert!(sent < 30 * 200, "{sent} bytes");
+        assert_eq!(all_calls(s), called);
     })
     .await;
 }

@@ -140,6 +140,31 @@ async fn a_store_that_hangs_is_asked_now_and_then_and_another_does_not_notice() 
 }
 
 #[tokio::test]
+async fn waiting_for_a_read_holds_no_slot() {
+    emulated_before_controller("slots", async |s| {
+        s.provide(&["*"]).await;
+        let other = Emulator::start().unwrap();
+        let provider = s.provide_also("other", &other.url(), &["*"]).await;
+        let all = names("s", 12);
+        mirror_secrets(s, &all, LONG).await;
+        other.put_secret(&s.path("new"), &s.value("new"));
+        s.front.hang();
+        s.start_controller(&["--concurrency", "2"]).await;
+        until("reads are under way", SECONDS, async || (all_calls(s) > 0).then_some(())).await;
+        let mut spec = reads(&format!("aws.sm://{}", s.path("new")), LONG);
+        spec["provider"] = json!({"kind": "ClusterRobotoProvider", "name": provider});
+        let applied = Instant::now();
+        s.apply("new", &spec.to_string()).await;
+        s.ready("new").await;
+        // Six times as many wait as may be at work, and a call that hangs takes five seconds.
+        assert!(applied.elapsed() < Duration::from_secs(15), "it took {:?}", applied.elapsed());
+        s.front.clear_faults();
+        all_mirrored(s, &[all, vec!["new".to_owned()]].concat()).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn broken_answers_are_an_outage_and_all_is_well_after_it() {
     emulated("broken", async |s| {
         let all = names("s", 4);
