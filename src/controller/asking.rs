@@ -52,7 +52,7 @@ impl Work<'_> {
         let items: Option<Vec<Item>> = items(&self.context.reader, admitted).collect();
         // A provider that changes at this moment wakes the resource again.
         let Some(items) = items else { return Next::In(SOON) };
-        standing.reading = Some(Reading {
+        standing.reading = Some(Box::new(Reading {
             why,
             generation: self.resource.meta().generation,
             refresh: self.refresh().map(str::to_owned),
@@ -61,7 +61,7 @@ impl Work<'_> {
             look,
             attempts,
             first: None,
-        });
+        }));
         self.context.reader.ask(&self.key, lane(why, known), &items);
         self.next_look(standing)
     }
@@ -77,7 +77,7 @@ impl Work<'_> {
         let items: Option<Vec<Item>> = first.needs.iter().map(|need| self.context.reader.item(admitted[need.of].through.scope, &need.question)).collect();
         let Some(items) = items else { return Next::In(SOON) };
         let lane = lane(reading.why, known);
-        standing.reading = Some(Reading { first: Some(first), ..reading });
+        standing.reading = Some(Box::new(Reading { first: Some(first), ..reading }));
         self.context.reader.ask(&self.key, lane, &items);
         self.next_look(standing)
     }

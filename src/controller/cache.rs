@@ -312,9 +312,9 @@ pub struct Standing {
     /// The services that its sources are read from.
     pub services: Vec<(ScopeId, &'static str)>,
     /// What was asked of the reader.
-    pub reading: Option<Reading>,
+    pub reading: Option<Box<Reading>>,
     /// The failure that the last try ended in.
-    pub failing: Option<Failing>,
+    pub failing: Option<Box<Failing>>,
     /// Whether the last look ended before any call: no provider, or not allowed.
     pub refused: bool,
     /// The target's version, where it moved without our doing and without touching what is ours.
@@ -461,10 +461,12 @@ impl Standing {
             plan.map_or(Duration::ZERO, |plan| phase::until_first_recheck(uid, plan.ttl, since_epoch(now), last_check.map(since_epoch), now.as_nanosecond()))
         };
         // What failed before the restart is tried again soon, but not all of it in one moment.
-        let failing = status.condition(FRESH).filter(|fresh| fresh.status == "False").map(|fresh| Failing {
-            failure: Failure::new(Reason::named(&fresh.reason).unwrap_or(Reason::InternalError), &*fresh.message, true),
-            count: 1,
-            retry: Some(Instant::now() + wait().min(REPAIR_PAUSE)),
+        let failing = status.condition(FRESH).filter(|fresh| fresh.status == "False").map(|fresh| {
+            Box::new(Failing {
+                failure: Failure::new(Reason::named(&fresh.reason).unwrap_or(Reason::InternalError), &*fresh.message, true),
+                count: 1,
+                retry: Some(Instant::now() + wait().min(REPAIR_PAUSE)),
+            })
         });
         Self {
             uid: uid.to_owned(),

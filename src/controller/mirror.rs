@@ -260,7 +260,7 @@ impl Work<'_> {
         let ground = Ground { plan, admitted, known, texts };
         if standing.reading.as_ref().is_some_and(|reading| self.is_for_this(reading, &ground.admitted)) {
             match (self.context.reader.take(&self.key), standing.reading.take()) {
-                (Some(answers), Some(reading)) => return self.mirror(standing, &ground, reading, answers).await,
+                (Some(answers), Some(reading)) => return self.mirror(standing, &ground, *reading, answers).await,
                 (None, reading) if self.context.reader.waits(&self.key) => {
                     standing.reading = reading;
                     return self.next_look(standing);

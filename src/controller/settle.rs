@@ -68,7 +68,7 @@ impl Work<'_> {
         } else {
             tracing::warn!(namespace, name, reason = failure.reason.as_str(), problem = failure.message, detail, "check failed");
         }
-        standing.failing = Some(Failing { failure: failure.clone(), count, retry });
+        standing.failing = Some(Box::new(Failing { failure: failure.clone(), count, retry }));
         // From here on the pauses tell when to read, and the next good read what is left open.
         standing.doubt = None;
         standing.relook = None;
@@ -113,7 +113,7 @@ impl Work<'_> {
                     };
                     if matches!(outcome, Outcome::Mirrored(_) | Outcome::Removed(_)) {
                         let failure = Failure::new(Reason::KubernetesError, "the status could not be written", true);
-                        standing.failing = Some(Failing { failure, count: 1, retry: Some(Instant::now() + again) });
+                        standing.failing = Some(Box::new(Failing { failure, count: 1, retry: Some(Instant::now() + again) }));
                         self.stop_reading(standing);
                     }
                     return Next::In(again);

@@ -255,9 +255,9 @@ struct Watched {
 
 #[derive(Debug, Default)]
 struct Asker {
-    asked: Option<Asked>,
+    asked: Option<Box<Asked>>,
     watched: Option<Watched>,
-    news: Option<News>,
+    news: Option<Box<News>>,
 }
 
 /// A call that leaves as it is, and whoever waits for it goes before all others of its line: it tells why another was refused.
@@ -429,7 +429,8 @@ struct Passenger {
 pub struct Table {
     budgets: Arc<Mutex<Budgets>>,
     scopes: BTreeMap<ScopeId, Scope>,
-    entries: HashMap<EntryId, Entry>,
+    /// Boxed: a map is up to half empty.
+    entries: HashMap<EntryId, Box<Entry>>,
     by_question: HashMap<(ScopeId, Arc<Question>), EntryId>,
     askers: HashMap<Arc<Key>, Asker>,
     flights: HashMap<CallId, Flight>,
@@ -494,7 +495,7 @@ impl Table {
         let alone = self.scopes.get(&item.scope).is_some_and(|scope| scope.quarantine.contains_key(&item.question));
         self.entries.insert(
             id,
-            Entry {
+            Box::new(Entry {
                 scope: item.scope,
                 question: item.question.clone(),
                 route: item.route.clone(),
@@ -509,7 +510,7 @@ impl Table {
                 weight: 1,
                 alone,
                 met: None,
-            },
+            }),
         );
         self.by_question.insert(place, id);
         id
@@ -540,7 +541,7 @@ impl Table {
         let missing = answers.iter().filter(|(_, answer)| answer.is_none()).count();
         let (key, asker) = self.asker(key);
         asker.news = None;
-        asker.asked = Some(Asked { id, lane, answers, missing });
+        asker.asked = Some(Box::new(Asked { id, lane, answers, missing }));
         if missing == 0 {
             self.complete += 1;
             self.answered.push((key.clone(), lane));
@@ -651,7 +652,7 @@ impl Table {
     }
 
     fn drop_unused(&mut self, id: EntryId) {
-        if !self.entries.get(&id).is_some_and(Entry::is_unused) {
+        if !self.entries.get(&id).is_some_and(|entry| entry.is_unused()) {
             return;
         }
         // A part that nobody wants would take a turn and a token for nothing.
@@ -815,7 +816,7 @@ impl Table {
     /// What a recheck found, until the key asks or watches anew.
     #[must_use]
     pub fn news(&self, key: &Key) -> Option<News> {
-        self.askers.get(key)?.news.clone()
+        self.askers.get(key)?.news.as_deref().cloned()
     }
 
     /// When all that the key watches was seen as expected: the oldest of these moments. `None`: not all of it by this process.

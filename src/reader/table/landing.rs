@@ -557,7 +557,7 @@ impl Table {
             self.compare(&key, id, found.as_ref(), error.as_ref(), now, told);
         }
         for key in recovered {
-            self.asker(&key).1.news = Some(News::Recovered);
+            self.asker(&key).1.news = Some(Box::new(News::Recovered));
             told.wake.push((key, Lane::Drift));
         }
         let Some(entry) = self.entries.get(&id) else { return };
@@ -600,7 +600,7 @@ impl Table {
         }
         let first = asker.news.is_none();
         let lane = if error.is_some() { Lane::Drift } else { Lane::Event };
-        asker.news = Some(error.map_or(News::Changed, |error| News::Failed(error.clone())));
+        asker.news = Some(Box::new(error.map_or(News::Changed, |error| News::Failed(error.clone()))));
         if first {
             told.wake.push((key.clone(), lane));
         }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Call, CallId, Entry, EntryId, Flight, Line, LineId, Part, Passenger, Place, Purpose, Scope, ScopeId, Table, Todo, Told, silent};
+use super::{Call, CallId, EntryId, Flight, Line, LineId, Part, Passenger, Place, Purpose, Scope, ScopeId, Table, Todo, Told, silent};
 use crate::{
     api::Reason,
     limit::lock,
@@ -243,7 +243,7 @@ impl Table {
     fn choose(&self, scope: ScopeId, line_id: LineId, late_first: bool, now: Instant) -> Vec<EntryId> {
         let Some(line) = self.scopes.get(&scope).and_then(|scope| scope.lines.get(&line_id)) else { return Vec::new() };
         let size = if let LineId::Lot(_, lot) = line_id { lot.size } else { 1 };
-        let ttl = |id: &EntryId| self.entries.get(id).map_or(Duration::ZERO, Entry::ttl);
+        let ttl = |id: &EntryId| self.entries.get(id).map_or(Duration::ZERO, |entry| entry.ttl());
         let first = line.due.first().filter(|(due, _)| *due <= now).map(|(_, id)| ttl(id));
         let soon = |(due, id): &(Instant, EntryId)| {
             let early = first.map_or((ttl(id) / EARLY).min(SOON), |first| ttl(id).min(first) / TOGETHER);
