@@ -14,7 +14,7 @@ use testbed::{
 };
 
 use crate::support::{
-    Controller, SECONDS, Said, Scene, apply_object, emulated_elsewhere, kubectl, root, run, says, scene, scene_before_controller, until, world,
+    Controller, SECONDS, Said, Scene, WITHIN_TTL, apply_object, emulated_elsewhere, kubectl, root, run, says, scene, scene_before_controller, until, world,
 };
 
 const FLAGS: [(&str, &str); 7] = [
@@ -361,6 +361,39 @@ async fn a_controller_without_crds_waits_for_them_and_then_serves_the_whole_clus
     let leaks: Vec<String> = written.iter().flat_map(|(what, text)| canary.scan(what, text)).map(|leak| leak.to_string()).collect();
     assert!(leaks.is_empty(), "{leaks:#?}");
     says(&written[2].1, "\"reportingInstance\": \"pod-1\"");
+}
+
+#[tokio::test]
+async fn a_status_that_is_overtaken_while_the_watch_is_down_is_tried_ever_more_slowly() {
+    scene_before_controller("overtaken", async |s| {
+        s.provide(&["*"]).await;
+        s.put_secret("db", &s.value("1")).await;
+        let (door, kubeconfig) = s.door(&s.account(&[], |_| true).await);
+        s.start_controller_as(&kubeconfig, &[]);
+        s.controller_ready().await;
+        s.apply("db", &format!("uri: aws.sm://{}", s.path("db"))).await;
+        s.ready("db").await;
+        s.condition("db", "Fresh", "True Verified", SECONDS).await;
+        // What happens to the resource from here on is not seen: its watch is cut, and may not begin again.
+        let is_watch = |rule: &Value| rule["resources"] == json!(["robotosecrets"]) && rule["verbs"].as_array().unwrap().contains(&json!("watch"));
+        s.account(&[], |rule| !is_watch(rule)).await;
+        door.shut();
+        door.open();
+        until("its watch is refused", SECONDS * 3, async || s.controller().process.log().unwrap().contains("may not list and watch it").then_some(())).await;
+        s.patch("db", json!({"metadata": {"annotations": {"example.com/moved": "yes"}}})).await;
+        s.put_secret("db", &s.value("2")).await;
+        s.holds("db", &[("value", &s.value("2"))], WITHIN_TTL).await;
+        let (reads, since) = (s.reads(&s.path("db")), Instant::now());
+        until("it is tried for a while", SECONDS * 2, async || (since.elapsed() > SECONDS).then_some(())).await;
+        // Pauses of a quarter of a second, a half, and so on, up to ten seconds.
+        let tries = s.reads(&s.path("db")) - reads;
+        assert!(tries <= 16, "{tries} reads");
+        s.account(&[], |_| true).await;
+        let told = async || s.events("db").await.iter().any(|event| event.contains("has a new version")).then_some(());
+        until("it is told after all", SECONDS * 4, told).await;
+        s.ready("db").await;
+    })
+    .await;
 }
 
 /// How many secrets, and as many parameters, are mirrored while the API server is killed.

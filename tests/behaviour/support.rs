@@ -28,7 +28,7 @@ use kube::{
 };
 use robotosecret::api::{ClusterRobotoProvider, RobotoSecret, RobotoSecretStatus};
 use serde_json::{Value, json};
-use testbed::{Canary, ControlPlane, Emulator, Front, Moto, install};
+use testbed::{Canary, ControlPlane, Door, Emulator, Front, Moto, install};
 pub use testbed::{Controller, install::apply as apply_object};
 
 /// How long anything that should happen "within seconds" may take on a machine that is busy with other tests.
@@ -435,6 +435,17 @@ impl Scene {
             apply_object(&self.client, &object).await.unwrap();
         }
         world().plane.kubeconfig_for(&self.namespace, &rbac.service_account).unwrap()
+    }
+
+    /// A door before the API server, and this kubeconfig by way of it.
+    pub fn door(&self, kubeconfig: &Path) -> (Door, PathBuf) {
+        let door = Door::before(world().plane.url().trim_start_matches("https://").parse().unwrap()).unwrap();
+        let mut config: Value = serde_json::from_slice(&std::fs::read(kubeconfig).unwrap()).unwrap();
+        config["clusters"][0]["cluster"]["server"] = json!(format!("https://{}", door.address()));
+        // Beside the other one: that folder is private, and goes at the end.
+        let path = kubeconfig.with_file_name(format!("{}.door.kubeconfig", self.namespace));
+        std::fs::write(&path, config.to_string()).unwrap();
+        (door, path)
     }
 
     /// Starts the controller with these arguments besides the usual ones, and waits until it is ready.

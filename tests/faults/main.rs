@@ -29,7 +29,7 @@ use kube::{
     Api,
     api::{DeleteParams, PostParams},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use testbed::{
     Door,
     front::{Answer, Call, Cut, Fault},
@@ -220,8 +220,7 @@ async fn endured((name, faults): &Row) -> [usize; 2] {
     emulated_before_controller(name, async |s| {
         s.provide(&["*"]).await;
         plant(s, &groups, &all).await;
-        let door = Door::before(world().plane.url().trim_start_matches("https://").parse().unwrap()).unwrap();
-        let kubeconfig = through(&door, &s.namespace);
+        let (door, kubeconfig) = s.door(&world().kubeconfig);
         s.start_controller_as(&kubeconfig, &[]);
         s.controller_ready().await;
         let witness = Witness::start(s).await;
@@ -230,16 +229,6 @@ async fn endured((name, faults): &Row) -> [usize; 2] {
     .await;
     let kept = all.iter().filter(|c| c.group == Group::Kept).count();
     [faults.len() * kept, all.len() - kept]
-}
-
-/// The controller's kubeconfig, by way of a door.
-fn through(door: &Door, name: &str) -> PathBuf {
-    let mut config: Value = serde_json::from_slice(&std::fs::read(&world().kubeconfig).unwrap()).unwrap();
-    config["clusters"][0]["cluster"]["server"] = json!(format!("https://{}", door.address()));
-    // Beside the other one: that folder is private, and goes at the end.
-    let path = world().kubeconfig.with_file_name(format!("{name}.door.kubeconfig"));
-    std::fs::write(&path, config.to_string()).unwrap();
-    path
 }
 
 /// What stands in a scene.
