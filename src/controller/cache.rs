@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{Resource, ResourceExt};
 use tokio::time::Instant;
 
@@ -453,9 +453,10 @@ impl Standing {
     /// How a resource stands when it is met for the first time, or after a restart: what its status says.
     #[must_use]
     pub fn new(resource: &RobotoSecret, uid: &str, plan: Option<&Plan>, now: Timestamp) -> Self {
-        let status = resource.status.clone().unwrap_or_default();
-        // What a clock that was ahead has written was not later than now.
-        let last_check = status.last_check_time.as_ref().map(|time| time.0.min(now));
+        let mut status = resource.status.clone().unwrap_or_default();
+        // A time to come was told by a clock that was wrong: the check was now at the latest.
+        status.last_check_time = status.last_check_time.map(|time| Time(time.0.min(now)));
+        let last_check = status.last_check_time.as_ref().map(|time| time.0);
         let since_epoch = |time: Timestamp| Duration::from_secs(u64::try_from(time.as_second()).unwrap_or_default());
         let wait = || {
             plan.map_or(Duration::ZERO, |plan| phase::until_first_recheck(uid, plan.ttl, since_epoch(now), last_check.map(since_epoch), now.as_nanosecond()))

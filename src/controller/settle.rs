@@ -33,6 +33,8 @@ use crate::{
     provider::ReadError,
 };
 
+/// The longest pause between two tries to write a status over a resource that moved and is not seen to have moved.
+const OVERTAKEN: Duration = Duration::from_secs(10);
 /// How long until somebody who waits for the reader looks whether it still knows.
 const LOST_ANSWERS: Duration = Duration::from_mins(1);
 /// The field manager of every status.
@@ -104,10 +106,11 @@ impl Work<'_> {
                 Err(StatusError::Gone) => return Next::OnChange,
                 // What was done and could not be written down is done again; it changes nothing the second time.
                 Err(error) => {
+                    standing.unwritten = standing.unwritten.saturating_add(1);
                     let again = match error {
-                        StatusError::Outdated => SOON,
+                        // The watch mostly tells at once what overtook it. While the watch is down, each try in vain costs a read of the store.
+                        StatusError::Outdated => SOON.saturating_mul(2_u32.saturating_pow(standing.unwritten - 1)).min(OVERTAKEN),
                         StatusError::Failed | StatusError::Gone => {
-                            standing.unwritten = standing.unwritten.saturating_add(1);
                             schedule::until_retry(Reason::KubernetesError, standing.unwritten, schedule::LONGEST_RETRY, &standing.uid).unwrap_or(SOON)
                         }
                     };

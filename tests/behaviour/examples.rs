@@ -14,7 +14,7 @@ use testbed::{chart::documents, examples};
 use crate::support::{SECONDS, Scene, apply_object, root, says, scene_before_controller, until, world};
 
 /// How long the proof of an absence may take: a minute between two looks, and time for a busy machine.
-const PROVEN: Duration = Duration::from_secs(200);
+const PROVEN: Duration = Duration::from_secs(240);
 /// How long a restart may take: the burst of rotations that it waits for, and time for a busy machine.
 const RESTARTED: Duration = Duration::from_secs(90);
 
@@ -31,7 +31,7 @@ fn placed(s: &Scene, mut object: Value) -> Value {
     let kind = object["kind"].as_str().unwrap().to_owned();
     if kind == "ClusterRobotoProvider" {
         let url = s.front.url();
-        object["metadata"]["name"] = json!(s.namespace);
+        object["metadata"]["name"] = json!(provider(s, object["metadata"]["name"].as_str().unwrap()));
         object["spec"]["aws"]["endpoints"] = json!({"secretsManager": url, "ssm": url, "sts": url});
         assert_eq!(object["spec"]["allow"][0]["namespaces"], json!({"names": ["shop"]}));
         object["spec"]["allow"][0]["namespaces"]["names"] = json!([s.namespace]);
@@ -40,10 +40,18 @@ fn placed(s: &Scene, mut object: Value) -> Value {
     assert_eq!(object["metadata"]["namespace"], "shop", "{object:#}");
     object["metadata"]["namespace"] = json!(s.namespace);
     if kind == "RobotoSecret" {
+        for entry in object.pointer_mut("/spec/data").and_then(Value::as_array_mut).into_iter().flatten().filter(|entry| !entry["provider"].is_null()) {
+            entry["provider"]["name"] = json!(provider(s, entry["provider"]["name"].as_str().unwrap()));
+        }
         assert_eq!(object["spec"]["provider"], Value::Null, "the examples use the default provider");
         object["spec"]["provider"] = json!({"kind": "ClusterRobotoProvider", "name": s.namespace});
     }
     object
+}
+
+/// What a provider is called in the scene.
+fn provider(s: &Scene, name: &str) -> String {
+    if name == "default" { s.namespace.clone() } else { format!("{}.{name}", s.namespace) }
 }
 
 /// A Secret's name, and its keys and their bytes.
@@ -75,8 +83,10 @@ fn secrets(s: &Scene) -> BTreeMap<&'static str, Holding> {
                 ],
             ),
         ),
+        ("override", ("override", vec![("password", value("token")), ("username", text("root"))])),
         ("by-path", ("by-path", vec![("db.host", text("bigdb.example.com")), ("log-level", text("info")), ("signing", value("signing"))])),
         ("find", ("find", vec![("paypal", value("paypal")), ("stripe", value("stripe"))])),
+        ("find-parameters", ("find-parameters", vec![("host", text("bigdb.example.com"))])),
         (
             "decode-and-tags",
             (
@@ -98,6 +108,17 @@ fn secrets(s: &Scene) -> BTreeMap<&'static str, Holding> {
                 ],
             ),
         ),
+        (
+            "template-merge",
+            (
+                "template-merge",
+                vec![
+                    (".my.cnf", text(&format!("[client]\nuser = root\npassword = \"{password}\"\n"))),
+                    ("password", value("password")),
+                    ("username", text("root")),
+                ],
+            ),
+        ),
         ("registry", ("registry", vec![(".dockerconfigjson", docker.into_bytes())])),
         (
             "shop-tls",
@@ -111,12 +132,17 @@ fn secrets(s: &Scene) -> BTreeMap<&'static str, Holding> {
         ),
         ("outlives", ("outlives", login())),
         ("merged", ("web-settings", vec![("greeting", text("hello")), ("token", value("token"))])),
+        ("handed-over", ("handed-over", vec![("password", value("password"))])),
         ("drops-keys", ("drops-keys", vec![("partner-a", value("a")), ("partner-b", value("b"))])),
         ("goes-with-its-source", ("goes-with-its-source", vec![("value", value("b"))])),
         ("restarts-web", ("restarts-web", vec![("SESSION_KEY", value("session"))])),
         ("never-stale", ("never-stale", vec![("value", value("token"))])),
         ("on-change", ("on-change", vec![("value", value("token"))])),
         ("once", ("once", vec![("value", value("token"))])),
+        ("pinned", ("pinned", vec![("license", value("license")), ("log-level", text("info"))])),
+        ("two-providers", ("two-providers", vec![("license", value("license")), ("license-us", value("us-license"))])),
+        ("basic-auth", ("basic-auth", login())),
+        ("ssh-auth", ("ssh-auth", vec![("ssh-privatekey", pem("OPENSSH PRIVATE KEY", "deploy").into_bytes())])),
     ])
 }
 
@@ -142,6 +168,7 @@ async fn each_becomes_what_its_comments_say() {
         for object in &objects {
             apply_object(&s.client, object).await.unwrap_or_else(|error| panic!("{error}\n{object:#}"));
         }
+        let made_by_hand = s.meta("handed-over").await.uid;
         let kubeconfig = s.account(&["rollout.enabled=true"], |_| true).await;
         s.start_controller_as(&kubeconfig, &["--allow-rollout"]);
         s.controller_ready().await;
@@ -163,7 +190,13 @@ async fn each_becomes_what_its_comments_say() {
         }
         let annotations = s.meta("template").await.annotations.unwrap();
         assert_eq!(annotations["example.com/read-from"], format!("aws.sm://{}", examples::DATABASE));
-        for (name, type_) in [("registry", "kubernetes.io/dockerconfigjson"), ("shop-tls", "kubernetes.io/tls")] {
+        assert_eq!(s.meta("handed-over").await.uid, made_by_hand, "it was made anew");
+        for (name, type_) in [
+            ("registry", "kubernetes.io/dockerconfigjson"),
+            ("shop-tls", "kubernetes.io/tls"),
+            ("basic-auth", "kubernetes.io/basic-auth"),
+            ("ssh-auth", "kubernetes.io/ssh-auth"),
+        ] {
             assert_eq!(s.secrets().get(name).await.unwrap().type_.as_deref(), Some(type_));
         }
 

@@ -8,7 +8,7 @@ use std::{
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Api,
-    api::{DeleteParams, ListParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 
@@ -16,6 +16,9 @@ use crate::support::{SECONDS, Scene, WITHIN_TTL, apply_object, no_status, says, 
 
 /// How long Kubernetes may take to collect garbage: it learns only every 30 s of kinds that are new.
 const COLLECTED: Duration = Duration::from_secs(90);
+
+/// How long it may take until something that failed is tried again: the pauses have grown on a machine that was slow to look.
+const PAUSED: Duration = Duration::from_secs(120);
 
 /// Waits until there is no such Secret.
 async fn is_gone(s: &Scene, name: &str) {
@@ -100,17 +103,17 @@ async fn a_target_that_is_renamed_while_the_store_is_down_waits_under_its_old_na
         let (ours, down) = (uid(s, "db").await, s.front.fail(503));
         s.patch("db", json!({"spec": {"target": {"name": "database"}}})).await;
         s.condition("db", "Ready", "False ProviderUnavailable", SECONDS).await;
-        until("it is tried again", SECONDS, async || (s.calls("GetSecretValue") >= 3).then_some(())).await;
+        until("it is tried again", PAUSED, async || (s.calls("GetSecretValue") >= 3).then_some(())).await;
         s.condition("db", "Ready", "False ProviderUnavailable", SECONDS).await;
         assert_eq!(uid(s, "db").await, ours);
         // The same is said after a restart.
         assert_eq!(s.stop_controller(), 0);
         s.start_controller(&[]).await;
         let calls = s.calls("GetSecretValue");
-        until("it is tried after the restart", SECONDS, async || (s.calls("GetSecretValue") > calls).then_some(())).await;
+        until("it is tried after the restart", PAUSED, async || (s.calls("GetSecretValue") > calls).then_some(())).await;
         s.condition("db", "Ready", "False ProviderUnavailable", SECONDS).await;
         s.front.remove_fault(down);
-        s.holds("database", &[("value", &s.value("db"))], SECONDS).await;
+        s.holds("database", &[("value", &s.value("db"))], PAUSED).await;
         is_gone(s, "db").await;
         s.ready("db").await;
     })
@@ -246,7 +249,7 @@ async fn a_secret_that_an_orphaning_delete_left_behind_is_taken_up_again() {
         let (before, hold) = (s.calls("GetSecretValue"), s.front.hold());
         s.refresh("at-work", "1").await;
         s.tamper("in-repair", "somebody", json!({"metadata": {"ownerReferences": null}})).await;
-        until("both are being read", SECONDS, async || (s.calls("GetSecretValue") == before + 2).then_some(())).await;
+        until("both are being read", SECONDS, async || (s.calls("GetSecretValue") >= before + 2).then_some(())).await;
         for name in names {
             s.resources().delete(name, &DeleteParams::orphan()).await.unwrap();
         }
@@ -441,9 +444,45 @@ async fn what_was_there_before_the_controller_is_mirrored_as_soon_as_the_store_c
         assert_eq!(s.data("db").await, None);
         s.front.up().unwrap();
         for name in ["db", "other"] {
-            s.ready(name).await;
+            s.condition(name, "Ready", "True Mirrored", PAUSED).await;
             s.condition(name, "Fresh", "True Verified", SECONDS).await;
             s.holds(name, &[("value", &s.value("db"))], SECONDS).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_clock_that_was_wrong_before_a_restart_delays_no_recheck_and_tells_no_time_to_come() {
+    scene("clock", async |s| {
+        let names = ["ahead-rotated", "ahead-calm", "behind-rotated", "behind-calm"];
+        for name in names {
+            s.put_secret(name, &s.value(name)).await;
+            s.apply(name, &format!("{{uri: 'aws.sm://{}', maxStaleness: 1h}}", s.path(name))).await;
+            s.ready(name).await;
+        }
+        s.kill_controller();
+        for name in names {
+            // As a controller wrote it whose clock was wrong by years.
+            let then = if name.starts_with("ahead") { "2099-01-01T00:00:00Z" } else { "2001-01-01T00:00:00Z" };
+            let patch = json!({"status": {"lastCheckTime": then}});
+            s.resources().patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+        }
+        for name in names.into_iter().filter(|name| name.ends_with("rotated")) {
+            s.put_secret(name, &s.value(&format!("{name} 2"))).await;
+        }
+        s.start_controller(&["--status-interval", "1s"]).await;
+        for name in names {
+            let value = if name.ends_with("rotated") { format!("{name} 2") } else { name.to_owned() };
+            s.holds(name, &[("value", &s.value(&value))], WITHIN_TTL).await;
+            let told = async || {
+                let last = s.status(name).await.last_check_time?.0.as_second();
+                let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+                i64::try_from(now).unwrap().abs_diff(last).lt(&300).then_some(())
+            };
+            until(&format!("{name} tells when it was really checked"), WITHIN_TTL, told).await;
+            s.condition(name, "Ready", "True Mirrored", SECONDS).await;
+            s.condition(name, "Fresh", "True Verified", SECONDS).await;
         }
     })
     .await;

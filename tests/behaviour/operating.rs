@@ -2,14 +2,20 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
-use testbed::{ControlPlane, Front, Process, chart, process::Spec};
+use testbed::{
+    ControlPlane, Front, Process, chart, install,
+    process::{Signal, Spec},
+};
 
-use crate::support::{Controller, SECONDS, Said, apply_object, kubectl, root, run, says, scene, scene_before_controller, until, world};
+use crate::support::{
+    Controller, SECONDS, Said, Scene, WITHIN_TTL, apply_object, emulated_elsewhere, kubectl, root, run, says, scene, scene_before_controller, until, world,
+};
 
 const FLAGS: [(&str, &str); 7] = [
     ("--listen", "ROBOTOSECRET_LISTEN"),
@@ -83,7 +89,7 @@ fn an_address_that_is_taken_ends_the_program() {
 }
 
 /// Starts the program with an environment only.
-fn start(dir: &std::path::Path, kubeconfig: &std::path::Path, environment: &[(&str, &str)]) -> Controller {
+fn start(dir: &Path, kubeconfig: &Path, environment: &[(&str, &str)]) -> Controller {
     let [port] = testbed::port::free().unwrap();
     let mut spec = Spec::new(env!("CARGO_BIN_EXE_robotosecret")).name("controller").arg("controller").env_clear();
     for (name, value) in environment {
@@ -103,7 +109,7 @@ fn start(dir: &std::path::Path, kubeconfig: &std::path::Path, environment: &[(&s
 async fn page(controller: &Controller, path: &str, status: u16, parts: &[&str]) -> String {
     let mut last = (0, String::new());
     let limit = Duration::from_secs(90);
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     while started.elapsed() < limit {
         last = controller.page(path);
         if last.0 == status && parts.iter().all(|part| last.1.contains(part)) {
@@ -267,16 +273,17 @@ async fn without_its_roles_the_controller_says_so_and_with_those_of_its_namespac
     .await;
 }
 
+/// A control plane besides the world's.
+async fn own_plane(dir: &Path) -> ControlPlane {
+    let dir = dir.to_owned();
+    tokio::task::spawn_blocking(move || ControlPlane::start(&dir).unwrap()).await.unwrap()
+}
+
 /// A cluster of its own, since what happens here would meddle with the other tests: no CRDs at first, then a controller of all namespaces.
 #[tokio::test]
 async fn a_controller_without_crds_waits_for_them_and_then_serves_the_whole_cluster_with_the_charts_roles() {
     let dir = world().dir.join("own-cluster");
-    let plane = tokio::task::spawn_blocking({
-        let dir = dir.clone();
-        move || ControlPlane::start(&dir).unwrap()
-    })
-    .await
-    .unwrap();
+    let plane = own_plane(&dir).await;
     let client = plane.client().await.unwrap();
     let moto = testbed::Moto::start(&dir).unwrap();
     let (front, canary) = (Front::start(moto.url()).unwrap(), testbed::Canary::new("own-cluster").unwrap());
@@ -318,28 +325,29 @@ async fn a_controller_without_crds_waits_for_them_and_then_serves_the_whole_clus
         ("bigdb-all", vec![("password", &password), ("username", &user)]),
         ("versions", vec![("first-token", &token), ("password-before", &password), ("username-before", &user)]),
     ] {
-        let said = kubectl(&plane, &["wait", "-n", "shop", "--for=condition=Ready", "--timeout=60s", &format!("rsec/{resource}")], "");
+        let said = kubectl(&plane, &["wait", "-n", "shop", "--for=condition=Ready", "--timeout=120s", &format!("rsec/{resource}")], "");
         assert!(said.ok, "{said:?}; {}", controller.process.log_tail());
         let secret: k8s_openapi::api::core::v1::Secret = kube::Api::namespaced(client.clone(), "shop").get(resource).await.unwrap();
         let data: Vec<_> = secret.data.unwrap().into_iter().map(|(key, value)| (key, String::from_utf8(value.0).unwrap())).collect();
         assert_eq!(data, expected.into_iter().map(|(key, value)| (key.to_owned(), value.clone())).collect::<Vec<_>>());
     }
-    let said = kubectl(&plane, &["wait", "-n", "shop", "--for=jsonpath={.status.conditions[0].reason}=SourceNotFound", "--timeout=60s", "rsec/wrong-name"], "");
+    let said =
+        kubectl(&plane, &["wait", "-n", "shop", "--for=jsonpath={.status.conditions[0].reason}=SourceNotFound", "--timeout=120s", "rsec/wrong-name"], "");
     assert!(said.ok, "{said:?}");
     // A namespace that was made later is served too; there, nothing is allowed.
     assert!(kubectl(&plane, &["create", "namespace", "later"], "").ok);
     let elsewhere = std::fs::read_to_string(root().join("examples/2-database.yaml")).unwrap().replace("namespace: shop", "namespace: later");
     assert!(kubectl(&plane, &["apply", "-f", "-"], &elsewhere).ok);
-    let said = kubectl(&plane, &["wait", "-n", "later", "--for=jsonpath={.status.conditions[0].reason}=NotAllowed", "--timeout=60s", "rsec/bigdb"], "");
+    let said = kubectl(&plane, &["wait", "-n", "later", "--for=jsonpath={.status.conditions[0].reason}=NotAllowed", "--timeout=120s", "rsec/bigdb"], "");
     assert!(said.ok, "{said:?}");
     // Every other kind of request: a renamed target, and what goes with its owner.
     assert!(kubectl(&plane, &["patch", "-n", "shop", "rsec/bigdb", "--type=merge", "-p", r#"{"spec":{"target":{"name":"other"}}}"#], "").ok);
     let gone = async || {
         (!kubectl(&plane, &["get", "-n", "shop", "secret/bigdb"], "").ok && kubectl(&plane, &["get", "-n", "shop", "secret/other"], "").ok).then_some(())
     };
-    until("the Secret has its new name", SECONDS, gone).await;
+    until("the Secret has its new name", SECONDS * 3, gone).await;
     let told = async || kubectl(&plane, &["get", "events", "-n", "shop"], "").out.contains("was removed: the target is now other").then_some(());
-    until("the event about it", SECONDS, told).await;
+    until("the event about it", SECONDS * 3, told).await;
 
     // The API server's own count: nothing was forbidden once the roles and CRDs were there (a watch of an unknown kind is 404).
     let metrics = kubectl(&plane, &["get", "--raw", "/metrics"], "").out;
@@ -353,4 +361,136 @@ async fn a_controller_without_crds_waits_for_them_and_then_serves_the_whole_clus
     let leaks: Vec<String> = written.iter().flat_map(|(what, text)| canary.scan(what, text)).map(|leak| leak.to_string()).collect();
     assert!(leaks.is_empty(), "{leaks:#?}");
     says(&written[2].1, "\"reportingInstance\": \"pod-1\"");
+}
+
+#[tokio::test]
+async fn a_status_that_is_overtaken_while_the_watch_is_down_is_tried_ever_more_slowly() {
+    scene_before_controller("overtaken", async |s| {
+        s.provide(&["*"]).await;
+        s.put_secret("db", &s.value("1")).await;
+        let (door, kubeconfig) = s.door(&s.account(&[], |_| true).await);
+        s.start_controller_as(&kubeconfig, &[]);
+        s.controller_ready().await;
+        s.apply("db", &format!("uri: aws.sm://{}", s.path("db"))).await;
+        s.ready("db").await;
+        s.condition("db", "Fresh", "True Verified", SECONDS).await;
+        // What happens to the resource from here on is not seen: its watch is cut, and may not begin again.
+        let is_watch = |rule: &Value| rule["resources"] == json!(["robotosecrets"]) && rule["verbs"].as_array().unwrap().contains(&json!("watch"));
+        s.account(&[], |rule| !is_watch(rule)).await;
+        door.shut();
+        door.open();
+        until("its watch is refused", SECONDS * 3, async || s.controller().process.log().unwrap().contains("may not list and watch it").then_some(())).await;
+        s.patch("db", json!({"metadata": {"annotations": {"example.com/moved": "yes"}}})).await;
+        s.put_secret("db", &s.value("2")).await;
+        s.holds("db", &[("value", &s.value("2"))], WITHIN_TTL).await;
+        let (reads, since) = (s.reads(&s.path("db")), Instant::now());
+        until("it is tried for a while", SECONDS * 2, async || (since.elapsed() > SECONDS).then_some(())).await;
+        // Pauses of a quarter of a second, a half, and so on, up to ten seconds.
+        let tries = s.reads(&s.path("db")) - reads;
+        assert!(tries <= 16, "{tries} reads");
+        s.account(&[], |_| true).await;
+        let told = async || s.events("db").await.iter().any(|event| event.contains("has a new version")).then_some(());
+        until("it is told after all", SECONDS * 4, told).await;
+        s.ready("db").await;
+    })
+    .await;
+}
+
+/// How many secrets, and as many parameters, are mirrored while the API server is killed.
+const SIDE: usize = 20;
+
+/// Puts a version of all sources, of the emulator at once.
+async fn put_all(s: &Scene, version: usize) {
+    for n in 0..SIDE {
+        s.put_secret(&format!("s-{n}"), &s.value(&format!("s-{n} {version}"))).await;
+        s.put_parameter(&format!("p-{n}"), &s.value(&format!("p-{n} {version}"))).await;
+    }
+}
+
+/// Looks at all Secrets all the time, where the API server answers: none of these is ever missing, made anew, or holds anything but its
+/// value's versions, one after the other. Ends with the first that is otherwise.
+async fn each_is_there_and_goes_forward(s: &Scene, names: &[String], versions: usize) -> String {
+    let mut known: BTreeMap<String, (String, usize)> = BTreeMap::new();
+    loop {
+        let Ok(all) = s.secrets().list(&kube::api::ListParams::default()).await else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let mut seen: BTreeMap<String, _> = all.items.into_iter().map(|secret| (secret.metadata.name.clone().unwrap(), secret)).collect();
+        for name in names {
+            let Some(secret) = seen.remove(name) else { return format!("{name} is missing") };
+            let data: Vec<_> = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, String::from_utf8(value.0).unwrap())).collect();
+            let version = (1..=versions).find(|version| data == [("value".to_owned(), s.value(&format!("{name} {version}")))]);
+            let Some(version) = version else { return format!("{name} holds {data:?}") };
+            let uid = secret.metadata.uid.unwrap();
+            let (first, before) = known.entry(name.clone()).or_insert_with(|| (uid.clone(), version));
+            if *first != uid || *before > version {
+                return format!("{name} was {first} with version {before} and is {uid} with version {version}");
+            }
+            *before = version;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A cluster of its own, since the other tests would miss its API server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_server_that_is_killed_and_started_again_costs_no_key_and_no_flood_of_calls() {
+    let mut plane = own_plane(&world().dir.join("own-api-server")).await;
+    let client = plane.client().await.unwrap();
+    install::crds(&client, &root().join("crds")).await.unwrap();
+    let kubeconfig = install::account(&plane, &client, &root().join("charts/robotosecret")).await.unwrap();
+    emulated_elsewhere(client, "own-api-server", async |s| {
+        s.provide(&["*"]).await;
+        put_all(s, 1).await;
+        s.start_controller_as(&kubeconfig, &[]);
+        s.controller_ready().await;
+        let names: Vec<String> = (0..SIDE).flat_map(|n| [format!("s-{n}"), format!("p-{n}")]).collect();
+        let spec = |name: &str| {
+            let scheme = if name.starts_with("s-") { "aws.sm://" } else { "aws.ps:///" };
+            let policy = ["Owner", "Orphan", "Merge"][name[2..].parse::<usize>().unwrap() % 3];
+            json!({"data": [{"key": "value", "uri": format!("{scheme}{}", s.path(name))}], "target": {"creationPolicy": policy}})
+        };
+        s.apply_all(&names, spec).await;
+        s.all("Ready", "True Mirrored", SECONDS * 2).await;
+        s.front.forget_calls();
+        let began = Instant::now();
+        let s = &*s;
+        let goes_on = async {
+            // Out of reach for a while, so that every write fails; then gone for no longer than it takes to start.
+            for (round, new, stays_down) in [(2, "new-1", true), (3, "new-2", false)] {
+                s.put_secret(new, &s.value(new)).await;
+                let id = s.path(new);
+                // It is being made: its value is read, and nothing of it is written yet.
+                let hold = s.front.hold();
+                s.apply(new, &format!("uri: aws.sm://{id}")).await;
+                until("the new one is being read", SECONDS, async || (s.reads(&id) > 0).then_some(())).await;
+                put_all(s, round).await;
+                plane.api_server().signal(Signal::Kill).unwrap();
+                plane.api_server().wait_exit(SECONDS).unwrap();
+                s.front.remove_fault(hold);
+                if stays_down {
+                    let failed = || s.controller().metric("robotosecret_kube_writes_total", "kind=\"Secret\",outcome=\"error\"");
+                    let tried = async || (failed() >= 40.0).then_some(());
+                    until("every write was tried", SECONDS * 4, tried).await;
+                }
+                tokio::task::block_in_place(|| plane.restart_api_server().unwrap());
+                for name in &names {
+                    s.holds(name, &[("value", &s.value(&format!("{name} {round}")))], SECONDS * 4).await;
+                }
+                s.holds(new, &[("value", &s.value(new))], SECONDS * 4).await;
+                s.all("Ready", "True Mirrored", SECONDS * 4).await;
+                s.all("Fresh", "True Verified", SECONDS * 4).await;
+            }
+        };
+        tokio::select! {
+            wrong = each_is_there_and_goes_forward(s, &names, 3) => panic!("{wrong}\n{}", s.log_tail()),
+            () = goes_on => {}
+        }
+        let (calls, took) = (s.front.calls().len(), began.elapsed());
+        // A new version is read a few times by each; the retries' pauses grow; and the rechecks share their calls.
+        let most = names.len() * 2 * 8 + 10 * (1 + usize::try_from(took.as_secs()).unwrap() / 10);
+        assert!(calls <= most, "{calls} calls in {took:?}: {:?}", s.front.totals());
+    })
+    .await;
 }

@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::{
+    admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
+    core::v1::{Namespace, Secret},
+};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
@@ -167,6 +170,7 @@ async fn merged_keys_are_kept_right_among_those_of_others_and_taken_out_at_the_e
         let secret = s.secrets().get("shared").await.unwrap();
         assert_eq!((secret.type_.as_deref(), secret.labels()["team"].as_str()), (Some("example.com/theirs"), "shop"));
         assert!(is_held(s, "db").await);
+        s.event("db", "mirrored into the Secret shared").await;
         assert_eq!(s.events("db").await.len(), 1, "{:?}", s.events("db").await);
 
         // What isn't ours is not touched, nor is the store asked for it.
@@ -542,6 +546,69 @@ async fn a_merge_that_is_killed_between_any_two_writes_goes_on_after_the_restart
     .await;
 }
 
+/// Has the API server refuse this operation on the scene's Secrets unless an expression holds, and waits until it does, as an attempt tells:
+/// everything else then happens as if the controller were killed right before that. One at a time.
+async fn forbid(s: &Scene, operation: &str, unless: &str, attempt: &impl AsyncFn() -> kube::Result<()>) {
+    let (api_version, name) = ("admissionregistration.k8s.io/v1", format!("{}.robotosecret.test", s.namespace));
+    let rule = json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": [operation], "resources": ["secrets"]});
+    let policy = json!({
+        "apiVersion": api_version, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name},
+        "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": s.namespace}}, "resourceRules": [rule]},
+            "validations": [{"expression": unless}],
+        },
+    });
+    let binding = json!({
+        "apiVersion": api_version, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": name},
+        "spec": {"policyName": name, "validationActions": ["Deny"]},
+    });
+    apply_object(&s.client, &policy).await.unwrap();
+    apply_object(&s.client, &binding).await.unwrap();
+    let refused = async || attempt().await.is_err_and(|error| error.to_string().contains(&name)).then_some(());
+    until("the policy is in force", COLLECTED, refused).await;
+}
+
+/// Takes back what [`forbid`] said.
+async fn permit(s: &Scene, attempt: &impl AsyncFn() -> kube::Result<()>) {
+    let name = format!("{}.robotosecret.test", s.namespace);
+    Api::<ValidatingAdmissionPolicyBinding>::all(s.client.clone()).delete(&name, &DeleteParams::default()).await.unwrap();
+    Api::<ValidatingAdmissionPolicy>::all(s.client.clone()).delete(&name, &DeleteParams::default()).await.unwrap();
+    until("the policy is gone", COLLECTED, async || attempt().await.is_ok().then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_controller_that_is_killed_between_a_secret_of_a_former_type_and_the_new_one_makes_that_after_the_restart() {
+    scene("type-killed", async |s| {
+        put(s, "db", &["username", "password"]).await;
+        let target = |type_: &str| json!({"type": type_});
+        for name in ["changed", "other"] {
+            mirror_from(s, name, "db", &["username", "password"], target("Opaque")).await;
+            s.ready(name).await;
+        }
+        let (first, other) = (uid(s, "changed").await, version(s, "other").await);
+        let probe: Secret = serde_json::from_value(json!({"metadata": {"generateName": "probe-"}})).unwrap();
+        let secrets = s.secrets();
+        let made = async || secrets.create(&PostParams::default(), &probe).await.map(|_| ());
+        // A dry run tells that the new one would be taken.
+        forbid(s, "CREATE", "has(request.dryRun) && request.dryRun", &made).await;
+        mirror_from(s, "changed", "db", &["username", "password"], target("kubernetes.io/basic-auth")).await;
+        secret_is_gone(s, "changed").await;
+        s.kill_controller();
+        assert_eq!(s.data("changed").await, None);
+        permit(s, &made).await;
+        s.start_controller(&[]).await;
+        holds(s, "changed", &[("db", "password"), ("db", "username")], &[]).await;
+        s.ready("changed").await;
+        let secret = s.secrets().get("changed").await.unwrap();
+        assert_eq!(secret.type_.as_deref(), Some("kubernetes.io/basic-auth"));
+        assert_ne!(secret.metadata.uid.as_deref(), Some(first.as_str()));
+        assert_eq!(marks(s, "changed").await, (true, Some("changed".into()), vec![resource_uid(s, "changed").await]));
+        assert_eq!(version(s, "other").await, other, "nothing else is touched");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_controller_that_is_killed_between_an_apply_and_what_it_leaves_to_take_out_does_that_after_the_restart() {
     scene_before_controller("prune-killed", async |s| {
@@ -555,26 +622,10 @@ async fn a_controller_that_is_killed_between_an_apply_and_what_it_leaves_to_take
             s.ready(name).await;
         }
         s.kill_controller();
-        let policy = format!("{}.prune.robotosecret.test", s.namespace);
-        let api_version = "admissionregistration.k8s.io/v1";
-        let rule = json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["secrets"]});
-        let deny = json!({
-            "apiVersion": api_version, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": policy},
-            "spec": {
-                "failurePolicy": "Fail",
-                "matchConstraints": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": s.namespace}}, "resourceRules": [rule]},
-                "validations": [{"expression": "request.options.fieldManager != 'robotosecret-prune'"}],
-            },
-        });
-        let binding = json!({
-            "apiVersion": api_version, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": policy},
-            "spec": {"policyName": policy, "validationActions": ["Deny"]},
-        });
-        apply_object(&s.client, &deny).await.unwrap();
-        apply_object(&s.client, &binding).await.unwrap();
         let prune = PatchParams { dry_run: true, field_manager: Some("robotosecret-prune".into()), ..PatchParams::default() };
-        let denied = async || s.secrets().patch(&names[0], &prune, &Patch::Merge(json!({"data": {"b": null}}))).await.is_err().then_some(());
-        until("the policy is in force", SECONDS, denied).await;
+        let secrets = s.secrets();
+        let pruned = async || secrets.patch(&names[0], &prune, &Patch::Merge(json!({"data": {"b": null}}))).await.map(|_| ());
+        forbid(s, "UPDATE", "request.options.fieldManager != 'robotosecret-prune'", &pruned).await;
         s.start_controller_as(&without(s, "robotosecrets/status", "patch").await, &[]);
         for (name, policy) in names.iter().zip(then) {
             mirror_from(s, name, "db", &["a", "c"], json!({"creationPolicy": policy})).await;
@@ -582,12 +633,7 @@ async fn a_controller_that_is_killed_between_an_apply_and_what_it_leaves_to_take
         }
         assert_eq!(marks(s, &names[0]).await.2.len(), 1, "it is still an Owner's");
         s.kill_controller();
-        let bindings: Api<k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding> = Api::all(s.client.clone());
-        bindings.delete(&policy, &DeleteParams::default()).await.unwrap();
-        let policies: Api<k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy> = Api::all(s.client.clone());
-        policies.delete(&policy, &DeleteParams::default()).await.unwrap();
-        let allowed = async || s.secrets().patch(&names[0], &prune, &Patch::Merge(json!({"data": {"b": null}}))).await.is_ok().then_some(());
-        until("the policy is gone", SECONDS, allowed).await;
+        permit(s, &pruned).await;
         s.start_controller(&[]).await;
         for (name, policy) in names.iter().zip(then) {
             holds(s, name, &[("db", "a"), ("db", "c")], &[]).await;

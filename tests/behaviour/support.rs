@@ -28,7 +28,7 @@ use kube::{
 };
 use robotosecret::api::{ClusterRobotoProvider, RobotoSecret, RobotoSecretStatus};
 use serde_json::{Value, json};
-use testbed::{Canary, ControlPlane, Emulator, Front, Moto, install};
+use testbed::{Canary, ControlPlane, Door, Emulator, Front, Moto, install};
 pub use testbed::{Controller, install::apply as apply_object};
 
 /// How long anything that should happen "within seconds" may take on a machine that is busy with other tests.
@@ -131,7 +131,7 @@ pub async fn scene(name: &str, test: impl AsyncFnOnce(&mut Scene)) {
 
 /// Runs a test in a scene without provider and controller.
 pub async fn scene_before_controller(name: &str, test: impl AsyncFnOnce(&mut Scene)) {
-    let mut scene = Scene::new(name, Aws::Moto(Front::start(world().moto.url()).unwrap())).await;
+    let mut scene = Scene::new(name, Aws::Moto(Front::start(world().moto.url()).unwrap()), world().plane.client().await.unwrap()).await;
     test(&mut scene).await;
     scene.finish().await;
 }
@@ -148,17 +148,21 @@ pub async fn emulated(name: &str, test: impl AsyncFnOnce(&mut Scene)) {
 
 /// As [`scene_before_controller`], on an emulator of its own.
 pub async fn emulated_before_controller(name: &str, test: impl AsyncFnOnce(&mut Scene)) {
-    let mut scene = Scene::new(name, Aws::Emulator(Emulator::start().unwrap())).await;
+    emulated_elsewhere(world().plane.client().await.unwrap(), name, test).await;
+}
+
+/// As [`emulated_before_controller`], in a cluster of the test's own.
+pub async fn emulated_elsewhere(cluster: Client, name: &str, test: impl AsyncFnOnce(&mut Scene)) {
+    let mut scene = Scene::new(name, Aws::Emulator(Emulator::start().unwrap()), cluster).await;
     test(&mut scene).await;
     scene.finish().await;
 }
 
 impl Scene {
-    async fn new(name: &str, front: Aws) -> Self {
+    async fn new(name: &str, front: Aws, client: Client) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let world = world();
         let namespace = format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let client = world.plane.client().await.unwrap();
         let namespaces: Api<Namespace> = Api::all(client.clone());
         namespaces.create(&PostParams::default(), &serde_json::from_value(json!({"metadata": {"name": namespace}})).unwrap()).await.unwrap();
         let canary = Canary::new(&namespace).unwrap();
@@ -431,6 +435,17 @@ impl Scene {
             apply_object(&self.client, &object).await.unwrap();
         }
         world().plane.kubeconfig_for(&self.namespace, &rbac.service_account).unwrap()
+    }
+
+    /// A door before the API server, and this kubeconfig by way of it.
+    pub fn door(&self, kubeconfig: &Path) -> (Door, PathBuf) {
+        let door = Door::before(world().plane.url().trim_start_matches("https://").parse().unwrap()).unwrap();
+        let mut config: Value = serde_json::from_slice(&std::fs::read(kubeconfig).unwrap()).unwrap();
+        config["clusters"][0]["cluster"]["server"] = json!(format!("https://{}", door.address()));
+        // Beside the other one: that folder is private, and goes at the end.
+        let path = kubeconfig.with_file_name(format!("{}.door.kubeconfig", self.namespace));
+        std::fs::write(&path, config.to_string()).unwrap();
+        (door, path)
     }
 
     /// Starts the controller with these arguments besides the usual ones, and waits until it is ready.

@@ -1,9 +1,12 @@
-//! What stands in a scene of the fault suite: a resource for each policy and kind of content, once over sources that stay and once over
-//! sources of which one goes, with what its Secret may hold one after the other.
+//! What stands in a scene of the fault suite: a resource for each policy and kind of content, once over sources that stay and once for
+//! each fault over sources of which one goes, with what its Secret may hold one after the other.
 //!
 //! A scene enters; sources, Secrets of others and resources are made in it. Nothing here waits for the controller.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Display, Formatter},
+};
 
 use kube::api::PostParams;
 use serde_json::{Value, json};
@@ -40,7 +43,7 @@ impl Content {
     /// The name of a source, as [`Scene::path`] takes it.
     fn place(self, group: Group, key: &str) -> String {
         let folder = if self.is_listed() { "listed/" } else { "" };
-        format!("{folder}{}/{key}", group.name())
+        format!("{folder}{group}/{key}")
     }
 
     /// The id that the store is asked for.
@@ -51,7 +54,7 @@ impl Content {
 
     /// The value that a source has from this version on.
     fn value(self, s: &Scene, group: Group, key: &str, version: u8) -> String {
-        s.value(&format!("{self:?} {} {key} {version}", group.name()))
+        s.value(&format!("{self:?} {group} {key} {version}"))
     }
 
     async fn put(self, s: &Scene, group: Group, key: &str, version: u8) {
@@ -70,24 +73,29 @@ impl Content {
 pub enum Group {
     /// `a` and `b` stay; `b` gets a new version while each fault lasts.
     Kept,
-    /// `goes` is deleted while the last fault of the scene lasts, `stays` stays.
-    Lost,
+    /// `goes` is deleted while the fault of this number lasts, `stays` stays.
+    Lost(usize),
 }
 
 impl Group {
-    pub const ALL: [Self; 2] = [Self::Kept, Self::Lost];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Kept => "kept",
-            Self::Lost => "lost",
-        }
+    /// Those of a scene of so many faults.
+    pub fn all(faults: usize) -> Vec<Self> {
+        [Self::Kept].into_iter().chain((0..faults).map(Self::Lost)).collect()
     }
 
     pub fn keys(self) -> [&'static str; 2] {
         match self {
             Self::Kept => ["a", "b"],
-            Self::Lost => ["goes", "stays"],
+            Self::Lost(_) => ["goes", "stays"],
+        }
+    }
+}
+
+impl Display for Group {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kept => f.write_str("kept"),
+            Self::Lost(fault) => write!(f, "lost-{fault}"),
         }
     }
 }
@@ -101,18 +109,20 @@ pub struct Combination {
     pub group: Group,
 }
 
-/// Every policy that the API takes, with every content, over both groups.
-pub fn all() -> Vec<Combination> {
+/// Every policy that the API takes: over sources that stay with every content, over those of which one goes by name and by a listing. Those
+/// come from either store in turn, so that each fault, each policy and each content meet.
+pub fn all(groups: &[Group]) -> Vec<Combination> {
+    let policies = ["Owner", "Orphan", "Merge"].into_iter().flat_map(|creation| ["Retain", "Delete", "DropKeys"].map(|deletion| (creation, deletion)));
+    // A Secret of others is never deleted: the API refuses this pair.
+    let policies = policies.filter(|policy| *policy != ("Merge", "Delete"));
     let mut all = Vec::new();
-    for creation in ["Owner", "Orphan", "Merge"] {
-        for deletion in ["Retain", "Delete", "DropKeys"] {
-            // A Secret of others is never deleted: the API refuses this pair.
-            if (creation, deletion) == ("Merge", "Delete") {
-                continue;
-            }
-            for content in Content::ALL {
-                all.extend(Group::ALL.map(|group| Combination { creation, deletion, content, group }));
-            }
+    for (turn, (creation, deletion)) in policies.enumerate() {
+        for &group in groups {
+            let has = |content: &Content| match group {
+                Group::Kept => true,
+                Group::Lost(fault) => content.is_secret() == (turn + fault).is_multiple_of(2),
+            };
+            all.extend(Content::ALL.into_iter().filter(has).map(|content| Combination { creation, deletion, content, group }));
         }
     }
     all
@@ -121,12 +131,12 @@ pub fn all() -> Vec<Combination> {
 impl Combination {
     /// The name of the resource and its Secret.
     pub fn name(&self) -> String {
-        format!("{}-{}-{}-{:?}", self.group.name(), self.creation, self.deletion, self.content).to_lowercase()
+        format!("{}-{}-{}-{:?}", self.group, self.creation, self.deletion, self.content).to_lowercase()
     }
 
     /// The keys that it mirrors. Under `Delete` the Secret goes when all that it names is gone.
     fn keys(&self) -> Vec<&'static str> {
-        if self.group == Group::Lost && self.deletion == "Delete" && !self.content.is_listed() { vec!["goes"] } else { self.group.keys().to_vec() }
+        if self.group != Group::Kept && self.deletion == "Delete" && !self.content.is_listed() { vec!["goes"] } else { self.group.keys().to_vec() }
     }
 
     fn spec(&self, s: &Scene) -> Value {
@@ -161,26 +171,30 @@ impl Combination {
         let first: Vec<(&str, u8)> = self.keys().into_iter().map(|key| (key, 1)).collect();
         match (self.group, self.deletion, self.content.is_listed()) {
             (Group::Kept, ..) => (1..=rotations + 1).map(|version| holding(&[("a", 1), ("b", version)])).collect(),
-            (Group::Lost, "Retain", false) => vec![holding(&first)],
-            (Group::Lost, "Delete", false) => vec![holding(&first), None],
-            (Group::Lost, ..) => vec![holding(&first), holding(&[("stays", 1)])],
+            (Group::Lost(_), "Retain", false) => vec![holding(&first)],
+            (Group::Lost(_), "Delete", false) => vec![holding(&first), None],
+            (Group::Lost(_), ..) => vec![holding(&first), holding(&[("stays", 1)])],
         }
     }
 
     /// What Ready says when all is over.
     pub fn in_the_end(&self) -> &'static str {
         match (self.group, self.deletion, self.content.is_listed()) {
-            (Group::Lost, "Retain", false) => "False SourceNotFound",
-            (Group::Lost, "Delete", false) => "False SourceDeleted",
+            (Group::Lost(_), "Retain", false) => "False SourceNotFound",
+            (Group::Lost(_), "Delete", false) => "False SourceDeleted",
             _ => "True Mirrored",
         }
     }
 }
 
+/// So many more parameters are mirrored in each scene that what goes with all of its faults is not taken for an accident (`MassAbsence`)
+/// by a controller that has just been started either.
+const BALLAST: usize = 250;
+
 /// Makes all sources, the Secrets of others that some merge into, and the resources.
-pub async fn plant(s: &Scene, all: &[Combination]) {
+pub async fn plant(s: &Scene, groups: &[Group], all: &[Combination]) {
     for content in Content::ALL {
-        for group in Group::ALL {
+        for &group in groups {
             for key in group.keys() {
                 content.put(s, group, key, 1).await;
             }
@@ -194,6 +208,13 @@ pub async fn plant(s: &Scene, all: &[Combination]) {
     }
     let specs: BTreeMap<String, Value> = all.iter().map(|combination| (combination.name(), combination.spec(s))).collect();
     s.apply_all(&specs.keys().cloned().collect::<Vec<_>>(), |name| specs[name].clone()).await;
+    let mut ballast = Vec::new();
+    for n in 0..BALLAST {
+        let name = format!("ballast/{n}");
+        s.put_parameter(&name, &s.value(&name)).await;
+        ballast.push(json!({"key": n.to_string(), "uri": format!("aws.ps:///{}", s.path(&name))}));
+    }
+    s.apply("ballast", &json!({"data": ballast, "ttl": "1h"}).to_string()).await;
 }
 
 /// Gives one source of each content that stays a new version, after so many.
@@ -203,9 +224,9 @@ pub async fn rotate(s: &Scene, rotations: u8) {
     }
 }
 
-/// Deletes one source of each content for good.
-pub fn delete(s: &Scene) {
+/// Deletes one source of each content for good: that of this fault.
+pub fn delete(s: &Scene, fault: usize) {
     for content in Content::ALL {
-        content.delete(s, Group::Lost, "goes");
+        content.delete(s, Group::Lost(fault), "goes");
     }
 }

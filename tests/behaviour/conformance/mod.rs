@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 use crate::support::{Scene, apply_object, root, scene, world};
 
 /// How long all rows of a file may take together, once they are applied.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// A case.
 #[derive(Clone, Deserialize)]

@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 
 use crate::binaries::{self, Tool};
 use crate::folder::random_hex;
-use crate::process::{Process, Spec};
+use crate::process::{Process, Signal, Spec};
 use crate::{TempFolder, port};
 
 /// Three to four seconds on an idle machine; tests start it while two cores compile.
@@ -48,6 +48,8 @@ pub struct ControlPlane {
     controller_manager: Process,
     api_server: Process,
     etcd: Process,
+    /// How the API server was started.
+    serving: Serving,
     data: TempFolder,
 }
 
@@ -89,7 +91,7 @@ impl ControlPlane {
         write_private(&path("service-accounts.key"), &keys.private)?;
         write_private(&path("service-accounts.pub"), &keys.public)?;
         let ca_path = path("certs/apiserver.crt");
-        let api_server = Spec::new(&programs.api_server)
+        let serving = Spec::new(&programs.api_server)
             .name("kube-apiserver")
             .args(["--etcd-servers", &etcd_url, "--secure-port", &api_port.to_string(), "--bind-address=127.0.0.1"])
             // A documentation address: without one the server looks for a network interface, and offline there is none.
@@ -97,8 +99,9 @@ impl ControlPlane {
             .args(["--service-account-issuer=https://kubernetes.default.svc", "--service-cluster-ip-range=10.0.0.0/24", "--authorization-mode=RBAC"])
             .args([flag("cert-dir", &path("certs")), flag("token-auth-file", &path("tokens.csv"))])
             .args([flag("service-account-key-file", &path("service-accounts.pub")), flag("service-account-signing-key-file", &path("service-accounts.key"))])
-            .grace(Duration::ZERO)
-            .start(dir)?;
+            .grace(Duration::ZERO);
+        let serving = Serving { spec: serving, logs: dir.to_owned() };
+        let api_server = serving.start()?;
 
         let kubeconfig = path("admin.kubeconfig");
         write_kubeconfig(&kubeconfig, &json!({"server": url, "certificate-authority": ca_path}), &token, "default")?;
@@ -114,7 +117,18 @@ impl ControlPlane {
             .start(dir)?;
         wait_ready(&kubeconfig, &ca_path, &[&etcd, &api_server, &controller_manager], "the controller-manager", controllers_ready)?;
 
-        Ok(Self { url, ca_path, kubeconfig, kubectl: programs.kubectl.clone(), controller_manager, api_server, etcd, data })
+        Ok(Self { url, ca_path, kubeconfig, kubectl: programs.kubectl.clone(), controller_manager, api_server, etcd, serving, data })
+    }
+
+    /// Ends the API server with signal 9, if it still runs, and starts it again: same address and keys, same database. Returns when it serves.
+    /// Blocks the thread; may be called from async code.
+    pub fn restart_api_server(&mut self) -> Result<()> {
+        if self.api_server.is_running() {
+            self.api_server.signal(Signal::Kill)?;
+            self.api_server.wait_exit(READY_WITHIN)?;
+        }
+        self.api_server = self.serving.start()?;
+        wait_ready(&self.kubeconfig, &self.ca_path, &[&self.etcd, &self.api_server], "the API server", api_server_ready)
     }
 
     /// The API server's address, for instance `https://127.0.0.1:43123`.
@@ -157,7 +171,7 @@ impl ControlPlane {
         client(&self.kubeconfig).await
     }
 
-    /// The API server's process, to stop it for a while ([`crate::process::Signal::Stop`]) or to read its log.
+    /// The API server's process, to stop it for a while ([`Signal::Stop`]), to kill it, or to read its log.
     #[must_use]
     pub fn api_server(&self) -> &Process {
         &self.api_server
@@ -173,6 +187,19 @@ impl ControlPlane {
     #[must_use]
     pub fn etcd(&self) -> &Process {
         &self.etcd
+    }
+}
+
+/// A program and where its logs go.
+#[derive(Debug)]
+struct Serving {
+    spec: Spec,
+    logs: PathBuf,
+}
+
+impl Serving {
+    fn start(&self) -> Result<Process> {
+        self.spec.clone().start(&self.logs)
     }
 }
 

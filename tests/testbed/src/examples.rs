@@ -2,7 +2,7 @@
 //! name and in the form that its comments tell, stands there afterwards.
 
 use anyhow::{Context, Result};
-use aws_sdk_secretsmanager::types::Tag;
+use aws_sdk_secretsmanager::{config::Region, types::Tag};
 use aws_sdk_ssm::types::ParameterType;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::json;
@@ -13,6 +13,13 @@ use crate::Moto;
 pub const DATABASE: &str = "prod/databases/mysql/bigdb/root";
 /// The name of the parameter that most examples read.
 pub const API_TOKEN: &str = "/prod/shop/api-token";
+
+/// The version of the secret prod/shop/license that an example asks for. In AWS the store makes such ids up.
+const LICENSE: (&str, &str) = ("prod/shop/license", "11111111-2222-3333-4444-555555555555");
+/// The label of a version of the parameter that an example asks for.
+const LABELLED: (&str, &str) = ("/prod/shop/web/log-level", "blue");
+/// The other region that an example reads the license from.
+const OTHER_REGION: &str = "us-east-1";
 
 /// The secrets and their values. `value` makes one value of a name, which tells what it is for.
 pub fn secrets(value: &dyn Fn(&str) -> String) -> Vec<(&'static str, String)> {
@@ -32,6 +39,7 @@ pub fn secrets(value: &dyn Fn(&str) -> String) -> Vec<(&'static str, String)> {
         ("prod/shop/tls", [block("PRIVATE KEY", "key"), block("CERTIFICATE", "leaf"), block("CERTIFICATE", "chain")].concat()),
         ("prod/shop/partners/a", value("a")),
         ("prod/shop/partners/b", value("b")),
+        ("prod/shop/deploy-key", block("OPENSSH PRIVATE KEY", "deploy")),
         ("prod/shop/session-key", json!({"SESSION_KEY": value("session")}).to_string()),
     ]
 }
@@ -54,12 +62,18 @@ fn tags(name: &str) -> Vec<Tag> {
 /// Puts all of them into an emulated AWS that has none of them.
 pub async fn store(moto: &Moto, value: &dyn Fn(&str) -> String) -> Result<()> {
     for (name, text) in secrets(value) {
+        let version = (name == LICENSE.0).then(|| LICENSE.1.to_owned());
         let secret = moto.secrets_manager().create_secret().name(name).secret_string(text).set_tags(Some(tags(name)));
-        secret.send().await.with_context(|| format!("creating the secret {name}"))?;
+        secret.set_client_request_token(version).send().await.with_context(|| format!("creating the secret {name}"))?;
     }
     for (name, text) in parameters(value) {
         let parameter = moto.ssm().put_parameter().name(name).value(text).r#type(ParameterType::SecureString);
         parameter.send().await.with_context(|| format!("creating the parameter {name}"))?;
     }
+    let label = moto.ssm().label_parameter_version().name(LABELLED.0).parameter_version(1).labels(LABELLED.1);
+    label.send().await.with_context(|| format!("labelling the parameter {}", LABELLED.0))?;
+    let elsewhere = moto.secrets_manager().config().to_builder().region(Region::new(OTHER_REGION)).build();
+    let secret = aws_sdk_secretsmanager::Client::from_conf(elsewhere).create_secret().name(LICENSE.0).secret_string(value("us-license"));
+    secret.send().await.with_context(|| format!("creating the secret {} in {OTHER_REGION}", LICENSE.0))?;
     Ok(())
 }
