@@ -44,6 +44,7 @@ use kube::{
     runtime::{
         WatchStreamExt,
         reflector::{self, store::Writer},
+        utils::Backoff,
         watcher::{self, Event, watcher},
     },
 };
@@ -71,6 +72,8 @@ use crate::{
 
 /// How long one look at a resource may take.
 const RECONCILE_LIMIT: Duration = Duration::from_mins(2);
+/// How long a watch that failed rests at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long a shutdown waits for what is being written.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(25);
 
@@ -245,6 +248,25 @@ const RESOURCES: &str = "robotosecrets.robotosecret.dev";
 const PROVIDERS: &str = "clusterrobotoproviders.robotosecret.dev";
 const SECRETS: &str = "secrets";
 
+/// The pauses of a watch that fails. kube's own grow to a minute: for that long after an outage of the API server nothing that is new or
+/// changed would be seen.
+#[derive(Default)]
+struct Pauses(watcher::DefaultBackoff);
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next().map(|pause| pause.min(LONGEST_PAUSE))
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+}
+
 fn explain(error: &watcher::Error) -> String {
     let code = match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
@@ -270,7 +292,7 @@ where
 
 /// Watches resources: keeps their cache, the index of who cares for what, and the queue.
 async fn watch_resources(client: Client, scope: Option<String>, context: Arc<Context>, gates: Gates) {
-    let mut events = pin!(watcher(api::<Guarded>(&client, scope.as_deref()), watcher::Config::default()).default_backoff());
+    let mut events = pin!(watcher(api::<Guarded>(&client, scope.as_deref()), watcher::Config::default()).backoff(Pauses::default()));
     let mut listed = BTreeSet::new();
     let mut synced = false;
     while let Some(event) = events.next().await {
@@ -331,7 +353,7 @@ fn forget(context: &Context, key: &Key) {
 /// Watches our Secrets: keeps what is used of their metadata, and wakes the resources that care.
 async fn watch_secrets(client: Client, scope: Option<String>, context: Arc<Context>, gates: Gates) {
     let config = watcher::Config::default().labels(&format!("{MANAGED_LABEL}=true"));
-    let mut events = pin!(watcher(api::<PartialObjectMeta<Secret>>(&client, scope.as_deref()), config).default_backoff());
+    let mut events = pin!(watcher(api::<PartialObjectMeta<Secret>>(&client, scope.as_deref()), config).backoff(Pauses::default()));
     let mut listed = BTreeSet::new();
     let mut synced = false;
     let wake = |namespace: &str, seen: &Seen, lane: Lane| {
@@ -378,7 +400,7 @@ async fn watch_secrets(client: Client, scope: Option<String>, context: Arc<Conte
 async fn watch_providers(client: Client, writer: Writer<Providing>, context: Arc<Context>, gates: Gates) {
     let events =
         watcher(Api::<Providing>::all(client), watcher::Config::default()).map_ok(|event| event.modify(|provider| provider.meta_mut().managed_fields = None));
-    let mut events = pin!(kube::runtime::reflector(writer, events.default_backoff()));
+    let mut events = pin!(kube::runtime::reflector(writer, events.backoff(Pauses::default())));
     let mut synced = false;
     while let Some(event) = events.next().await {
         match event {
@@ -453,6 +475,13 @@ async fn reconcile(key: &Arc<Key>, resource: &RobotoSecret, context: &Context) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_watch_that_fails_is_taken_up_again_within_seconds_for_ever() {
+        let pauses: Vec<Duration> = Pauses::default().take(1000).collect();
+        assert!(pauses.len() == 1000 && pauses.iter().all(|pause| *pause <= LONGEST_PAUSE), "{pauses:?}");
+        assert!(pauses[0] < pauses[4], "they grow");
+    }
 
     #[tokio::test]
     async fn a_part_that_ends_ends_the_controller_and_a_stop_is_none() {

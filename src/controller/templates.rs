@@ -23,7 +23,7 @@ use kube::{
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
-use super::{api, cache::Key, explain, mirror::Context};
+use super::{Pauses, api, cache::Key, explain, mirror::Context};
 use crate::{
     api::{Reason, RobotoSecret, robotosecret::TemplateFrom},
     provider::ReadError,
@@ -219,7 +219,7 @@ fn unread(name: &str, error: &kube::Error) -> ReadError {
 pub(super) async fn watch(client: Client, scope: Option<String>, context: Arc<Context>) {
     let scope = scope.as_deref();
     context.config_maps.referred(scope).await;
-    let mut events = pin!(watcher(api::<PartialObjectMeta<ConfigMap>>(&client, scope), watcher::Config::default()).default_backoff());
+    let mut events = pin!(watcher(api::<PartialObjectMeta<ConfigMap>>(&client, scope), watcher::Config::default()).backoff(Pauses::default()));
     let mut listed = BTreeSet::new();
     let told = |map: &Key, version: Option<&str>| {
         for key in context.config_maps.told(map, version) {

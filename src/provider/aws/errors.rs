@@ -223,7 +223,7 @@ fn explain(action: &str, status: Option<u16>, code: &str, said: &str) -> (Reason
         | "OptInRequired" => (Reason::CredentialsError, "AWS does not accept the controller's credentials; check the identity it runs with".into()),
         _ if EXPIRED.contains(&code) => (
             Reason::ProviderUnavailable,
-            "the credentials have run out, or the clock of the controller's node is wrong, by which they are renewed; retrying".into(),
+            "the credentials have run out, or the clock of the controller's node is wrong, by which they are renewed; retrying with new ones".into(),
         ),
         _ if THROTTLING_ERRORS.contains(&code) || status == Some(429) => (Reason::Throttled, "the store asks to slow down; retrying more slowly".into()),
         _ => (Reason::ProviderUnavailable, status.map_or_else(|| "the store failed".into(), |status| format!("the store failed with HTTP {status}"))),

@@ -12,8 +12,8 @@ use std::{
 };
 
 use aws_config::{
-    BehaviorVersion, ConfigLoader, Region, SdkConfig, environment::EnvironmentVariableRegionProvider, identity::IdentityCache,
-    meta::region::RegionProviderChain, profile::ProfileFileRegionProvider, retry::RetryConfig, timeout::TimeoutConfig,
+    BehaviorVersion, ConfigLoader, Region, SdkConfig, environment::EnvironmentVariableRegionProvider, meta::region::RegionProviderChain,
+    profile::ProfileFileRegionProvider, retry::RetryConfig, timeout::TimeoutConfig,
 };
 use aws_smithy_http_client::{
     Builder,
@@ -23,6 +23,7 @@ use tokio::sync::OnceCell;
 
 use super::{
     account, errors, observed,
+    renewal::Renewing,
     routes::{STS, ceiling},
 };
 use crate::{
@@ -41,10 +42,6 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(6);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long asking for the account may take: less than the call that it goes before, so that its failure is told as its own.
 const ACCOUNT_TIMEOUT: Duration = Duration::from_secs(4);
-/// Credentials are renewed this long before they run out, less up to a half. Instances get new ones five minutes before.
-const RENEWAL: Duration = Duration::from_secs(4 * 60);
-/// How many identities are kept; beyond, the SDK forgets one at random, which then is asked for again.
-const IDENTITIES: usize = 1024;
 
 /// Where a role is assumed if neither the environment (EKS sets `AWS_REGION`) nor a profile says so.
 const FALLBACK_REGION: Region = Region::from_static("us-east-1");
@@ -52,6 +49,7 @@ const FALLBACK_REGION: Region = Region::from_static("us-east-1");
 /// The controller's own identity, the HTTP client that all providers share, and how often the Security Token Service may be asked.
 pub struct Ambient {
     config: SdkConfig,
+    renewing: Renewing,
     sts: Arc<Mutex<Budgets>>,
 }
 
@@ -68,15 +66,15 @@ impl Ambient {
         // service for it, and where there is none, nothing would be watched for as long as that takes to give up.
         let region =
             RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(ProfileFileRegionProvider::new()).or_else(FALLBACK_REGION);
+        let renewing = Renewing::new();
         let config = loader
             .region(region)
             .http_client(http)
             .timeout_config(timeouts)
-            // One for all clients that are made from this: whoever comes first fetches, the others wait for the same answer.
-            .identity_cache(IdentityCache::lazy().buffer_time(RENEWAL).max_partitions(IDENTITIES).build())
+            .identity_cache(renewing.clone())
             // A failed call goes back to the queue, where its resource backs off; a second layer of retries would hide throttling.
             .retry_config(RetryConfig::disabled());
-        Self { config: config.load().await, sts: Arc::default() }
+        Self { config: config.load().await, renewing, sts: Arc::default() }
     }
 }
 
@@ -96,9 +94,10 @@ impl Clients {
         let base = ambient.config.to_builder().region(Region::new(spec.region.clone())).build();
         // What is left out stays as the environment says (AWS_ENDPOINT_URL and the like), or AWS's own.
         let endpoints = spec.endpoints.clone().unwrap_or_default();
-        let mut secrets_manager = aws_sdk_secretsmanager::config::Builder::from(&base);
-        let mut parameter_store = aws_sdk_ssm::config::Builder::from(&base);
-        let mut sts = aws_sdk_sts::config::Builder::from(&base);
+        let renewing = || ambient.renewing.clone();
+        let mut secrets_manager = aws_sdk_secretsmanager::config::Builder::from(&base).interceptor(renewing());
+        let mut parameter_store = aws_sdk_ssm::config::Builder::from(&base).interceptor(renewing());
+        let mut sts = aws_sdk_sts::config::Builder::from(&base).interceptor(renewing());
         if let Some(url) = endpoints.secrets_manager {
             secrets_manager.set_endpoint_url(Some(url));
         }

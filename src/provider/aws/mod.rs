@@ -8,6 +8,7 @@ mod identity;
 mod listing;
 mod matcher;
 mod parameter_store;
+mod renewal;
 mod routes;
 mod secrets_manager;
 mod tags;

@@ -554,6 +554,19 @@ async fn credentials_are_fetched_once_for_all_providers_and_renewed_before_they_
 }
 
 #[tokio::test]
+async fn credentials_that_aws_says_have_run_out_are_fetched_anew_for_the_next_call_but_not_again_and_again() {
+    let expired = || fails("BatchGetSecretValue", 400, "ExpiredTokenException", "The security token included in the request is expired");
+    let denied = fails("BatchGetSecretValue", 400, "AccessDeniedException", "no");
+    let wire = Wire::new([denied, expired(), expired(), ok("BatchGetSecretValue", &json!({"SecretValues": [secret("a", "one")]}))]).await;
+    let keys = Keys::lasting(3600);
+    let provider = AwsProvider::new(&wire.spec(), &keys.ambient().await, Metrics::default());
+    for (asked, refused) in [(1, true), (1, true), (2, true), (2, false)] {
+        let answer = read(&provider, &["aws.sm://a"]).await;
+        assert_eq!((keys.asked.load(Ordering::SeqCst), !matches!(answer, LotAnswer::Each { .. })), (asked, refused));
+    }
+}
+
+#[tokio::test]
 async fn without_credentials_no_call_is_made_and_no_source_is_to_blame() {
     let wire = Wire::new([]).await;
     let provider = AwsProvider::new(&wire.spec(), &Keys::lasting(0).ambient().await, Metrics::default());
