@@ -2,7 +2,8 @@
 //!
 //! An outcome enters; who is woken leaves. A call that was refused as a whole is halved until the culprit is alone. If all work alone, the
 //! suspects are read with somebody who was well in company, so that neither one reference costs the others their company nor each is
-//! tried in vain where company itself is forbidden. A throttled call goes back to where it stood. An answer is matched to whoever asked before the call left, never to a later ask.
+//! tried in vain where company itself is forbidden. A throttled call goes back to where it stood. An answer is matched to whoever asked
+//! before the call left, never to a later ask.
 
 use std::{
     collections::BTreeSet,
@@ -25,13 +26,6 @@ use crate::{
 
 /// How long until calls for several are tried again that the identity may not make, or that are refused for one of them.
 const DENIED_FOR: Duration = Duration::from_hours(1);
-impl Entry {
-    /// Whether it was well in company lately.
-    fn is_met(&self, now: Instant) -> bool {
-        self.met.is_some_and(|met| now.duration_since(met) < DENIED_FOR)
-    }
-}
-
 /// How few must be left of a refused call to tell, once they all work, that none of them was why by itself.
 const FEW: usize = 3;
 /// How long those few are kept from company who alone tell that it is refused.
@@ -42,6 +36,13 @@ const STRAINED: Duration = Duration::from_secs(10);
 const RECOVERY: Duration = Duration::from_secs(10);
 /// How long a quarantine is remembered that nobody asks about.
 const FORGOTTEN: Duration = Duration::from_hours(6);
+
+impl Entry {
+    /// Whether it was well in company lately.
+    fn is_met(&self, now: Instant) -> bool {
+        self.met.is_some_and(|met| now.duration_since(met) < DENIED_FOR)
+    }
+}
 
 impl Table {
     /// Takes what came of a call.
