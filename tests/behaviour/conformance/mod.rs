@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_sdk_secretsmanager::{config::retry::RetryConfig, primitives::Blob, types::Tag};
+use aws_sdk_secretsmanager::{primitives::Blob, types::Tag};
 use aws_sdk_ssm::types::ParameterType;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures::{StreamExt, stream};
@@ -223,7 +223,7 @@ async fn begin(s: &Scene, written: &Value) -> (Row, Result<(), String>) {
     (row, applied.map(|_| ()).map_err(said))
 }
 
-/// Makes one secret or parameter. The emulated AWS stumbles over what is made while it looks something up, so it is asked again. Returns its ARN and the ids of its versions.
+/// Makes one secret or parameter. Returns its ARN and the ids of its versions.
 async fn put(item: &Item, n: &str) -> (String, Vec<String>) {
     let values: Vec<Put> = if item.values.is_empty() && (item.text.is_some() || item.base64.is_some()) {
         vec![Put { text: item.text.clone(), base64: item.base64.clone(), stages: Vec::new(), labels: Vec::new() }]
@@ -233,8 +233,7 @@ async fn put(item: &Item, n: &str) -> (String, Vec<String>) {
     let text = |put: &Put| put.text.as_ref().map(|text| text.replace("$n", n).repeat(item.repeat.unwrap_or(1)));
     match (&item.secret, &item.parameter) {
         (Some(name), None) => {
-            let patient = world().moto.secrets_manager().config().to_builder().retry_config(RetryConfig::standard()).build();
-            let client = aws_sdk_secretsmanager::Client::from_conf(patient);
+            let client = world().moto.secrets_manager();
             let name = name.replace("$n", n);
             let tags = item.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
             let made = client.create_secret().name(&name).set_tags(Some(tags)).send().await.unwrap();
@@ -251,8 +250,7 @@ async fn put(item: &Item, n: &str) -> (String, Vec<String>) {
             (made.arn.unwrap(), ids)
         }
         (None, Some(name)) => {
-            let patient = world().moto.ssm().config().to_builder().retry_config(RetryConfig::standard()).build();
-            let client = aws_sdk_ssm::Client::from_conf(patient);
+            let client = world().moto.ssm();
             let name = name.replace("$n", n);
             let kind = ParameterType::from(item.type_.as_deref().unwrap_or("SecureString"));
             let mut ids = Vec::new();

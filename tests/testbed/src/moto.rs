@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use aws_sdk_secretsmanager::config::retry::RetryConfig;
 
 use crate::process::{Process, Spec};
 use crate::{aws, cache, http, port};
@@ -15,6 +16,13 @@ const PYTHON: (u32, u32) = (3, 11);
 
 /// moto imports its services when they are first asked for, so a cold start on a busy machine takes its time.
 const READY_WITHIN: Duration = Duration::from_mins(1);
+
+/// How often something is asked at most. moto fails with HTTP 500 where it looks something up while something else is made.
+pub(crate) const STUMBLES: u32 = 10;
+
+fn patience() -> RetryConfig {
+    RetryConfig::standard().with_max_attempts(STUMBLES).with_initial_backoff(Duration::from_millis(50))
+}
 
 /// A running moto server: Secrets Manager, SSM, STS, KMS and more on one port, empty at the start. Ends on drop.
 #[derive(Debug)]
@@ -67,16 +75,18 @@ impl Moto {
         &self.process
     }
 
-    /// A new Secrets Manager client for this server.
+    /// A new Secrets Manager client for this server, which asks again where moto stumbles (see [`STUMBLES`]).
     #[must_use]
     pub fn secrets_manager(&self) -> aws_sdk_secretsmanager::Client {
-        aws::secrets_manager(&self.url)
+        let client = aws::secrets_manager(&self.url);
+        aws_sdk_secretsmanager::Client::from_conf(client.config().to_builder().retry_config(patience()).build())
     }
 
     /// A new Parameter Store client for this server.
     #[must_use]
     pub fn ssm(&self) -> aws_sdk_ssm::Client {
-        aws::ssm(&self.url)
+        let client = aws::ssm(&self.url);
+        aws_sdk_ssm::Client::from_conf(client.config().to_builder().retry_config(patience()).build())
     }
 }
 

@@ -6,14 +6,14 @@ use anyhow::Result;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, TRANSFER_ENCODING};
-use hyper::{Request, Response, Uri};
+use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
 use super::Stale;
 use super::wire::{Question, Reply, json_response};
-use crate::emulator::Store;
+use crate::{emulator::Store, moto::STUMBLES};
 
 /// One of the two.
 pub(crate) enum Behind {
@@ -30,9 +30,16 @@ impl Behind {
         match self {
             Self::Store(store) => store.lock().unwrap_or_else(PoisonError::into_inner).answer(&question.call, &question.json, stale),
             Self::Moto { .. } if stale.is_some() => json_response(502, "moto can't answer with what was there before".into()),
-            Self::Moto { url, client } => forward(url, client, question)
-                .await
-                .unwrap_or_else(|error| json_response(502, format!("the testbed's front can't reach moto: {error:#}").into())),
+            Self::Moto { url, client } => {
+                let mut stumbles = 0;
+                loop {
+                    match forward(url, client, question).await {
+                        Ok(reply) if reply.status() == StatusCode::INTERNAL_SERVER_ERROR && stumbles < STUMBLES => stumbles += 1,
+                        Ok(reply) => return reply,
+                        Err(error) => return json_response(502, format!("the testbed's front can't reach moto: {error:#}").into()),
+                    }
+                }
+            }
         }
     }
 }
