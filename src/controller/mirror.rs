@@ -263,7 +263,7 @@ impl Work<'_> {
                 (Some(answers), Some(reading)) => return self.mirror(standing, &ground, *reading, answers).await,
                 (None, reading) if self.context.reader.waits(&self.key) => {
                     standing.reading = reading;
-                    return self.next_look(standing);
+                    return self.wait_on(standing, ground.known.is_intact()).await;
                 }
                 // The reader knows nothing of it any more: it is asked anew.
                 _ => {}

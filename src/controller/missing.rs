@@ -90,8 +90,10 @@ impl Work<'_> {
             if kind == Kind::Unlisted {
                 return if proven { Verdict::Proven } else { Verdict::Waiting(String::new()) };
             }
-            let mass = self.context.providers.sighted(scope, &uri, false).is_some_and(|tally| tally.is_mass());
-            if mass && confirmed.is_none_or(|before| epoch(since) >= before) {
+            let is_confirmed = confirmed.is_some_and(|before| epoch(since) < before);
+            // What a person confirmed is no accident any more.
+            let mass = self.context.providers.sighted(scope, &uri, is_confirmed).is_some_and(|tally| tally.is_mass());
+            if mass && !is_confirmed {
                 return Verdict::Waiting(format!(
                     "nothing is removed while the ClusterRobotoProvider {provider} says {MASS_ABSENCE}; if all that is really gone: \
                      kubectl annotate clusterrobotoprovider {provider} --overwrite {CONFIRM_ABSENCE_ANNOTATION}=$(date +%s)"

@@ -35,6 +35,8 @@ use crate::{
 
 /// The longest pause between two tries to write a status over a resource that moved and is not seen to have moved.
 const OVERTAKEN: Duration = Duration::from_secs(10);
+/// How much later than `maxStaleness` allows a recheck may be that did not fail: it is always due a little before, and takes its time.
+const LATE: Duration = Duration::from_secs(10);
 /// How long until somebody who waits for the reader looks whether it still knows.
 const LOST_ANSWERS: Duration = Duration::from_mins(1);
 /// The field manager of every status.
@@ -150,9 +152,38 @@ impl Work<'_> {
         }
     }
 
+    /// How long until Ready has to turn False because the last good check is too long ago; `None`: as things are, never.
+    fn until_stale(&self, standing: &Standing) -> Option<Duration> {
+        let fails = standing.failing.is_some();
+        // A predecessor's last check may be later than its status tells.
+        if self.resource.spec.refresh_policy != RefreshPolicy::Ttl || !standing.status.is_true(READY) || !(standing.checked || fails) {
+            return None;
+        }
+        let Circumstances { max_staleness, last_check, now, .. } = self.circumstances(standing);
+        let (limit, last) = max_staleness.zip(last_check)?;
+        let age = Duration::try_from(now.duration_since(last)).unwrap_or_default();
+        Some((limit + if fails { Duration::ZERO } else { LATE }).saturating_sub(age))
+    }
+
+    fn turns_stale(&self, standing: &Standing) -> bool {
+        self.until_stale(standing).is_some_and(|wait| wait.is_zero())
+    }
+
+    /// The answers that are waited for do not come. That is told in time, however many wait before it for a store that hangs.
+    pub(super) async fn wait_on(&self, standing: &mut Standing, intact: bool) -> Next {
+        if !self.turns_stale(standing) {
+            return self.next_look(standing);
+        }
+        let failure = standing.failing.as_ref().map_or_else(|| late(intact), |failing| failing.failure.clone());
+        self.settle(standing, &Outcome::Failed(failure)).await
+    }
+
     /// Nothing is due. What the mere passing of time changes is written all the same.
     pub(super) async fn rest(&self, standing: &mut Standing, ground: &Ground) -> Next {
         let Ground { plan, known, .. } = ground;
+        if standing.failing.is_none() && known.is_intact() && self.turns_stale(standing) {
+            return self.fail(standing, late(true), None).await;
+        }
         let overdue = standing.failing.is_some() && plan.max_staleness.is_some() && status::stale_since(&self.circumstances(standing)).is_some();
         // Damage that is done during a pause must not wait for its end to be told.
         let damaged = standing.status.target.is_some() && !known.is_intact();
@@ -185,12 +216,7 @@ impl Work<'_> {
         let now = Instant::now();
         let failing = standing.failing.as_ref().filter(|_| standing.reading.is_none());
         let retry = failing.and_then(|failing| failing.retry);
-        let circumstances = self.circumstances(standing);
-        let stale = circumstances.max_staleness.zip(circumstances.last_check).filter(|_| failing.is_some() && standing.status.is_true(READY));
-        let stale = stale.map(|(limit, last)| {
-            let age = Duration::try_from(circumstances.now.duration_since(last)).unwrap_or_default();
-            now + limit.saturating_sub(age)
-        });
+        let stale = self.until_stale(standing).map(|wait| now + wait);
         // Whose turn to tell has come waits for it in another queue.
         let telling = self.until_telling(standing).filter(|wait| failing.is_none() && !wait.is_zero()).map(|wait| now + wait);
         let doubt = standing.doubt.into_iter().chain(standing.relook).filter(|_| standing.reading.is_none());
@@ -307,6 +333,11 @@ fn beside(mirrored: &Mirrored) -> Vec<Served> {
     let listed = LISTED.saturating_sub(mirrored.gone.len());
     let untold = |(place, served): (usize, &Served)| (place >= listed || !served.version.lasts()).then(|| served.clone());
     mirrored.sources.iter().enumerate().filter_map(untold).collect()
+}
+
+/// No recheck came through in time, and none failed either.
+fn late(intact: bool) -> Failure {
+    Failure::new(Reason::ProviderUnavailable, "the recheck is late: the store answers too slowly, or not at all", intact)
 }
 
 #[derive(PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! Logs: one line an event, as JSON or text, on standard error.
 //!
 //! Our own code never has a value in hand when it logs, other than in [`Sensitive`](crate::sensitive::Sensitive). The Kubernetes client
-//! has: see [`ECHOES`].
+//! has, and so has the AWS SDK: see [`is_safe`].
 
+use tracing::Level;
 use tracing_subscriber::{
     EnvFilter,
     filter::{LevelFilter, ParseError, filter_fn},
@@ -33,12 +34,19 @@ pub fn checked(filter: &str) -> Result<String, String> {
     if understood { Ok(filter.to_owned()) } else { Err(advice.to_owned()) }
 }
 
+/// Whether what a target logs at a level holds no value. At trace the AWS SDK logs whole answers, of which it blacks out values, but not
+/// the tags, which can be mirrored as well.
+fn is_safe(target: &str, level: Level) -> bool {
+    target != ECHOES && !(level == Level::TRACE && target.starts_with("aws_"))
+}
+
 /// Starts logging. `filter` is a level (`info`) or a list of targets with levels (`info,kube=debug`).
 ///
 /// # Errors
 /// When the filter can't be read.
 pub fn start(filter: &str, format: LogFormat) -> Result<(), ParseError> {
-    let registry = tracing_subscriber::registry().with(EnvFilter::try_new(filter)?).with(filter_fn(|about| about.is_span() || about.target() != ECHOES));
+    let registry =
+        tracing_subscriber::registry().with(EnvFilter::try_new(filter)?).with(filter_fn(|about| about.is_span() || is_safe(about.target(), *about.level())));
     match format {
         LogFormat::Json => registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).init(),
         LogFormat::Text => registry.with(fmt::layer().with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_writer(std::io::stderr)).init(),
@@ -49,6 +57,12 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), ParseError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_log_with_whole_answers_in_it_is_dropped() {
+        assert!(!is_safe(ECHOES, Level::WARN) && !is_safe("aws_sdk_ssm::operation::list_tags_for_resource", Level::TRACE));
+        assert!(is_safe("aws_smithy_runtime::client", Level::DEBUG) && is_safe("robotosecret::controller", Level::TRACE));
+    }
 
     #[test]
     fn a_misspelt_level_is_no_target() {

@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use robotosecret::api::RobotoSecretStatus;
 use serde_json::{Value, json};
 
-use crate::support::{SECONDS, Scene, WITHIN_TTL, emulated_before_controller, says, scene, scene_before_controller, until, world};
+use crate::support::{SECONDS, Scene, WITHIN_TTL, emulated, emulated_before_controller, says, scene, scene_before_controller, until, world};
 
 /// A TTL whose phase hardly ever falls into a test.
 const LONG: &str = "1000h";
@@ -344,6 +344,24 @@ async fn ready_turns_false_when_the_store_is_down_for_longer_than_max_staleness(
         s.ready("db").await;
         s.condition("db", "Fresh", "True Verified", SECONDS).await;
         assert_eq!(versions(s, "db").await.0, secret);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn max_staleness_is_told_in_time_however_many_wait_for_a_store_that_hangs() {
+    emulated("stale-hung", async |s| {
+        let names: Vec<String> = (0..30).map(|i| format!("p{i}")).collect();
+        for name in &names {
+            s.put_parameter(name, &s.value(name)).await;
+        }
+        s.apply_all(&names, |name| json!({"uri": format!("aws.ps:///{}", s.path(name)), "maxStaleness": "20s"})).await;
+        s.all("Ready", "True Mirrored", SECONDS).await;
+        s.front.hang();
+        // They are asked for one at a time by now, 5 s each.
+        s.all("Ready", "False Stale", Duration::from_secs(60)).await;
+        s.front.clear_faults();
+        s.all("Ready", "True Mirrored", Duration::from_secs(90)).await;
     })
     .await;
 }
