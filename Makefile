@@ -30,7 +30,7 @@ demo: ## see it work: a cluster, an emulated AWS, a mirrored and rotated secret 
 	$(CARGO) run --locked --package testbed -- demo --controller $(TARGET_DIR)/debug/robotosecret --cluster $(CLUSTER) $(if $(filter-out 0,$(KEEP)),--keep)
 
 test: ## run all tests, from nothing, against a real API server
-	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked --workspace --no-fail-fast
 
 # The bench is built for release too: it and its emulated AWS share the cores with what they measure.
 bench: ## measure the release binary's time, calls, writes and memory beside the goals (about 9 minutes; ARGS="--sizes 1000 --only cold,floor" measures less)
