@@ -20,8 +20,8 @@ use aws_smithy_runtime_api::{
 };
 use aws_smithy_types::config_bag::ConfigBag;
 
-/// What AWS calls credentials that have run out.
-const RUN_OUT: &[&[u8]] = &[b"ExpiredToken"];
+/// What AWS calls credentials that have run out, or begins that name with.
+const RUN_OUT: &[u8] = b"ExpiredToken";
 /// Credentials are renewed this long before they run out, less up to a half. Instances get new ones five minutes before.
 const EARLY: Duration = Duration::from_secs(4 * 60);
 /// How many identities are kept; beyond, the SDK forgets one at random, which then is asked for again.
@@ -82,7 +82,7 @@ impl Intercept for Renewing {
         // What holds a value is not looked at.
         let refused = Some(context.response()).filter(|response| response.status().is_client_error());
         let body = refused.and_then(|response| response.body().bytes()).unwrap_or_default();
-        if RUN_OUT.iter().any(|code| body.windows(code.len()).any(|part| part == *code)) {
+        if body.windows(RUN_OUT.len()).any(|part| part == RUN_OUT) {
             self.renew(Instant::now());
         }
         Ok(())
