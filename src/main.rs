@@ -13,8 +13,9 @@ use robotosecret::{
     api,
     controller::{self, Insight, Settings},
     telemetry::{
-        Metrics, Readiness, health,
+        Metrics, Readiness, Traces, health,
         logs::{self, LogFormat},
+        traces,
     },
 };
 use tokio_util::sync::CancellationToken;
@@ -62,6 +63,13 @@ struct ControllerArguments {
     /// Restart the workloads that `spec.rollout` names when mirrored data changed; needs the right to patch them.
     #[arg(long, env = "ROBOTOSECRET_ALLOW_ROLLOUT")]
     allow_rollout: bool,
+    /// Serve a metric with the name of each resource: when it was last checked with success.
+    #[arg(long, env = "ROBOTOSECRET_RESOURCE_METRICS")]
+    resource_metrics: bool,
+    /// Send traces to this OpenTelemetry collector, as OTLP over HTTP: the address before /v1/traces (http://collector.monitoring:4318); none are made when
+    /// left out.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_parser = traces::endpoint)]
+    otlp_endpoint: Option<String>,
     /// The pod's name, which events name as their source.
     #[arg(long, env = "POD_NAME", hide = true)]
     pod_name: Option<String>,
@@ -101,7 +109,8 @@ fn print_crds(dir: Option<&Path>) -> anyhow::Result<()> {
 
 #[tokio::main]
 async fn run_controller(arguments: ControllerArguments) -> anyhow::Result<()> {
-    logs::start(&arguments.log_level, arguments.log_format).context("--log-level")?;
+    let traces = arguments.otlp_endpoint.as_deref().map(|endpoint| Traces::start(endpoint, arguments.pod_name.as_deref())).transpose()?;
+    logs::start(&arguments.log_level, arguments.log_format, traces.as_ref().map(Traces::layer)).context("--log-level")?;
     let stop = CancellationToken::new();
     tokio::spawn(stop_on_signal(stop.clone()));
     let mut config = kube::Config::infer().await.context("no way to an API server: neither a kubeconfig nor a pod's ServiceAccount")?;
@@ -111,7 +120,7 @@ async fn run_controller(arguments: ControllerArguments) -> anyhow::Result<()> {
     let (metrics, readiness, insight) = (Metrics::default(), Readiness::default(), Insight::default());
     let scrape = {
         let (metrics, insight) = (metrics.clone(), insight.clone());
-        move || insight.metrics(&metrics)
+        move || insight.metrics(&metrics, arguments.resource_metrics)
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), crd = api::RobotoSecret::crd_name(), "starting");
     let namespaces: BTreeSet<String> = arguments.namespaces.into_iter().collect();
@@ -128,14 +137,18 @@ async fn run_controller(arguments: ControllerArguments) -> anyhow::Result<()> {
     let health = health::serve(arguments.listen, scrape, readiness.clone(), health_stop);
     let controller = controller::run(client, settings, metrics, readiness, insight, stop.clone());
     tokio::pin!(controller);
-    tokio::select! {
+    let ended = tokio::select! {
         ended = &mut controller => ended.context("the controller"),
         served = health => {
             stop.cancel(); // Nobody could tell whether the controller lives.
             let ended = controller.await;
             served.context("the health server").and(ended.context("the controller"))
         }
+    };
+    if let Some(traces) = traces {
+        traces.finish().await;
     }
+    ended
 }
 
 async fn stop_on_signal(stop: CancellationToken) {
