@@ -108,7 +108,8 @@ async fn argo_cd_and_flux_judge_a_resource_as_the_document_has_them() {
         s.provide(&["*"]).await;
         s.put_secret("db", &s.value("a")).await;
         let uri = format!("uri: 'aws.sm://{}'", s.path("db"));
-        let resource = async |name: &str| serde_json::to_value(s.resources().get(name).await.unwrap()).unwrap();
+        let resources = s.resources();
+        let resource = async |name: &str| serde_json::to_value(resources.get(name).await.unwrap()).unwrap();
         evaluate_in_cluster(s).await;
         // Before any controller has seen it.
         s.apply("early", &uri).await;
