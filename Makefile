@@ -52,6 +52,8 @@ deny: $(CARGO_DENY) ## check licences, sources, banned and doubled crates, and k
 
 sbom: $(CARGO_CYCLONEDX) ## list what the release binary is made of, as CycloneDX JSON in target/sbom.cdx.json
 	$(CARGO_CYCLONEDX) cyclonedx --format json --spec-version 1.5 --describe binaries --target x86_64-unknown-linux-gnu
+	mv robotosecret_bin.cdx.json $(TARGET_DIR)/sbom.cdx.json
+	rm tests/testbed/testbed_bin.cdx.json
 
 $(TOOLS)/%:
 	$(CARGO) install --locked --root $(TOOLS)/$(firstword $(subst /, ,$*)) $(firstword $(subst /, ,$*))

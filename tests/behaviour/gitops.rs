@@ -119,7 +119,7 @@ async fn argo_cd_and_flux_judge_a_resource_as_the_document_has_them() {
         s.start_controller(&[]).await;
         s.apply("db", &uri).await;
         s.apply("wrong", &format!("uri: 'aws.sm://{}'", s.path("nobody"))).await;
-        s.apply("invalid", "data: [{key: a, uri: 'aws.sm://x', decode: base64, keypath: []}, {key: b, uri: 'aws.sm://'}]").await;
+        s.apply("invalid", "data: [{key: a, uri: 'aws.sm://x#/~9'}]").await;
         s.apply("suspended", &format!("{{{uri}, suspend: true}}")).await;
         let down = s.front.fail(503);
         s.apply("down", &format!("uri: 'aws.ps:///{}'", s.path("p"))).await;
