@@ -62,6 +62,10 @@ struct ControllerArguments {
     /// Restart the workloads that `spec.rollout` names when mirrored data changed; needs the right to patch them.
     #[arg(long, env = "ROBOTOSECRET_ALLOW_ROLLOUT")]
     allow_rollout: bool,
+    /// Never read a Secret, not even its metadata: create, patch and delete are the only rights on them that are needed. Secrets that
+    /// somebody changed or deleted are then found by a look once a TTL (1m at least, 5m at most).
+    #[arg(long, env = "ROBOTOSECRET_CONFINED")]
+    confined: bool,
     /// The Lease that says which of several controllers works: NAMESPACE/NAME. Left out: this one does.
     #[arg(long, env = "ROBOTOSECRET_LEASE")]
     lease: Option<LeaseName>,
@@ -123,6 +127,7 @@ async fn run_controller(arguments: ControllerArguments) -> anyhow::Result<()> {
         concurrency: arguments.concurrency,
         status_interval: arguments.status_interval,
         allow_rollout: arguments.allow_rollout,
+        confined: arguments.confined,
         lease: arguments.lease,
         instance: arguments.pod_name,
     };

@@ -370,7 +370,7 @@ mod tests {
         let made = claimed(None, &name, "a", time);
         assert_eq!((made.metadata.namespace.as_deref(), made.metadata.name.as_deref()), (Some("system"), Some("robotosecret")));
         let spec = made.spec.clone().expect("a spec");
-        assert_eq!((spec.lease_transitions, spec.acquire_time), (Some(1), Some(MicroTime(time))));
+        assert_eq!((spec.lease_transitions, &spec.acquire_time), (Some(1), &Some(MicroTime(time))));
         let later = Timestamp::from_second(1_000_002).expect("a time");
         let renewed = claimed(Some(made.clone()), &name, "a", later).spec.expect("a spec");
         assert_eq!((renewed.lease_transitions, renewed.acquire_time, renewed.renew_time), (Some(1), spec.acquire_time, Some(MicroTime(later))));

@@ -94,6 +94,8 @@ pub struct Settings {
     pub status_interval: Duration,
     /// Whether workloads may be restarted after a rotation.
     pub allow_rollout: bool,
+    /// Whether Secrets are never read, not even their metadata: what the answers to writes show is all that is known of them.
+    pub confined: bool,
     /// The lease that says which of several controllers works; `None`: this one does.
     pub lease: Option<LeaseName>,
     /// The pod's name, for events and the lease.
@@ -159,6 +161,7 @@ pub async fn run(config: Config, settings: Settings, metrics: Metrics, readiness
         rollouts: Rollouts::default(),
         config_maps: ConfigMaps::default(),
         allow_rollout: settings.allow_rollout,
+        confined: settings.confined,
         events,
         metrics,
         status_interval: settings.status_interval,
@@ -166,10 +169,12 @@ pub async fn run(config: Config, settings: Settings, metrics: Metrics, readiness
     let _ = insight.0.set((context.clone(), election.as_ref().map(Election::fence)));
     let scopes: Vec<Option<String>> = if settings.namespaces.is_empty() { vec![None] } else { settings.namespaces.into_iter().map(Some).collect() };
     let mut beside = JoinSet::new();
-    let gates = Gates::new(&readiness, scopes.len());
+    let gates = Gates::new(&readiness, scopes.len(), settings.confined);
     for scope in scopes {
         beside.spawn(watch_resources(client.clone(), scope.clone(), context.clone(), gates.clone()));
-        beside.spawn(watch_secrets(client.clone(), scope.clone(), context.clone(), gates.clone()));
+        if !settings.confined {
+            beside.spawn(watch_secrets(client.clone(), scope.clone(), context.clone(), gates.clone()));
+        }
         beside.spawn(templates::watch(client.clone(), scope.clone(), context.clone()));
     }
     beside.spawn(watch_providers(client, provider_writer, context.clone(), gates.clone()));
@@ -284,8 +289,9 @@ struct Gates {
 }
 
 impl Gates {
-    fn new(readiness: &Readiness, scopes: usize) -> Self {
-        let missing = BTreeMap::from([(RESOURCES, scopes), (PROVIDERS, 1), (SECRETS, scopes)]);
+    fn new(readiness: &Readiness, scopes: usize, confined: bool) -> Self {
+        let secrets = (!confined).then_some((SECRETS, scopes));
+        let missing: BTreeMap<_, _> = [(RESOURCES, scopes), (PROVIDERS, 1)].into_iter().chain(secrets).collect();
         for what in missing.keys() {
             readiness.wait_for(what, "the first list");
         }
