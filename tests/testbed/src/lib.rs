@@ -25,6 +25,7 @@ pub mod install;
 pub mod moto;
 pub mod port;
 pub mod process;
+pub mod values;
 
 pub use canary::Canary;
 pub use control_plane::ControlPlane;
