@@ -31,6 +31,12 @@ struct Arguments {
 enum Command {
     /// Run the controller: watch `RobotoSecret` resources and mirror what they refer to.
     Controller(Box<ControllerArguments>),
+    /// Ask a page of a running controller, such as <http://HOST:8080/readyz>, print it, and fail unless the answer is 200: the image has
+    /// no other program to ask with.
+    Probe {
+        /// The page's address.
+        url: http::Uri,
+    },
     /// Print the custom resource definitions as YAML.
     Crds {
         /// Write one file a definition into this folder instead.
@@ -38,6 +44,9 @@ enum Command {
         dir: Option<PathBuf>,
     },
 }
+
+/// How long a page may take.
+const PROBE_LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
 
 #[derive(Args)]
 struct ControllerArguments {
@@ -88,6 +97,7 @@ fn namespace(text: &str) -> Result<String, &'static str> {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Controller(arguments) => run_controller(*arguments),
+        Command::Probe { url } => probe(url),
         Command::Crds { dir } => print_crds(dir.as_deref()),
     }
 }
@@ -103,6 +113,21 @@ fn print_crds(dir: Option<&Path>) -> anyhow::Result<()> {
             None => print!("---\n{yaml}"),
         }
     }
+    Ok(())
+}
+
+#[tokio::main]
+async fn probe(url: http::Uri) -> anyhow::Result<()> {
+    let request = http::Request::get(url.path_and_query().map_or("/", |path| path.as_str())).body(kube::client::Body::empty())?;
+    let mut config = kube::Config::new(url);
+    config.default_retry = false;
+    let ask = async {
+        let (head, body) = kube::Client::try_from(config)?.send(request).await?.into_parts();
+        anyhow::Ok((head.status, body.collect_bytes().await?))
+    };
+    let (status, page) = tokio::time::timeout(PROBE_LIMIT, ask).await.context("no answer")??;
+    print!("{}", String::from_utf8_lossy(&page));
+    anyhow::ensure!(status == http::StatusCode::OK, "the answer is {status}");
     Ok(())
 }
 
