@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)] // A test fails by panicking.
 
 mod absence;
+mod admission;
 mod api;
 mod chart;
 mod conformance;
@@ -14,6 +15,7 @@ mod judgement;
 mod leaks;
 mod lifecycle;
 mod mirroring;
+mod monitoring;
 mod operating;
 mod policies;
 mod provider;

@@ -35,7 +35,7 @@ const READY_WITHIN: Duration = Duration::from_secs(90);
 const SERVICE_ACCOUNT_TOKEN_SECONDS: i64 = 24 * 60 * 60;
 
 const CONTROLLERS: &str = "garbage-collector-controller,namespace-controller,serviceaccount-controller,\
-                           serviceaccount-token-controller,deployment-controller,replicaset-controller";
+                           serviceaccount-token-controller,clusterrole-aggregation-controller,deployment-controller,replicaset-controller";
 
 /// A running control plane; ends on drop. Share it by reference: all methods take `&self`.
 #[derive(Debug)]
