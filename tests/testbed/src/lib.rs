@@ -6,6 +6,7 @@
 //!
 //! This package knows nothing of the robotosecret package: it runs its binary, applies its files and watches from outside.
 
+pub mod audit;
 pub mod aws;
 pub mod binaries;
 pub mod cache;
