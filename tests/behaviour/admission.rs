@@ -1,7 +1,12 @@
 //! What a stolen token of the controller's account can do to Secrets where the chart's admission policy holds, and that the operator can do its work.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use kube::{Client, Config, client::Body, config::KubeConfigOptions, config::Kubeconfig};
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
+use kube::{
+    Api, Client, Config,
+    client::Body,
+    config::{KubeConfigOptions, Kubeconfig},
+};
 use serde_json::{Value, json};
 
 use crate::support::{SECONDS, Scene, WITHIN_TTL, apply_object, says, scene_before_controller, until};
@@ -314,6 +319,21 @@ async fn the_operator_mirrors_rotates_repairs_renames_and_removes_under_the_poli
         };
         says(&until("the merge is refused", SECONDS, refused).await, "theirs");
         untouched(s).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn kubernetes_finds_nothing_to_warn_of_in_the_policies() {
+    scene_before_controller("policies", async |s| {
+        s.account(&["confined=true", "rollout.enabled=true"], |_| true).await;
+        let policies: Api<ValidatingAdmissionPolicy> = Api::all(s.client.clone());
+        for suffix in ["robotosecret", "robotosecret.secrets"] {
+            let name = format!("{}.{suffix}", s.namespace);
+            let checked = async || policies.get(&name).await.unwrap().status.filter(|status| status.observed_generation.is_some())?.type_checking;
+            let checking = until(&format!("the expressions of {name} are checked"), SECONDS, checked).await;
+            assert_eq!(checking.expression_warnings, None, "{name}");
+        }
     })
     .await;
 }
