@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)] // A test fails by panicking.
 
 mod absence;
+mod admission;
 mod api;
 mod chart;
 mod confined;
@@ -16,6 +17,7 @@ mod leadership;
 mod leaks;
 mod lifecycle;
 mod mirroring;
+mod monitoring;
 mod operating;
 mod policies;
 mod provider;
