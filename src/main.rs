@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use kube::CustomResourceExt;
 use robotosecret::{
     api,
-    controller::{self, Insight, Settings},
+    controller::{self, Insight, Settings, lease::LeaseName},
     telemetry::{
         Metrics, Readiness, Traces, health,
         logs::{self, LogFormat},
@@ -32,6 +32,12 @@ struct Arguments {
 enum Command {
     /// Run the controller: watch `RobotoSecret` resources and mirror what they refer to.
     Controller(Box<ControllerArguments>),
+    /// Ask a page of a running controller, such as <http://HOST:8080/readyz>, print it, and fail unless the answer is 200: the image has
+    /// no other program to ask with.
+    Probe {
+        /// The page's address.
+        url: http::Uri,
+    },
     /// Print the custom resource definitions as YAML.
     Crds {
         /// Write one file a definition into this folder instead.
@@ -39,6 +45,9 @@ enum Command {
         dir: Option<PathBuf>,
     },
 }
+
+/// How long a page may take.
+const PROBE_LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
 
 #[derive(Args)]
 struct ControllerArguments {
@@ -63,6 +72,13 @@ struct ControllerArguments {
     /// Restart the workloads that `spec.rollout` names when mirrored data changed; needs the right to patch them.
     #[arg(long, env = "ROBOTOSECRET_ALLOW_ROLLOUT")]
     allow_rollout: bool,
+    /// Never read a Secret, not even its metadata: create, patch and delete are the only rights on them that are needed. Secrets that
+    /// somebody changed or deleted are then found by a look once a TTL (1m at least, 5m at most).
+    #[arg(long, env = "ROBOTOSECRET_CONFINED")]
+    confined: bool,
+    /// The Lease that says which of several controllers works: NAMESPACE/NAME. Left out: this one does.
+    #[arg(long, env = "ROBOTOSECRET_LEASE")]
+    lease: Option<LeaseName>,
     /// Serve a metric with the name of each resource: when it was last checked with success.
     #[arg(long, env = "ROBOTOSECRET_RESOURCE_METRICS")]
     resource_metrics: bool,
@@ -70,7 +86,7 @@ struct ControllerArguments {
     /// left out.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_parser = traces::endpoint)]
     otlp_endpoint: Option<String>,
-    /// The pod's name, which events name as their source.
+    /// The pod's name, which events name as their source and the lease as its holder.
     #[arg(long, env = "POD_NAME", hide = true)]
     pod_name: Option<String>,
 }
@@ -89,6 +105,7 @@ fn namespace(text: &str) -> Result<String, &'static str> {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Controller(arguments) => run_controller(*arguments),
+        Command::Probe { url } => probe(url),
         Command::Crds { dir } => print_crds(dir.as_deref()),
     }
 }
@@ -108,6 +125,21 @@ fn print_crds(dir: Option<&Path>) -> anyhow::Result<()> {
 }
 
 #[tokio::main]
+async fn probe(url: http::Uri) -> anyhow::Result<()> {
+    let request = http::Request::get(url.path_and_query().map_or("/", |path| path.as_str())).body(kube::client::Body::empty())?;
+    let mut config = kube::Config::new(url);
+    config.default_retry = false;
+    let ask = async {
+        let (head, body) = kube::Client::try_from(config)?.send(request).await?.into_parts();
+        anyhow::Ok((head.status, body.collect_bytes().await?))
+    };
+    let (status, page) = tokio::time::timeout(PROBE_LIMIT, ask).await.context("no answer")??;
+    print!("{}", String::from_utf8_lossy(&page));
+    anyhow::ensure!(status == http::StatusCode::OK, "the answer is {status}");
+    Ok(())
+}
+
+#[tokio::main]
 async fn run_controller(arguments: ControllerArguments) -> anyhow::Result<()> {
     let traces = arguments.otlp_endpoint.as_deref().map(|endpoint| Traces::start(endpoint, arguments.pod_name.as_deref())).transpose()?;
     logs::start(&arguments.log_level, arguments.log_format, traces.as_ref().map(Traces::layer)).context("--log-level")?;
@@ -116,7 +148,6 @@ async fn run_controller(arguments: ControllerArguments) -> anyhow::Result<()> {
     let mut config = kube::Config::infer().await.context("no way to an API server: neither a kubeconfig nor a pod's ServiceAccount")?;
     // The queue has pauses of its own; retries inside a call would hide them and hold a worker.
     config.default_retry = false;
-    let client = kube::Client::try_from(config).context("the client for the API server")?;
     let (metrics, readiness, insight) = (Metrics::default(), Readiness::default(), Insight::default());
     let scrape = {
         let (metrics, insight) = (metrics.clone(), insight.clone());
@@ -130,12 +161,14 @@ async fn run_controller(arguments: ControllerArguments) -> anyhow::Result<()> {
         concurrency: arguments.concurrency,
         status_interval: arguments.status_interval,
         allow_rollout: arguments.allow_rollout,
+        confined: arguments.confined,
+        lease: arguments.lease,
         instance: arguments.pod_name,
     };
     // The probes go on answering while the controller finishes.
     let health_stop = CancellationToken::new();
     let health = health::serve(arguments.listen, scrape, readiness.clone(), health_stop);
-    let controller = controller::run(client, settings, metrics, readiness, insight, stop.clone());
+    let controller = controller::run(config, settings, metrics, readiness, insight, stop.clone());
     tokio::pin!(controller);
     let ended = tokio::select! {
         ended = &mut controller => ended.context("the controller"),

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)] // A test fails by panicking.
 
 mod absence;
+mod admission;
 mod api;
 mod chart;
+mod confined;
 mod conformance;
 mod documents;
 mod drift;
@@ -13,9 +15,11 @@ mod failure;
 mod freshness;
 mod gitops;
 mod judgement;
+mod leadership;
 mod leaks;
 mod lifecycle;
 mod mirroring;
+mod monitoring;
 mod observability;
 mod operating;
 mod policies;

@@ -24,6 +24,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
 
+use crate::audit;
 use crate::binaries::{self, Tool};
 use crate::folder::random_hex;
 use crate::process::{Process, Signal, Spec};
@@ -34,8 +35,11 @@ const READY_WITHIN: Duration = Duration::from_secs(90);
 
 const SERVICE_ACCOUNT_TOKEN_SECONDS: i64 = 24 * 60 * 60;
 
+const AUDIT_LOG: &str = "audit.jsonl";
+
 const CONTROLLERS: &str = "garbage-collector-controller,namespace-controller,serviceaccount-controller,\
-                           serviceaccount-token-controller,deployment-controller,replicaset-controller";
+                           serviceaccount-token-controller,clusterrole-aggregation-controller,\
+                           validatingadmissionpolicy-status-controller,deployment-controller,replicaset-controller";
 
 /// A running control plane; ends on drop. Share it by reference: all methods take `&self`.
 #[derive(Debug)]
@@ -90,6 +94,7 @@ impl ControlPlane {
         let keys = signing_keys()?;
         write_private(&path("service-accounts.key"), &keys.private)?;
         write_private(&path("service-accounts.pub"), &keys.public)?;
+        write_private(&path("audit-policy.json"), &audit::policy().to_string())?;
         let ca_path = path("certs/apiserver.crt");
         let serving = Spec::new(&programs.api_server)
             .name("kube-apiserver")
@@ -98,6 +103,7 @@ impl ControlPlane {
             .args(["--advertise-address=192.0.2.1", "--endpoint-reconciler-type=none"])
             .args(["--service-account-issuer=https://kubernetes.default.svc", "--service-cluster-ip-range=10.0.0.0/24", "--authorization-mode=RBAC"])
             .args([flag("cert-dir", &path("certs")), flag("token-auth-file", &path("tokens.csv"))])
+            .args([flag("audit-policy-file", &path("audit-policy.json")), flag("audit-log-path", &path(AUDIT_LOG))])
             .args([flag("service-account-key-file", &path("service-accounts.pub")), flag("service-account-signing-key-file", &path("service-accounts.key"))])
             .grace(Duration::ZERO);
         let serving = Serving { spec: serving, logs: dir.to_owned() };
@@ -169,6 +175,11 @@ impl ControlPlane {
     /// A new client of the administrator. It belongs to the calling tokio runtime: make one in each.
     pub async fn client(&self) -> Result<Client> {
         client(&self.kubeconfig).await
+    }
+
+    /// The writes that ServiceAccounts have asked for so far.
+    pub fn writes(&self) -> Result<Vec<audit::Write>> {
+        audit::writes(&self.data.path().join(AUDIT_LOG))
     }
 
     /// The API server's process, to stop it for a while ([`Signal::Stop`]), to kill it, or to read its log.
