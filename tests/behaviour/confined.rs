@@ -99,7 +99,10 @@ async fn keys_are_merged_into_a_secret_that_was_handed_over_and_taken_out_again(
     confined("confined-merge", async |s| {
         let value = s.value("mine");
         let shared = json!({"metadata": {"name": "shared", "labels": {"robotosecret.dev/managed": "true"}}, "stringData": {"theirs": "foreign"}});
-        s.secrets().create(&PostParams { field_manager: Some("team".into()), ..PostParams::default() }, &serde_json::from_value(shared).unwrap()).await.unwrap();
+        s.secrets()
+            .create(&PostParams { field_manager: Some("team".into()), ..PostParams::default() }, &serde_json::from_value(shared).unwrap())
+            .await
+            .unwrap();
         mirror(s, "db", &value, json!({"name": "shared", "creationPolicy": "Merge"})).await;
         let theirs = ("theirs", "foreign");
         s.holds("shared", &[theirs, ("value", &value)], SECONDS).await;
