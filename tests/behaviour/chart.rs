@@ -486,7 +486,9 @@ async fn users_get_rights_on_robotosecrets_with_their_roles_and_never_on_provide
         }
         let may = |role: &str, verb: &str, resource: &str, namespace: &str| {
             let user = format!("{}-{role}", s.namespace);
-            let said = kubectl(&world().plane, &["auth", "can-i", verb, resource, "--namespace", namespace, "--as", &user], "");
+            // To kubectl, what follows a slash is a name.
+            let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+            let said = kubectl(&world().plane, &["auth", "can-i", verb, resource, "--subresource", subresource, "--namespace", namespace, "--as", &user], "");
             match said.out.trim() {
                 "yes" => true,
                 "no" => false,
