@@ -13,8 +13,9 @@ use robotosecret::{
     api,
     controller::{self, Insight, Settings, lease::LeaseName},
     telemetry::{
-        Metrics, Readiness, health,
+        Metrics, Readiness, Traces, health,
         logs::{self, LogFormat},
+        traces,
     },
 };
 use tokio_util::sync::CancellationToken;
@@ -78,6 +79,13 @@ struct ControllerArguments {
     /// The Lease that says which of several controllers works: NAMESPACE/NAME. Left out: this one does.
     #[arg(long, env = "ROBOTOSECRET_LEASE")]
     lease: Option<LeaseName>,
+    /// Serve a metric with the name of each resource: when it was last checked with success.
+    #[arg(long, env = "ROBOTOSECRET_RESOURCE_METRICS")]
+    resource_metrics: bool,
+    /// Send traces to this OpenTelemetry collector, as OTLP over HTTP: the address before /v1/traces (http://collector.monitoring:4318); none are made when
+    /// left out.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_parser = traces::endpoint)]
+    otlp_endpoint: Option<String>,
     /// The pod's name, which events name as their source and the lease as its holder.
     #[arg(long, env = "POD_NAME", hide = true)]
     pod_name: Option<String>,
@@ -135,7 +143,8 @@ async fn probe(url: http::Uri) -> anyhow::Result<()> {
 
 #[tokio::main]
 async fn run_controller(arguments: ControllerArguments) -> anyhow::Result<()> {
-    logs::start(&arguments.log_level, arguments.log_format).context("--log-level")?;
+    let traces = arguments.otlp_endpoint.as_deref().map(|endpoint| Traces::start(endpoint, arguments.pod_name.as_deref())).transpose()?;
+    logs::start(&arguments.log_level, arguments.log_format, traces.as_ref().map(Traces::layer)).context("--log-level")?;
     let stop = CancellationToken::new();
     tokio::spawn(stop_on_signal(stop.clone()));
     let mut config = kube::Config::infer().await.context("no way to an API server: neither a kubeconfig nor a pod's ServiceAccount")?;
@@ -144,7 +153,7 @@ async fn run_controller(arguments: ControllerArguments) -> anyhow::Result<()> {
     let (metrics, readiness, insight) = (Metrics::default(), Readiness::default(), Insight::default());
     let scrape = {
         let (metrics, insight) = (metrics.clone(), insight.clone());
-        move || insight.metrics(&metrics)
+        move || insight.metrics(&metrics, arguments.resource_metrics)
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), crd = api::RobotoSecret::crd_name(), "starting");
     let namespaces: BTreeSet<String> = arguments.namespaces.into_iter().collect();
@@ -163,14 +172,18 @@ async fn run_controller(arguments: ControllerArguments) -> anyhow::Result<()> {
     let health = health::serve(arguments.listen, scrape, readiness.clone(), health_stop);
     let controller = controller::run(config, settings, metrics, readiness, insight, stop.clone());
     tokio::pin!(controller);
-    tokio::select! {
+    let ended = tokio::select! {
         ended = &mut controller => ended.context("the controller"),
         served = health => {
             stop.cancel(); // Nobody could tell whether the controller lives.
             let ended = controller.await;
             served.context("the health server").and(ended.context("the controller"))
         }
+    };
+    if let Some(traces) = traces {
+        traces.finish().await;
     }
+    ended
 }
 
 async fn stop_on_signal(stop: CancellationToken) {
