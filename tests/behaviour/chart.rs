@@ -327,20 +327,21 @@ fn secrets_are_read_unless_confined_and_the_policy_comes_with_it() {
     let plain = rendered(&[]);
     assert_eq!((verbs(&plain), policies(&plain), confined(&plain)), (vec![all.clone()], 0, false));
     let guarded = rendered(&["admissionPolicy.enabled=true"]);
-    assert_eq!((verbs(&guarded), policies(&guarded), confined(&guarded)), (vec![all], 2, false));
+    assert_eq!((verbs(&guarded), policies(&guarded), confined(&guarded)), (vec![all], 4, false));
     // Nor can it be switched off where it is needed.
     for values in [&["confined=true"][..], &["confined=true", "admissionPolicy.enabled=false"]] {
         let objects = rendered(values);
-        assert_eq!((verbs(&objects), policies(&objects), confined(&objects)), (vec![few.clone()], 2, true));
+        assert_eq!((verbs(&objects), policies(&objects), confined(&objects)), (vec![few.clone()], 4, true));
     }
     let objects = rendered(&["confined=true", r#"rbac={"scope": "namespaces", "namespaces": ["shop", "here"]}"#]);
-    assert_eq!((verbs(&objects), policies(&objects)), (vec![few.clone(), few], 2));
+    assert_eq!((verbs(&objects), policies(&objects)), (vec![few.clone(), few], 4));
     let objects = rendered(&["confined=true", "rbac.create=false"]);
-    assert_eq!((verbs(&objects), policies(&objects)), (vec![], 2));
-    assert_eq!(policies(&rendered(&["confined=true", "rollout.enabled=true"])), 4);
+    assert_eq!((verbs(&objects), policies(&objects)), (vec![], 4));
+    assert_eq!(policies(&rendered(&["confined=true", "rollout.enabled=true"])), 6);
     // What the roles' comments say is true in that mode.
     let text = template("here", &["confined=true"]).out;
     says(&text, "No get, list or watch.");
+    says(&text, "which the admission policy in admission.yaml keeps as they are");
     assert!(!text.contains("get, list, watch: metadata only"), "{text}");
     // The policy is about the account that the pod runs under.
     let named = rendered(&["confined=true", r#"serviceAccount={"create": false, "name": "reader"}"#]);
