@@ -17,7 +17,7 @@ use crate::support::{
     Controller, SECONDS, Said, Scene, WITHIN_TTL, apply_object, emulated_elsewhere, kubectl, root, run, says, scene, scene_before_controller, until, world,
 };
 
-const FLAGS: [(&str, &str); 9] = [
+const FLAGS: [(&str, &str); 11] = [
     ("--listen", "ROBOTOSECRET_LISTEN"),
     ("--namespaces", "ROBOTOSECRET_NAMESPACES"),
     ("--log-level", "ROBOTOSECRET_LOG_LEVEL"),
@@ -25,6 +25,8 @@ const FLAGS: [(&str, &str); 9] = [
     ("--status-interval", "ROBOTOSECRET_STATUS_INTERVAL"),
     ("--concurrency", "ROBOTOSECRET_CONCURRENCY"),
     ("--allow-rollout", "ROBOTOSECRET_ALLOW_ROLLOUT"),
+    ("--confined", "ROBOTOSECRET_CONFINED"),
+    ("--lease", "ROBOTOSECRET_LEASE"),
     ("--resource-metrics", "ROBOTOSECRET_RESOURCE_METRICS"),
     ("--otlp-endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT"),
 ];
