@@ -24,6 +24,12 @@ pub enum Tool {
     Etcd,
     /// The package manager that renders the chart; version 3 or 4.
     Helm,
+    /// What runs pods on a node.
+    Kubelet,
+    /// What makes the addresses of Services work on a node.
+    KubeProxy,
+    /// What gives pods to nodes.
+    KubeScheduler,
 }
 
 /// What the build of one tool needs to know.
@@ -48,6 +54,9 @@ impl Tool {
             Self::Kubectl => ("kubectl", "k8s.io/kubernetes/cmd/kubectl", "k8s.io/kubernetes", "kubernetes", "a minute"),
             Self::Etcd => ("etcd", "go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/server/v3", "kubernetes", "a minute"),
             Self::Helm => ("helm", "helm.sh/helm/v4/cmd/helm", "helm.sh/helm/v4", "helm", "3 minutes"),
+            Self::Kubelet => ("kubelet", "k8s.io/kubernetes/cmd/kubelet", "k8s.io/kubernetes", "kubernetes", "a minute"),
+            Self::KubeProxy => ("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", "k8s.io/kubernetes", "kubernetes", "a minute"),
+            Self::KubeScheduler => ("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", "k8s.io/kubernetes", "kubernetes", "a minute"),
         };
         Recipe { name, package, module, folder, takes }
     }
@@ -66,8 +75,8 @@ pub fn find(tool: Tool) -> Result<PathBuf> {
         if path.exists() {
             return Ok(path);
         }
-        // The convention promises three programs; the controller-manager is often not among them.
-        if tool != Tool::KubeControllerManager {
+        // The convention promises three programs; the others are often not there.
+        if matches!(tool, Tool::KubeApiserver | Tool::Etcd | Tool::Kubectl) {
             bail!("KUBEBUILDER_ASSETS is set, but {} is not there; unset it to have {name} built", path.display());
         }
     }
@@ -152,7 +161,8 @@ mod tests {
 
     #[test]
     fn every_recipe_has_its_module() {
-        for tool in [Tool::KubeApiserver, Tool::KubeControllerManager, Tool::Kubectl, Tool::Etcd, Tool::Helm] {
+        let control_plane = [Tool::KubeApiserver, Tool::KubeControllerManager, Tool::KubeScheduler, Tool::Kubectl, Tool::Etcd];
+        for tool in control_plane.into_iter().chain([Tool::Helm, Tool::Kubelet, Tool::KubeProxy]) {
             let recipe = tool.recipe();
             let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(recipe.folder).join("go.mod")).unwrap();
             assert!(version_of(&text, recipe.module).is_ok(), "{}", recipe.name);

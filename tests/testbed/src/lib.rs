@@ -21,7 +21,9 @@ pub mod folder;
 pub mod front;
 pub mod http;
 pub mod install;
+pub mod interrupt;
 pub mod moto;
+pub mod node;
 pub mod port;
 pub mod process;
 
@@ -33,4 +35,5 @@ pub use emulator::Emulator;
 pub use folder::TempFolder;
 pub use front::Front;
 pub use moto::Moto;
+pub use node::Node;
 pub use process::Process;
