@@ -42,6 +42,7 @@ impl Builder {
         std::fs::copy(Path::new("/").join(CA_CERTIFICATES), &certificates)?;
         std::fs::copy(binary, build.join("robotosecret")).with_context(|| format!("copying {}", binary.display()))?;
         let root = install::root()?;
+        output(Command::new(root.join(".ci/licenses")).arg(build.join("licenses")).current_dir(&root))?;
         let dockerfile = root.join("Dockerfile");
         self.make(name, &dockerfile, &["--build-context", &format!("build={}", build.display())], &root)
     }
@@ -84,7 +85,7 @@ impl Builder {
         let outside = files.iter().filter(|file| !file.starts_with("licenses/") && !["robotosecret", CA_CERTIFICATES].contains(&file.as_str()));
         // So there is no shell, either.
         ensure!(outside.clone().next().is_none(), "the image holds more than it should: {:?}", outside.collect::<Vec<_>>());
-        for file in ["robotosecret", CA_CERTIFICATES, "licenses/LICENSE"] {
+        for file in ["robotosecret", CA_CERTIFICATES, "licenses/LICENSE", "licenses/linked/INDEX"] {
             ensure!(files.contains(file), "the image lacks {file}");
         }
         output(self.buildah().args(["rm", container.trim()]))?;
