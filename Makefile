@@ -26,7 +26,7 @@ STATIC := $(shell uname -m)-unknown-linux-gnu
 .PHONY: help demo test e2e bench lint crds docs build clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## see it work: a cluster, an emulated AWS, a mirrored and rotated secret (KEEP=1 leaves it running; CLUSTER=current uses yours)
 	$(CARGO) build --locked --package robotosecret --bin robotosecret

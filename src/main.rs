@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use kube::CustomResourceExt;
 use robotosecret::{
     api,
-    controller::{self, Insight, Settings},
+    controller::{self, Insight, Settings, lease::LeaseName},
     telemetry::{
         Metrics, Readiness, health,
         logs::{self, LogFormat},
@@ -62,7 +62,14 @@ struct ControllerArguments {
     /// Restart the workloads that `spec.rollout` names when mirrored data changed; needs the right to patch them.
     #[arg(long, env = "ROBOTOSECRET_ALLOW_ROLLOUT")]
     allow_rollout: bool,
-    /// The pod's name, which events name as their source.
+    /// Never read a Secret, not even its metadata: create, patch and delete are the only rights on them that are needed. Secrets that
+    /// somebody changed or deleted are then found by a look once a TTL (1m at least, 5m at most).
+    #[arg(long, env = "ROBOTOSECRET_CONFINED")]
+    confined: bool,
+    /// The Lease that says which of several controllers works: NAMESPACE/NAME. Left out: this one does.
+    #[arg(long, env = "ROBOTOSECRET_LEASE")]
+    lease: Option<LeaseName>,
+    /// The pod's name, which events name as their source and the lease as its holder.
     #[arg(long, env = "POD_NAME", hide = true)]
     pod_name: Option<String>,
 }
@@ -107,7 +114,6 @@ async fn run_controller(arguments: ControllerArguments) -> anyhow::Result<()> {
     let mut config = kube::Config::infer().await.context("no way to an API server: neither a kubeconfig nor a pod's ServiceAccount")?;
     // The queue has pauses of its own; retries inside a call would hide them and hold a worker.
     config.default_retry = false;
-    let client = kube::Client::try_from(config).context("the client for the API server")?;
     let (metrics, readiness, insight) = (Metrics::default(), Readiness::default(), Insight::default());
     let scrape = {
         let (metrics, insight) = (metrics.clone(), insight.clone());
@@ -121,12 +127,14 @@ async fn run_controller(arguments: ControllerArguments) -> anyhow::Result<()> {
         concurrency: arguments.concurrency,
         status_interval: arguments.status_interval,
         allow_rollout: arguments.allow_rollout,
+        confined: arguments.confined,
+        lease: arguments.lease,
         instance: arguments.pod_name,
     };
     // The probes go on answering while the controller finishes.
     let health_stop = CancellationToken::new();
     let health = health::serve(arguments.listen, scrape, readiness.clone(), health_stop);
-    let controller = controller::run(client, settings, metrics, readiness, insight, stop.clone());
+    let controller = controller::run(config, settings, metrics, readiness, insight, stop.clone());
     tokio::pin!(controller);
     tokio::select! {
         ended = &mut controller => ended.context("the controller"),

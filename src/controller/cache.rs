@@ -112,6 +112,11 @@ impl Secrets {
         }
     }
 
+    /// Lets go what is known of a Secret, so that it is looked at anew.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        locked(&self.0).take(&(namespace.to_owned(), name.to_owned()));
+    }
+
     /// Lets everything go that a complete list did not have. `scope`: the namespace that was listed, or all.
     pub fn keep_only(&self, scope: Option<&str>, listed: &BTreeSet<Key>) {
         let mut secrets = locked(&self.0);
@@ -324,6 +329,8 @@ pub struct Standing {
     /// What we merged into a shared Secret: its uid, and the fields that were ours right after the write. The status lists only keys,
     /// and not all.
     pub merged: Option<Box<(String, Vec<String>)>>,
+    /// When the target was last seen, where nothing watches it.
+    pub looked: Option<Instant>,
     /// The target before it was renamed, until it is dealt with.
     pub former: Option<Box<TargetStatus>>,
     /// Repairs of the target.
@@ -492,6 +499,7 @@ impl Standing {
             unmoved: None,
             tolerated: Vec::new(),
             merged: None,
+            looked: None,
             former: None,
             repairs: Repairs::default(),
             tried_through: Vec::new(),

@@ -58,6 +58,10 @@ pub(super) const STATUS_RETRY: Duration = Duration::from_secs(5);
 const UNSETTLED: Duration = Duration::from_mins(2);
 /// After how long a version that is not believed is read again.
 const SECOND_READ: Duration = Duration::from_secs(5);
+/// How often a target that nothing watches is looked at: once a TTL, but not more often than this,
+const LOOK_MOST: Duration = Duration::from_mins(1);
+/// and not less often than this.
+const LOOK_LEAST: Duration = Duration::from_mins(5);
 /// How many characters of the refresh annotation are looked at: as many as `status.lastHandledRefresh` takes.
 const LONGEST_REFRESH: usize = 256;
 
@@ -85,6 +89,8 @@ pub struct Context {
     pub config_maps: ConfigMaps,
     /// Whether workloads may be restarted at all.
     pub allow_rollout: bool,
+    /// Whether Secrets may be written, and not read: nothing watches them then.
+    pub confined: bool,
     /// Takes events.
     pub events: Events,
     /// Counts.
@@ -331,7 +337,7 @@ impl Work<'_> {
     }
 
     pub(super) fn target(&self) -> Target<'_> {
-        Target::new(&self.context.client, &self.key.0, self.claim(), &self.context.metrics)
+        Target::new(&self.context.client, &self.key.0, self.claim(), self.context.confined, &self.context.metrics)
     }
 
     /// Who asks for the target, and what for.
@@ -343,12 +349,21 @@ impl Work<'_> {
     /// How the target stands, from what the watch saw; asks the API server only where the watch can't tell.
     async fn known_target(&self, standing: &mut Standing) -> Result<Known, TargetError> {
         let Some(was) = standing.status.target.as_ref().filter(|was| was.name == self.wanted.name) else { return Ok(Known::Never) };
+        if self.until_look(standing).is_some_and(|wait| wait.is_zero()) {
+            standing.looked = Some(Instant::now());
+            self.context.secrets.forget(&self.key.0, &self.wanted.name);
+        }
         let seen = match self.context.secrets.get(&self.key.0, &self.wanted.name) {
             Some(seen) => seen,
-            // It was deleted, or our label was taken off.
+            // It was deleted, or our label was taken off, or nothing watches it.
             None => match self.target().look(&self.wanted.name).await? {
                 Look::Absent => return Ok(Known::Missing),
-                Look::Ours(seen) => Arc::from(seen),
+                Look::Ours(seen) => {
+                    if self.context.confined {
+                        self.context.secrets.put(&self.key.0, Seen::clone(&seen));
+                    }
+                    Arc::from(seen)
+                }
             },
         };
         if let Ownership::Foreign(why) = ownership(&seen, &self.claim()) {
@@ -384,6 +399,13 @@ impl Work<'_> {
             }
             Drift::Damaged(by) => Known::Damaged(by),
         })
+    }
+
+    /// When to look at the target again because nothing watches it; `None`: it is watched, or there is none yet.
+    pub(super) fn until_look(&self, standing: &Standing) -> Option<Duration> {
+        let due = self.context.confined && standing.status.target.is_some();
+        let ttl = crate::api::duration::parse(&self.resource.spec.ttl).unwrap_or(LOOK_LEAST);
+        due.then(|| ttl.clamp(LOOK_MOST, LOOK_LEAST).saturating_sub(standing.looked.map_or(LOOK_LEAST, |looked| looked.elapsed())))
     }
 
     /// Whether the spec asks for something else than was last mirrored, as far as is known.
@@ -509,6 +531,7 @@ impl Work<'_> {
         let wanted = self.wanted.rendered(rendered.labels, rendered.annotations);
         let target = self.target().put(&wanted, &rendered.data, look, &were_ours(standing, look)).await?;
         self.context.secrets.put(&self.key.0, target.clone());
+        standing.looked = self.context.confined.then(Instant::now);
         let was_right = matches!(look, Look::Ours(seen) if seen.uid == target.uid && seen.resource_version == target.resource_version);
         let repaired = match known {
             Known::Damaged(by) if !was_right => Some(by.clone()),

@@ -1,7 +1,8 @@
 //! The controller: watches, hands each resource to [`mirror`], and ends in order.
 //!
-//! A client and settings enter; Secrets and statuses leave. Three watches (resources, providers, Secrets; of ConfigMaps only where templates are kept in them), each with its own pauses,
+//! The way to an API server and settings enter; Secrets and statuses leave. Three watches (resources, providers, Secrets; of ConfigMaps only where templates are kept in them), each with its own pauses,
 //! and the reader feed one queue: trouble with one of them never slows another. A panic or a hang in one resource never stops the rest.
+//! Where several controllers run, one holds the lease and works; the others keep their caches warm and write nothing.
 
 pub mod absence;
 mod asking;
@@ -12,6 +13,7 @@ pub mod drift;
 pub mod events;
 mod finalizer;
 mod gather;
+pub mod lease;
 pub mod mirror;
 mod missing;
 pub mod plan;
@@ -39,7 +41,7 @@ use std::{
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Api, Client, Config, Resource, ResourceExt,
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         WatchStreamExt,
@@ -55,6 +57,7 @@ use self::{
     cache::{Key, Resources, Secrets, Standings},
     drift::Seen,
     events::Events,
+    lease::{Election, Fence, LeaseName, Lost},
     mirror::Context,
     providers::Providers,
     queue::{Next, Queue},
@@ -91,38 +94,60 @@ pub struct Settings {
     pub status_interval: Duration,
     /// Whether workloads may be restarted after a rotation.
     pub allow_rollout: bool,
-    /// The pod's name, for events.
+    /// Whether Secrets are never read, not even their metadata: what the answers to writes show is all that is known of them.
+    pub confined: bool,
+    /// The lease that says which of several controllers works; `None`: this one does.
+    pub lease: Option<LeaseName>,
+    /// The pod's name, for events and the lease.
     pub instance: Option<String>,
 }
 
 /// The controller's inside, for the health server.
 #[derive(Clone, Default)]
-pub struct Insight(Arc<std::sync::OnceLock<Arc<Context>>>);
+pub struct Insight(Arc<std::sync::OnceLock<(Arc<Context>, Option<Fence>)>>);
 
 impl Insight {
     /// All metrics as text, with the totals of this moment.
     #[must_use]
     pub fn metrics(&self, metrics: &Metrics) -> String {
-        if let Some(context) = self.0.get() {
+        if let Some((context, fence)) = self.0.get() {
+            metrics.leads(fence.as_ref().is_none_or(Fence::is_open));
             metrics.totals(context.standings.totals(Timestamp::now(), |key| context.reader.last_check(key)));
         }
         metrics.render()
     }
 }
 
-/// A part of the controller that runs for ever has ended. Nothing would be read, seen or written any more while all seems well.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("a defect of the controller ended a part of it that must not end; please report it with the controller's log")]
-pub struct Defect;
+/// Why the controller ended before it was stopped. Whoever runs the process starts it anew.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// A part of it that runs for ever has ended. Nothing would be read, seen or written any more while all seems well.
+    #[error("a defect of the controller ended a part of it that must not end; please report it with the controller's log")]
+    Defect,
+    /// What this process knows may be outdated, since another one works.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    /// No client for the API server could be made.
+    #[error("no client for the API server could be made")]
+    Client(#[from] kube::Error),
+}
 
-/// Runs until the token is cancelled, or a defect ends a part of it; then finishes what is being written.
+/// Runs until the token is cancelled; then finishes what is being written.
 ///
 /// # Errors
 ///
-/// When it was a defect. Whoever runs the process starts it anew.
-pub async fn run(client: Client, settings: Settings, metrics: Metrics, readiness: Readiness, insight: Insight, stop: CancellationToken) -> Result<(), Defect> {
+/// When it ends before.
+pub async fn run(config: Config, settings: Settings, metrics: Metrics, readiness: Readiness, insight: Insight, stop: CancellationToken) -> Result<(), Ended> {
+    let mut election = None;
+    let client = match settings.lease {
+        Some(name) => {
+            let candidate = election.insert(Election::new(Client::try_from(config.clone())?, name, settings.instance.as_deref()));
+            lease::fenced(config, &candidate.fence())?
+        }
+        None => Client::try_from(config)?,
+    };
     let (known_providers, provider_writer) = reflector::store();
-    let (events, publishing) = Events::start(client.clone(), settings.instance.clone(), metrics.clone());
+    let (events, publishing) = Events::start(client.clone(), settings.instance, metrics.clone());
     let reader = Arc::new(Reader::new(metrics.clone()));
     let context = Arc::new(Context {
         client: client.clone(),
@@ -131,39 +156,51 @@ pub async fn run(client: Client, settings: Settings, metrics: Metrics, readiness
         resources: Resources::default(),
         standings: Standings::default(),
         queue: Queue::default(),
-        reader: reader.clone(),
+        reader,
         tellings: Tellings::default(),
         rollouts: Rollouts::default(),
         config_maps: ConfigMaps::default(),
         allow_rollout: settings.allow_rollout,
+        confined: settings.confined,
         events,
         metrics,
         status_interval: settings.status_interval,
     });
-    let _ = insight.0.set(context.clone());
-    let scopes: Vec<Option<String>> = if settings.namespaces.is_empty() { vec![None] } else { settings.namespaces.iter().cloned().map(Some).collect() };
+    let _ = insight.0.set((context.clone(), election.as_ref().map(Election::fence)));
+    let scopes: Vec<Option<String>> = if settings.namespaces.is_empty() { vec![None] } else { settings.namespaces.into_iter().map(Some).collect() };
     let mut beside = JoinSet::new();
-    let gates = Gates::new(&readiness, scopes.len());
+    let gates = Gates::new(&readiness, scopes.len(), settings.confined);
     for scope in scopes {
         beside.spawn(watch_resources(client.clone(), scope.clone(), context.clone(), gates.clone()));
-        beside.spawn(watch_secrets(client.clone(), scope.clone(), context.clone(), gates.clone()));
+        if !settings.confined {
+            beside.spawn(watch_secrets(client.clone(), scope.clone(), context.clone(), gates.clone()));
+        }
         beside.spawn(templates::watch(client.clone(), scope.clone(), context.clone()));
     }
     beside.spawn(watch_providers(client, provider_writer, context.clone(), gates.clone()));
-    let telling = context.clone();
-    beside.spawn(async move { telling.tellings.run(|key| telling.queue.push(&Arc::new(key.clone()), Lane::Periodic)).await });
-    beside.spawn(restarts::run(context.clone()));
-    beside.spawn(missing::watch_mass_absence(context.clone()));
-    // What is being read when the controller stops is dropped; what is being written is finished.
-    let reading = context.clone();
-    let until = stop.clone();
-    beside.spawn(async move { reader.run(|key, lane| reading.queue.push(key, lane), |denied| tell_denied(&reading, &denied), until).await });
+    if let Some(candidate) = &mut election {
+        let win = async {
+            // Who knows nothing yet would only keep others from working.
+            gates.all_synced().await;
+            candidate.win(&readiness).await;
+        };
+        let stopped = tokio::select! {
+            ended = until_stopped(&mut beside, &stop) => Some(ended),
+            () = win => None,
+        };
+        if let Some(ended) = stopped {
+            return ended;
+        }
+    }
+    let end = CancellationToken::new();
+    let mut leading = tokio::spawn(lead(election, end.clone()));
     let done = CancellationToken::new();
-    let mut working = JoinSet::new();
-    working.spawn(work(context.clone(), settings.concurrency.into(), gates, done.clone()));
+    let mut working = start_work(&context, settings.concurrency.into(), gates, &mut beside, &stop, &done);
     let ended = tokio::select! {
         ended = until_stopped(&mut beside, &stop) => ended,
         ended = until_stopped(&mut working, &stop) => ended,
+        // It ends by itself only when the lease is lost, or by a defect.
+        lost = &mut leading => return Err(lost.map_or(Ended::Defect, |lost| lost.err().map_or(Ended::Defect, Ended::Lost))),
     };
     if ended.is_err() {
         tracing::error!("a part of the controller ended that must not; stopping, to be started anew");
@@ -176,16 +213,59 @@ pub async fn run(client: Client, settings: Settings, metrics: Metrics, readiness
     }
     // The health server may hold the context for longer; without its sender the publisher would wait for it.
     let _ = tokio::time::timeout(Duration::from_secs(2), context.events.finish(publishing)).await;
+    // Only now may another one begin.
+    end.cancel();
+    let _ = leading.await;
     tracing::info!("stopped");
     ended
 }
 
+/// Keeps the lease, if there is one, until `end`.
+async fn lead(election: Option<Election>, end: CancellationToken) -> Result<(), Lost> {
+    match election {
+        Some(election) => election.lead(end).await,
+        None => {
+            end.cancelled().await;
+            Ok(())
+        }
+    }
+}
+
+/// Starts all that reads stores and writes. What is being read at `stop` is dropped; what is being written is finished after `done`.
+fn start_work(
+    context: &Arc<Context>,
+    concurrency: usize,
+    gates: Gates,
+    beside: &mut JoinSet<()>,
+    stop: &CancellationToken,
+    done: &CancellationToken,
+) -> JoinSet<()> {
+    let telling = context.clone();
+    beside.spawn(async move { telling.tellings.run(|key| telling.queue.push(&Arc::new(key.clone()), Lane::Periodic)).await });
+    beside.spawn(restarts::run(context.clone()));
+    beside.spawn(missing::watch_mass_absence(context.clone()));
+    let (reading, until) = (context.clone(), stop.clone());
+    beside.spawn(async move {
+        let reader = reading.reader.clone();
+        reader.run(|key, lane| reading.queue.push(key, lane), |denied| tell_denied(&reading, &denied), until).await;
+    });
+    context.queue.open();
+    for key in context.resources.keys(None) {
+        if let Some(resource) = context.resources.get(&key) {
+            context.queue.push(&key, lane(&resource));
+        }
+    }
+    let mut working = JoinSet::new();
+    working.spawn(work(context.clone(), concurrency, gates, done.clone()));
+    working
+}
+
 /// Waits for the token, as long as nothing ends that runs for ever.
-async fn until_stopped(parts: &mut JoinSet<()>, stop: &CancellationToken) -> Result<(), Defect> {
+async fn until_stopped(parts: &mut JoinSet<()>, stop: &CancellationToken) -> Result<(), Ended> {
     tokio::select! {
         biased;
         () = stop.cancelled() => Ok(()),
-        _ = parts.join_next() => Err(Defect),
+        _ = parts.join_next() => Err(Ended::Defect),
     }
 }
 
@@ -209,8 +289,9 @@ struct Gates {
 }
 
 impl Gates {
-    fn new(readiness: &Readiness, scopes: usize) -> Self {
-        let missing = BTreeMap::from([(RESOURCES, scopes), (PROVIDERS, 1), (SECRETS, scopes)]);
+    fn new(readiness: &Readiness, scopes: usize, confined: bool) -> Self {
+        let secrets = (!confined).then_some((SECRETS, scopes));
+        let missing: BTreeMap<_, _> = [(RESOURCES, scopes), (PROVIDERS, 1)].into_iter().chain(secrets).collect();
         for what in missing.keys() {
             readiness.wait_for(what, "the first list");
         }

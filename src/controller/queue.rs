@@ -6,7 +6,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::{sync::Notify, time::Instant};
@@ -110,11 +113,12 @@ impl Order {
     }
 }
 
-/// The queue of all resources.
+/// The queue of all resources. It takes nothing in before it is opened: who follows another controller has nothing to work on.
 #[derive(Debug, Default)]
 pub struct Queue {
     order: Mutex<Order>,
     changed: Notify,
+    open: AtomicBool,
 }
 
 impl Queue {
@@ -122,8 +126,16 @@ impl Queue {
         self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// From now on resources are looked at. Those that are there already have to be pushed.
+    pub fn open(&self) {
+        self.open.store(true, Ordering::SeqCst);
+    }
+
     /// Has a resource looked at.
     pub fn push(&self, key: &Arc<Key>, lane: Lane) {
+        if !self.open.load(Ordering::SeqCst) {
+            return;
+        }
         self.order().push(key, lane);
         self.changed.notify_one();
     }

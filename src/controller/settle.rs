@@ -3,7 +3,7 @@
 //! An outcome and how the resource stands enter; a status on the API server and when to look again leave. The status itself is
 //! computed in [`status`](super::status); nothing here reads the store.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{
@@ -222,7 +222,9 @@ impl Work<'_> {
         let doubt = standing.doubt.into_iter().chain(standing.relook).filter(|_| standing.reading.is_none());
         // The reader tells when it has the answers; should that ever get lost, this finds it.
         let answers = standing.reading.as_ref().map(|_| now + LOST_ANSWERS);
-        let next = retry.into_iter().chain(stale).chain(telling).chain(doubt).chain(answers).chain(standing.repairs.settles(now)).min();
+        let next = retry.into_iter().chain(stale).chain(telling).chain(doubt).chain(answers).chain(standing.repairs.settles(now));
+        let unwatched = self.until_look(standing).map(|wait| now + wait);
+        let next = next.chain(unwatched).min();
         next.map_or(Next::OnChange, |next| Next::In(schedule::until_look(next.saturating_duration_since(now))))
     }
 
@@ -269,7 +271,11 @@ impl Work<'_> {
         let mut done = true;
         for seen in self.context.secrets.naming(&self.key.0, &self.key.1) {
             if seen.name != self.wanted.name {
-                done &= self.remove_leftover(standing.former.as_deref(), &seen).await;
+                done &= match self.as_it_is(seen).await {
+                    Ok(Some(seen)) => self.remove_leftover(standing.former.as_deref(), &seen).await,
+                    Ok(None) => true,
+                    Err(_) => false,
+                };
             }
         }
         if done {
@@ -278,6 +284,18 @@ impl Work<'_> {
         if done && is_held(self.resource) && self.wanted.policy != CreationPolicy::Merge && !self.respecified(standing) {
             self.let_go(standing).await;
         }
+    }
+
+    /// A Secret at this moment. What is watched is known; what isn't may have changed since, or be gone.
+    async fn as_it_is(&self, seen: Arc<Seen>) -> Result<Option<Arc<Seen>>, TargetError> {
+        if !self.context.confined {
+            return Ok(Some(seen));
+        }
+        let found = self.target().find(&seen.name).await?;
+        if found.is_none() {
+            self.context.secrets.forget(&self.key.0, &seen.name);
+        }
+        Ok(found.map(Arc::new))
     }
 
     /// The Secret of the former name, if its label was taken off, so that the watch does not see it.

@@ -129,20 +129,38 @@ pub struct Target<'t> {
     api: Api<PartialObjectMeta<Secret>>,
     namespace: &'t str,
     claim: Claim<'t>,
+    confined: bool,
     metrics: &'t Metrics,
 }
 
 impl<'t> Target<'t> {
-    /// `claim` is the `RobotoSecret`'s.
+    /// `claim` is the `RobotoSecret`'s; `confined`: Secrets may be written, and not read.
     #[must_use]
-    pub fn new(client: &'t Client, namespace: &'t str, claim: Claim<'t>, metrics: &'t Metrics) -> Self {
-        Self { client, api: Api::namespaced(client.clone(), namespace), namespace, claim, metrics }
+    pub fn new(client: &'t Client, namespace: &'t str, claim: Claim<'t>, confined: bool, metrics: &'t Metrics) -> Self {
+        Self { client, api: Api::namespaced(client.clone(), namespace), namespace, claim, confined, metrics }
     }
 
-    /// Looks at a Secret, whosever it is.
+    /// Looks at a Secret, whosever it is; where it is confined, somebody else's is an error.
     pub async fn find(&self, name: &str) -> Result<Option<Seen>, TargetError> {
-        let found = self.api.get_opt(name).await.map_err(|error| explain(&error))?;
+        let found = if self.confined { self.feel(name).await? } else { self.api.get_opt(name).await.map_err(|error| explain(&error))? };
         Ok(found.map(|found| Seen::new(&found.metadata)))
+    }
+
+    /// Looks at a Secret without the right to read any: by a patch that changes nothing and is not carried out, whose answer is metadata.
+    async fn feel(&self, name: &str) -> Result<Option<PartialObjectMeta<Secret>>, TargetError> {
+        let parameters = PatchParams { dry_run: true, ..PatchParams::default() };
+        match self.api.patch(name, &parameters, &Patch::Merge(json!({}))).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if code(&error) == Some(404) => Ok(None),
+            Err(error) => Err(match explain(&error) {
+                TargetError::Rejected(_) if code(&error) == Some(403) => TargetError::NotOwned(format!(
+                    "the Secret {name} is there and does not carry the label {MANAGED_LABEL}=true, and this controller is confined to those that do; \
+                     choose another target.name, or hand it over: kubectl annotate secret {name} {ADOPT_ANNOTATION}={}",
+                    self.claim.name
+                )),
+                error => error,
+            }),
+        }
     }
 
     /// Looks at a Secret; somebody else's is an error.

@@ -71,6 +71,7 @@ pub struct Metrics {
     fresh: Gauge,
     retained: Gauge,
     resources: Gauge,
+    leader: Gauge,
     oldest_check: Gauge<f64, AtomicU64>,
     panics: Counter,
     coalesced: Counter,
@@ -87,6 +88,8 @@ impl Default for Metrics {
         let (resources, mirrored, fresh, retained) = (Gauge::default(), Gauge::default(), Gauge::default(), Gauge::default());
         let oldest_check = Gauge::<f64, AtomicU64>::default();
         let panics = Counter::default();
+        let leader = Gauge::default();
+        registry.register("leader", "Whether this controller works (1) or follows another one (0)", leader.clone());
         registry.register("provider_calls", "Calls to a store, by API and outcome: ok or the reason of the failure", calls.clone());
         registry.register_with_unit("provider_call", "How long calls to a store took", Unit::Seconds, call_seconds.clone());
         registry.register_with_unit("reconcile", "How long the controller worked on a resource at a time", Unit::Seconds, reconcile_seconds.clone());
@@ -116,6 +119,7 @@ impl Default for Metrics {
             fresh,
             retained,
             resources,
+            leader,
             oldest_check,
             panics,
             coalesced,
@@ -154,6 +158,11 @@ impl Metrics {
     /// Counts a caught panic or a reconcile that hung.
     pub fn panicked(&self) {
         self.panics.inc();
+    }
+
+    /// Sets whether this controller works.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
     }
 
     /// Sets the totals over all resources.

@@ -5,12 +5,14 @@
 mod absence;
 mod api;
 mod chart;
+mod confined;
 mod conformance;
 mod drift;
 mod examples;
 mod failure;
 mod freshness;
 mod judgement;
+mod leadership;
 mod leaks;
 mod lifecycle;
 mod mirroring;

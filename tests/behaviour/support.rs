@@ -476,6 +476,26 @@ impl Scene {
         self.controller = Some(Controller::start_with(binary, kubeconfig, &arguments, environment, &self.dir).unwrap());
     }
 
+    /// Starts one of several controllers, as the pod of this name, that ask for the scene's lease; does not wait. The caller hands it to
+    /// [`Scene::retire`] in the end.
+    pub fn candidate(&self, kubeconfig: &Path, pod: &str) -> Controller {
+        let lease = format!("{}/robotosecret", self.namespace);
+        let arguments = ["--namespaces", &self.namespace, "--lease", &lease, "--log-level", "debug", "--log-format", "text"];
+        let environment =
+            [("AWS_ACCESS_KEY_ID", testbed::aws::ACCESS_KEY_ID), ("AWS_SECRET_ACCESS_KEY", testbed::aws::SECRET_ACCESS_KEY), ("POD_NAME", pod)];
+        let dir = self.dir.join(pod);
+        std::fs::create_dir_all(&dir).unwrap();
+        Controller::start_with(Path::new(env!("CARGO_BIN_EXE_robotosecret")), kubeconfig, &arguments, &environment, &dir).unwrap()
+    }
+
+    /// Ends one of several controllers, or finds that it has ended, and keeps what it wrote for the search at the end. Returns its exit code.
+    pub fn retire(&mut self, controller: Controller, signal: testbed::process::Signal) -> i32 {
+        let before = self.controller.replace(controller);
+        let code = self.end_controller(signal);
+        self.controller = before;
+        code
+    }
+
     pub fn controller(&self) -> &Controller {
         self.controller.as_ref().expect("a controller")
     }
@@ -494,7 +514,9 @@ impl Scene {
         let controller = self.controller.take().expect("a controller");
         self.written.push(("metrics".into(), controller.page("/metrics").1));
         let log = controller.process.log_path().to_owned();
-        controller.process.signal(signal).unwrap();
+        if controller.process.is_running() {
+            controller.process.signal(signal).unwrap();
+        }
         let code = controller.process.wait_exit(SECONDS).unwrap();
         self.written.push((log.display().to_string(), std::fs::read_to_string(&log).unwrap()));
         code

@@ -13,6 +13,12 @@ app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{/* Of the pod of `helm test`, which the Service must not find. */}}
+{{- define "robotosecret.testLabels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}-test
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
 {{- define "robotosecret.labels" -}}
 {{ include "robotosecret.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
@@ -36,6 +42,40 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{/* Whether the admission policy on Secrets is part of the release: "true" or nothing. */}}
+{{- define "robotosecret.guarded" -}}
+{{- if or .Values.confined .Values.admissionPolicy.enabled -}}true{{- end -}}
+{{- end -}}
+
+{{/* The start of the name of admission policies: with a dot where the roles have a colon, which the names of policies don't take.
+     No namespace has a dot in its name. */}}
+{{- define "robotosecret.policyName" -}}
+{{- printf "%s.%s" .Release.Namespace (include "robotosecret.fullname" .) -}}
+{{- end -}}
+
+{{/* The condition under which an admission policy holds. */}}
+{{- define "robotosecret.byTheController" -}}
+- name: by-the-controller
+  expression: request.userInfo.username == {{ printf "system:serviceaccount:%s:%s" .Release.Namespace (include "robotosecret.serviceAccountName" .) | quote }}
+{{- end -}}
+
+{{/* Puts an admission policy into force. Takes the root and the policy's name. */}}
+{{- define "robotosecret.policyBinding" -}}
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata:
+  name: {{ .name }}
+  labels: {{- include "robotosecret.labels" .root | nindent 4 }}
+spec:
+  policyName: {{ .name }}
+  validationActions: [Deny]
+{{- end -}}
+
+{{/* Which series are this release's. */}}
+{{- define "robotosecret.series" -}}
+{{- default (printf "job=%q,namespace=%q" (include "robotosecret.fullname" .) .Release.Namespace) .Values.prometheusRule.selector -}}
+{{- end -}}
+
 {{/* The rights in a namespace: in the ClusterRole with scope cluster, in one Role a namespace with scope namespaces. */}}
 {{- define "robotosecret.namespacedRules" -}}
 # What users ask for. patch: the finalizer of a RobotoSecret that merges into a Secret of others, so that its keys are taken
@@ -53,12 +93,22 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [robotosecret.dev]
   resources: [robotosecrets/finalizers]
   verbs: [update]
+{{- if .Values.confined }}
+# The mirrored Secrets. create: a new one; patch: every later write, and a dry run that changes nothing and shows the metadata; delete: a
+# renamed target or a changed type. No get, list or watch. RBAC can't say "only ours": the admission policy in admission.yaml refuses writes to
+# all others. It can't keep patch from telling: the API server refuses a patch that makes no Secret before it asks any policy, and
+# that answer shows the Secret. So whoever steals the token and knows a Secret's name can read it; guard this ServiceAccount accordingly.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [create, patch, delete]
+{{- else }}
 # The mirrored Secrets. create: a new one; patch: every later write; delete: a renamed target or a changed type;
 # get, list, watch: metadata only, to see drift. RBAC can't say "metadata only" or "only ours", so this right
-# reads and changes every Secret in its scope: guard this ServiceAccount accordingly.
+# reads {{ if include "robotosecret.guarded" . }}every Secret in its scope (the admission policy in admission.yaml refuses writes to those that aren't ours){{ else }}and changes every Secret in its scope{{ end }}: guard this ServiceAccount accordingly.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, patch, delete]
+{{- end }}
 # Templates that RobotoSecrets of the same namespace keep in ConfigMaps (spec.target.template.from): get for the text, list and
 # watch, metadata only and from the first such RobotoSecret on, to see a change.
 - apiGroups: [""]

@@ -25,6 +25,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
 
+use crate::audit;
 use crate::binaries::{self, Tool};
 use crate::folder::random_hex;
 use crate::process::{Process, Signal, Spec};
@@ -35,8 +36,7 @@ const READY_WITHIN: Duration = Duration::from_secs(90);
 
 const SERVICE_ACCOUNT_TOKEN_SECONDS: i64 = 24 * 60 * 60;
 
-/// Where Services get their addresses from.
-const SERVICES: &str = "10.0.0.0/24";
+const AUDIT_LOG: &str = "audit.jsonl";
 
 const CONTROLLERS: &str = "garbage-collector-controller,namespace-controller,serviceaccount-controller,\
                            serviceaccount-token-controller,deployment-controller,replicaset-controller";
@@ -96,6 +96,7 @@ impl ControlPlane {
         let keys = signing_keys()?;
         write_private(&path("service-accounts.key"), &keys.private)?;
         write_private(&path("service-accounts.pub"), &keys.public)?;
+        write_private(&path("audit-policy.json"), &audit::policy().to_string())?;
         let ca_path = path("certs/apiserver.crt");
         let serving = Spec::new(&programs.api_server)
             .name("kube-apiserver")
@@ -108,9 +109,9 @@ impl ControlPlane {
                     ["--bind-address=0.0.0.0".into(), format!("--advertise-address={address}"), "--kubelet-preferred-address-types=InternalIP".into()]
                 }
             })
-            .arg(format!("--service-cluster-ip-range={SERVICES}"))
-            .args(["--service-account-issuer=https://kubernetes.default.svc", "--authorization-mode=RBAC"])
+            .args(["--service-account-issuer=https://kubernetes.default.svc", "--service-cluster-ip-range=10.0.0.0/24", "--authorization-mode=RBAC"])
             .args([flag("cert-dir", &path("certs")), flag("token-auth-file", &path("tokens.csv"))])
+            .args([flag("audit-policy-file", &path("audit-policy.json")), flag("audit-log-path", &path(AUDIT_LOG))])
             .args([flag("service-account-key-file", &path("service-accounts.pub")), flag("service-account-signing-key-file", &path("service-accounts.key"))])
             .grace(Duration::ZERO);
         let serving = Serving { spec: serving, logs: dir.to_owned() };
@@ -186,6 +187,11 @@ impl ControlPlane {
     /// A new client of the administrator. It belongs to the calling tokio runtime: make one in each.
     pub async fn client(&self) -> Result<Client> {
         client(&self.kubeconfig).await
+    }
+
+    /// The writes that ServiceAccounts have asked for so far.
+    pub fn writes(&self) -> Result<Vec<audit::Write>> {
+        audit::writes(&self.data.path().join(AUDIT_LOG))
     }
 
     /// The API server's process, to stop it for a while ([`Signal::Stop`]), to kill it, or to read its log.

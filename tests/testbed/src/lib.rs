@@ -6,6 +6,7 @@
 //!
 //! This package knows nothing of the robotosecret package: it runs its binary, applies its files and watches from outside.
 
+pub mod audit;
 pub mod aws;
 pub mod binaries;
 pub mod cache;
@@ -26,6 +27,7 @@ pub mod moto;
 pub mod node;
 pub mod port;
 pub mod process;
+pub mod values;
 
 pub use canary::Canary;
 pub use control_plane::ControlPlane;
