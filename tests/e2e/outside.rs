@@ -49,7 +49,11 @@ pub fn run(arguments: &Run) -> Result<()> {
         std::fs::remove_dir_all(&path).context("removing the work folder")?;
         host.clean_up(&cgroup, &path)
     });
-    outcome.and(clean)?;
+    match (outcome, clean) {
+        (Ok(()), Ok(())) => {}
+        (Err(error), Ok(())) | (Ok(()), Err(error)) => return Err(error),
+        (Err(error), Err(unclean)) => bail!("{error:#}; and {unclean:#}"),
+    }
     println!("\n== passed in {} s", started.elapsed().as_secs());
     Ok(())
 }

@@ -150,7 +150,7 @@ impl Stage {
 
     /// `helm uninstall`, if there is something installed.
     pub fn remove_release(&self) -> Result<()> {
-        let installed = self.helm(&["list", "--namespace", SYSTEM, "--short", "--all"])?;
+        let installed = self.helm(&["list", "--namespace", SYSTEM, "--short"])?;
         if installed.trim().is_empty() { Ok(()) } else { self.uninstall() }
     }
 
