@@ -48,7 +48,10 @@ pub fn play(stage: &mut Stage) -> Result<()> {
     step("the controller's process is killed with signal 9", || {
         let pod = only_controller(stage)?;
         kill(&pod)?;
-        stage.wait_controller()
+        wait("a container in its place", SOON, || {
+            let status = stage.get(SYSTEM, "pod", &pod)?.context("the pod is gone")?["status"]["containerStatuses"][0].clone();
+            Ok((status["restartCount"] == 1 && status["ready"] == true).then_some(()))
+        })
     })?;
     still_works(stage, &watch)?;
 

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::binaries::{self, Tool};
 use crate::control_plane::{ControlPlane, block_on, client};
+use crate::http;
 use crate::process::{Process, Signal, Spec};
 
 /// The bridge's own address: the node's, the API server's, and where pods reach what runs beside the cluster.
@@ -25,6 +26,8 @@ pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
 pub const PAUSE: &str = "localhost/pause:1";
 
 const NAME: &str = "node-1";
+/// The kubelet's port for this, when it isn't told otherwise.
+const KUBELET_HEALTH: u16 = 10248;
 const PODS: &str = "10.88.0.0/16";
 
 /// The folders outside of its own into which these programs write. The mount namespace gets an empty one in memory in place of each.
@@ -131,6 +134,11 @@ impl Node {
     fn wait_ready(&self) -> Result<()> {
         let kubeconfig = self.plane.kubeconfig();
         until("the node", &self.processes(), || {
+            // What the node last said stays when its kubelet is gone.
+            let (status, text) = http::get(KUBELET_HEALTH, "/healthz")?;
+            if status != 200 {
+                bail!("the kubelet says {text}");
+            }
             block_on(async {
                 let node = Api::<NodeObject>::all(client(kubeconfig).await?).get(NAME).await?;
                 let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
@@ -210,6 +218,7 @@ fn kubelet_configuration(data: &Path, socket: &Path, cgroup: &str) -> Value {
         "failCgroupV1": false,
         "failSwapOn": false,
         "localStorageCapacityIsolation": false,
+        "volumePluginDir": data.join("volume-plugins"),
         // How full the host's disk is must not decide what happens here.
         "evictionHard": {"memory.available": "1Mi"},
         "imageGCHighThresholdPercent": 100,
