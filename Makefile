@@ -23,7 +23,12 @@ ARGS ?=
 # As in the Dockerfile: an explicit target keeps crt-static away from build scripts and procedural macros, which can't be static.
 STATIC := $(shell uname -m)-unknown-linux-gnu
 
-.PHONY: help demo test e2e bench lint crds docs build clean
+# The tools of `make deny` and `make sbom` are built once, these versions and no others, each into a folder of its own.
+TOOLS := $(TARGET_DIR)/tools
+CARGO_DENY := $(TOOLS)/cargo-deny@0.20.2/bin/cargo-deny
+CARGO_CYCLONEDX := $(TOOLS)/cargo-cyclonedx@0.5.9/bin/cargo-cyclonedx
+
+.PHONY: help demo test e2e bench lint deny sbom crds docs build clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +56,17 @@ lint: ## check formatting, run clippy (any warning fails), and see that no secon
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
 	$(CARGO) clippy --locked --package robotosecret --test e2e -- --deny warnings
 	! $(CARGO) tree --locked --workspace --duplicates --depth 0 | grep -E '^(kube|k8s-openapi|hyper|rustls|ring|aws-lc|openssl|native-tls)'
+
+deny: $(CARGO_DENY) ## check licences, sources, banned and doubled crates, and known holes (fetches RustSec's list; ARGS="licenses bans sources" does without)
+	$(CARGO_DENY) --locked check $(ARGS)
+
+sbom: $(CARGO_CYCLONEDX) ## list what the release binary is made of, as CycloneDX JSON in target/sbom.cdx.json
+	$(CARGO_CYCLONEDX) cyclonedx --format json --spec-version 1.5 --describe binaries --target x86_64-unknown-linux-gnu
+	mv robotosecret_bin.cdx.json $(TARGET_DIR)/sbom.cdx.json
+	rm tests/testbed/testbed_bin.cdx.json
+
+$(TOOLS)/%:
+	$(CARGO) install --locked --root $(TOOLS)/$(firstword $(subst /, ,$*)) $(firstword $(subst /, ,$*))
 
 crds: ## generate crds/ and the chart's copy of it from the Rust types
 	$(CARGO) run --locked --package robotosecret --bin robotosecret -- crds --dir crds

@@ -13,8 +13,9 @@ use robotosecret::{
     api,
     controller::{self, Insight, Settings, lease::LeaseName},
     telemetry::{
-        Metrics, Readiness, health,
+        Metrics, Readiness, Traces, health,
         logs::{self, LogFormat},
+        traces,
     },
 };
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,12 @@ struct Arguments {
 enum Command {
     /// Run the controller: watch `RobotoSecret` resources and mirror what they refer to.
     Controller(Box<ControllerArguments>),
+    /// Ask a page of a running controller, such as <http://HOST:8080/readyz>, print it, and fail unless the answer is 200: the image has
+    /// no other program to ask with.
+    Probe {
+        /// The page's address.
+        url: http::Uri,
+    },
     /// Print the custom resource definitions as YAML.
     Crds {
         /// Write one file a definition into this folder instead.
@@ -38,6 +45,9 @@ enum Command {
         dir: Option<PathBuf>,
     },
 }
+
+/// How long a page may take.
+const PROBE_LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
 
 #[derive(Args)]
 struct ControllerArguments {
@@ -69,6 +79,13 @@ struct ControllerArguments {
     /// The Lease that says which of several controllers works: NAMESPACE/NAME. Left out: this one does.
     #[arg(long, env = "ROBOTOSECRET_LEASE")]
     lease: Option<LeaseName>,
+    /// Serve a metric with the name of each resource: when it was last checked with success.
+    #[arg(long, env = "ROBOTOSECRET_RESOURCE_METRICS")]
+    resource_metrics: bool,
+    /// Send traces to this OpenTelemetry collector, as OTLP over HTTP: the address before /v1/traces (http://collector.monitoring:4318); none are made when
+    /// left out.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_parser = traces::endpoint)]
+    otlp_endpoint: Option<String>,
     /// The pod's name, which events name as their source and the lease as its holder.
     #[arg(long, env = "POD_NAME", hide = true)]
     pod_name: Option<String>,
@@ -88,6 +105,7 @@ fn namespace(text: &str) -> Result<String, &'static str> {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Controller(arguments) => run_controller(*arguments),
+        Command::Probe { url } => probe(url),
         Command::Crds { dir } => print_crds(dir.as_deref()),
     }
 }
@@ -107,8 +125,26 @@ fn print_crds(dir: Option<&Path>) -> anyhow::Result<()> {
 }
 
 #[tokio::main]
+async fn probe(url: http::Uri) -> anyhow::Result<()> {
+    let mut server = url.into_parts();
+    let page = server.path_and_query.replace(http::uri::PathAndQuery::from_static("/"));
+    let request = http::Request::get(page.as_ref().map_or("/", |page| page.as_str())).body(kube::client::Body::empty())?;
+    let mut config = kube::Config::new(http::Uri::from_parts(server)?);
+    config.default_retry = false;
+    let ask = async {
+        let (head, body) = kube::Client::try_from(config)?.send(request).await?.into_parts();
+        anyhow::Ok((head.status, body.collect_bytes().await?))
+    };
+    let (status, page) = tokio::time::timeout(PROBE_LIMIT, ask).await.context("no answer")??;
+    print!("{}", String::from_utf8_lossy(&page));
+    anyhow::ensure!(status == http::StatusCode::OK, "the answer is {status}");
+    Ok(())
+}
+
+#[tokio::main]
 async fn run_controller(arguments: ControllerArguments) -> anyhow::Result<()> {
-    logs::start(&arguments.log_level, arguments.log_format).context("--log-level")?;
+    let traces = arguments.otlp_endpoint.as_deref().map(|endpoint| Traces::start(endpoint, arguments.pod_name.as_deref())).transpose()?;
+    logs::start(&arguments.log_level, arguments.log_format, traces.as_ref().map(Traces::layer)).context("--log-level")?;
     let stop = CancellationToken::new();
     tokio::spawn(stop_on_signal(stop.clone()));
     let mut config = kube::Config::infer().await.context("no way to an API server: neither a kubeconfig nor a pod's ServiceAccount")?;
@@ -117,7 +153,7 @@ async fn run_controller(arguments: ControllerArguments) -> anyhow::Result<()> {
     let (metrics, readiness, insight) = (Metrics::default(), Readiness::default(), Insight::default());
     let scrape = {
         let (metrics, insight) = (metrics.clone(), insight.clone());
-        move || insight.metrics(&metrics)
+        move || insight.metrics(&metrics, arguments.resource_metrics)
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), crd = api::RobotoSecret::crd_name(), "starting");
     let namespaces: BTreeSet<String> = arguments.namespaces.into_iter().collect();
@@ -136,14 +172,18 @@ async fn run_controller(arguments: ControllerArguments) -> anyhow::Result<()> {
     let health = health::serve(arguments.listen, scrape, readiness.clone(), health_stop);
     let controller = controller::run(config, settings, metrics, readiness, insight, stop.clone());
     tokio::pin!(controller);
-    tokio::select! {
+    let ended = tokio::select! {
         ended = &mut controller => ended.context("the controller"),
         served = health => {
             stop.cancel(); // Nobody could tell whether the controller lives.
             let ended = controller.await;
             served.context("the health server").and(ended.context("the controller"))
         }
+    };
+    if let Some(traces) = traces {
+        traces.finish().await;
     }
+    ended
 }
 
 async fn stop_on_signal(stop: CancellationToken) {

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     api::{Reason, robotosecret::CreationPolicy},
     reader::{Answer, Expected, Item, Lane, Reader, ScopeId, Since},
+    telemetry::traces,
 };
 
 impl Work<'_> {
@@ -63,6 +64,7 @@ impl Work<'_> {
             first: None,
         }));
         self.context.reader.ask(&self.key, lane(why, known), &items);
+        traces::outcome(&tracing::Span::current(), "Asked", false);
         self.next_look(standing)
     }
 

@@ -28,7 +28,6 @@ use super::{
 use crate::{
     api::{
         MERGE_FINALIZER, REFRESH_ANNOTATION, Reason, RobotoSecret, RobotoSecretSpec, RobotoSecretStatus,
-        robotosecret::RefreshPolicy,
         status::{FRESH, READY, TargetStatus},
     },
     reader::{Answer, ScopeId, phase},
@@ -524,7 +523,16 @@ struct Summary {
     ready: bool,
     fresh: bool,
     retained: bool,
+    rechecked: bool,
+    /// The last good check; `None` also where nothing is rechecked.
     last_check: Option<Timestamp>,
+}
+
+impl Summary {
+    /// The last good check of a resource that is rechecked. `rechecked` tells when the reader last saw all of it unchanged.
+    fn last_success(&self, rechecked: impl FnOnce() -> Option<Timestamp>) -> Option<Timestamp> {
+        self.last_check.max(self.last_check.and_then(|_| rechecked()))
+    }
 }
 
 impl Standings {
@@ -540,18 +548,29 @@ impl Standings {
     }
 
     /// Takes note of what the totals need.
-    pub fn summarize(&self, key: &Key, policy: RefreshPolicy, standing: &Standing) {
+    pub fn summarize(&self, key: &Key, rechecked: bool, standing: &Standing) {
         if let Some(entry) = locked(&self.0).get_mut(key) {
-            let rechecked = policy == RefreshPolicy::Ttl;
             let status = &standing.status;
             let sourceless = status.condition(FRESH).is_some_and(|fresh| fresh.reason == Reason::SourceNotFound.as_str());
             entry.summary = Summary {
                 ready: status.is_true(READY),
                 fresh: status.is_true(FRESH),
                 retained: sourceless && status.target.is_some(),
+                rechecked,
                 last_check: standing.last_check.filter(|_| rechecked),
             };
         }
+    }
+
+    /// When each resource that is rechecked was last checked with success, the longest ago first; `None`: never yet. At most this many.
+    #[must_use]
+    pub fn successes(&self, most: usize, rechecked: impl Fn(&Key) -> Option<Timestamp>) -> Vec<(Arc<Key>, Option<Timestamp>)> {
+        let all = locked(&self.0);
+        let all = all.iter().filter(|(_, entry)| entry.summary.rechecked);
+        let mut all: Vec<_> = all.map(|(key, entry)| (entry.summary.last_success(|| rechecked(key)), key.clone())).collect();
+        all.sort_unstable();
+        all.truncate(most);
+        all.into_iter().map(|(success, key)| (key, success)).collect()
     }
 
     /// The totals at this moment. `rechecked` tells when the reader last saw all of a resource unchanged, which no look tells here.
@@ -559,7 +578,7 @@ impl Standings {
     pub fn totals(&self, now: Timestamp, rechecked: impl Fn(&Key) -> Option<Timestamp>) -> Totals {
         let all = locked(&self.0);
         let count = |of: fn(&Summary) -> bool| all.values().filter(|entry| of(&entry.summary)).count();
-        let oldest = all.iter().filter_map(|(key, entry)| entry.summary.last_check.max(entry.summary.last_check.and(rechecked(key)))).min();
+        let oldest = all.iter().filter_map(|(key, entry)| entry.summary.last_success(|| rechecked(key))).min();
         let age = oldest.and_then(|oldest| Duration::try_from(now.duration_since(oldest)).ok()).unwrap_or_default();
         Totals {
             resources: all.len(),

@@ -58,9 +58,7 @@ impl Events {
                 };
                 let Some((notice, about)) = waiting else { return };
                 let reason = notice.reason;
-                let result = publisher.publish(notice, about).await;
-                metrics.kube_write("Event", result.is_ok());
-                if result.is_err() {
+                if metrics.kube_write("Event", publisher.publish(notice, about)).await.is_err() {
                     tracing::debug!(reason, "an event could not be published");
                 }
             }
@@ -75,9 +73,10 @@ impl Events {
         let _ = task.await;
     }
 
-    /// Publishes an event about a resource or a provider, some time.
+    /// Publishes an event about a resource or a provider, some time. The log tells it at once, for whoever follows one resource there.
     pub fn publish<K: Resource<DynamicType = ()>>(&self, notice: Notice, about: &K) {
         let mut about = about.object_ref(&());
+        tracing::info!(kind = about.kind, namespace = about.namespace, name = about.name, reason = notice.reason, note = notice.note, "told");
         // With a version in it, equal events would not be counted together.
         about.resource_version = None;
         if self.sender.try_send((notice, about)).is_err() {

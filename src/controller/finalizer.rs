@@ -157,9 +157,8 @@ impl Work<'_> {
         }
         // With the version that was looked at, so that nobody else's finalizer is lost.
         let patch = json!({"metadata": {"uid": uid, "resourceVersion": version, "finalizers": finalizers}});
-        let result = api.patch(&self.key.1, &PatchParams::default(), &Patch::Merge(&patch)).await;
-        self.context.metrics.kube_write("Finalizer", result.is_ok());
-        match result {
+        let (parameters, patch) = (PatchParams::default(), Patch::Merge(&patch));
+        match self.context.metrics.kube_write("Finalizer", api.patch(&self.key.1, &parameters, &patch)).await {
             Ok(patched) => Ok(patched.resource_version().unwrap_or_default()),
             Err(kube::Error::Api(status)) if status.code == 404 => Err(Unchanged::Gone),
             Err(kube::Error::Api(status)) if status.code == 409 => Err(Unchanged::Outdated),

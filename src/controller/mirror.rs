@@ -141,7 +141,7 @@ pub async fn reconcile(key: &Arc<Key>, resource: &RobotoSecret, context: &Contex
         None => work.run(plan, standing).await,
     };
     let action = work.roll_out(standing, action).await;
-    context.standings.summarize(&work.key, resource.spec.refresh_policy, standing);
+    context.standings.summarize(&work.key, resource.spec.refresh_policy == RefreshPolicy::Ttl && !resource.spec.suspend, standing);
     action
 }
 
@@ -604,6 +604,9 @@ impl Work<'_> {
                 standing.replaced.push((Served { version: was.clone(), ..served.clone() }, now));
                 changed = true;
             }
+        }
+        if let Some(failing) = &standing.failing {
+            tracing::info!(namespace = self.key.0, name = self.key.1, reason = failing.failure.reason.as_str(), "recovered");
         }
         self.checked(standing, ground, expected, changed);
         standing.relook = relook.then(|| now + absence::STALE_LISTING);

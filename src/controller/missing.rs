@@ -169,9 +169,8 @@ async fn tell(context: &Context, scope: ScopeId, MassAbsence { provider, tally }
     let body =
         json!({"apiVersion": format!("{GROUP}/v1alpha1"), "kind": "ClusterRobotoProvider", "metadata": {"name": name}, "status": {"conditions": [condition]}});
     let api = Api::<ClusterRobotoProvider>::all(context.client.clone());
-    let result = api.patch_status(&name, &PatchParams::apply("robotosecret").force(), &Patch::Apply(&body)).await;
-    context.metrics.kube_write("Status", result.is_ok());
-    if result.is_err() {
+    let (parameters, patch) = (PatchParams::apply("robotosecret").force(), Patch::Apply(&body));
+    if context.metrics.kube_write("Status", api.patch_status(&name, &parameters, &patch)).await.is_err() {
         context.providers.untold(scope);
         tracing::warn!(provider = name, "the provider's status could not be written");
     }

@@ -52,6 +52,7 @@ use kube::{
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use self::{
     cache::{Key, Resources, Secrets, Standings},
@@ -70,7 +71,7 @@ use crate::{
     api::{ClusterRobotoProvider, MANAGED_LABEL, REFRESH_ANNOTATION, RobotoSecret},
     provider::aws::Ambient,
     reader::{Denied, Lane, Reader},
-    telemetry::{Metrics, Readiness},
+    telemetry::{Metrics, Readiness, metrics::SERIES, traces},
 };
 
 /// How long one look at a resource may take.
@@ -107,14 +108,13 @@ pub struct Settings {
 pub struct Insight(Arc<std::sync::OnceLock<(Arc<Context>, Option<Fence>)>>);
 
 impl Insight {
-    /// All metrics as text, with the totals of this moment.
+    /// All metrics as text, with the totals of this moment and, where `each` asks for them, those of each resource.
     #[must_use]
-    pub fn metrics(&self, metrics: &Metrics) -> String {
-        if let Some((context, fence)) = self.0.get() {
-            metrics.leads(fence.as_ref().is_none_or(Fence::is_open));
-            metrics.totals(context.standings.totals(Timestamp::now(), |key| context.reader.last_check(key)));
-        }
-        metrics.render()
+    pub fn metrics(&self, metrics: &Metrics, each: bool) -> String {
+        let Some((context, fence)) = self.0.get() else { return metrics.render(None) };
+        metrics.leads(fence.as_ref().is_none_or(Fence::is_open));
+        metrics.totals(context.standings.totals(Timestamp::now(), |key| context.reader.last_check(key)));
+        metrics.render(each.then(|| context.standings.successes(SERIES, |key| context.reader.last_check(key))))
     }
 }
 
@@ -380,7 +380,11 @@ async fn watch_resources(client: Client, scope: Option<String>, context: Arc<Con
         match event {
             Ok(Event::Apply(resource)) => drop(take_in(&context, resource)),
             Ok(Event::InitApply(resource)) => drop(listed.insert(take_in(&context, resource))),
-            Ok(Event::Delete(resource)) => forget(&context, &key_of(&resource)),
+            Ok(Event::Delete(resource)) => {
+                let key = key_of(&resource);
+                tracing::info!(namespace = key.0, name = key.1, "the RobotoSecret was deleted");
+                forget(&context, &key);
+            }
             Ok(Event::Init) => listed.clear(),
             Ok(Event::InitDone) => {
                 context.resources.keys(scope.as_deref()).iter().filter(|key| !listed.contains(*key)).for_each(|key| forget(&context, key));
@@ -514,9 +518,9 @@ async fn work(context: Arc<Context>, concurrency: usize, gates: Gates, stop: Can
     let mut at_work = JoinSet::new();
     while !stop.is_cancelled() {
         while at_work.len() < concurrency
-            && let Some(key) = context.queue.pop()
+            && let Some((key, lane)) = context.queue.pop()
         {
-            at_work.spawn(look(key, context.clone()));
+            at_work.spawn(look(key, lane, context.clone()));
         }
         tokio::select! {
             () = stop.cancelled() => {}
@@ -528,11 +532,12 @@ async fn work(context: Arc<Context>, concurrency: usize, gates: Gates, stop: Can
 }
 
 /// Hands a resource on. A panic or a hang stays here.
-async fn look(key: Arc<Key>, context: Arc<Context>) {
+async fn look(key: Arc<Key>, lane: Lane, context: Arc<Context>) {
     let next = match context.resources.get(&key) {
         Some(resource) => {
             let started = std::time::Instant::now();
-            let next = reconcile(&key, &resource, &context).await;
+            let span = traces::reconcile(&key.0, &key.1, lane.as_str());
+            let next = reconcile(&key, &resource, &context).instrument(span).await;
             context.metrics.reconciled(started.elapsed());
             next
         }

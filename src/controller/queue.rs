@@ -73,8 +73,8 @@ impl Order {
         self.waiting.insert((now.0, now.1, key.clone()));
     }
 
-    /// The next key, unless nobody waits; it is worked on until [`Order::done`].
-    fn pop(&mut self, now: Instant) -> Option<Arc<Key>> {
+    /// The next key and its lane, unless nobody waits; it is worked on until [`Order::done`].
+    fn pop(&mut self, now: Instant) -> Option<(Arc<Key>, Lane)> {
         while let Some(entry) = self.timers.first_entry().filter(|entry| entry.key().0 <= now) {
             let key = entry.remove();
             if let Some(place) = self.places.get_mut(&key) {
@@ -82,7 +82,7 @@ impl Order {
             }
             self.push(&key, Lane::Drift);
         }
-        let (_, _, key) = self.waiting.pop_first()?;
+        let (lane, _, key) = self.waiting.pop_first()?;
         let timer = self.places.get_mut(&key).and_then(|place| {
             place.waiting = None;
             place.working = true;
@@ -92,7 +92,7 @@ impl Order {
         if let Some(timer) = timer {
             self.timers.remove(&timer);
         }
-        Some(key)
+        Some((key, lane))
     }
 
     fn done(&mut self, key: &Key, next: Option<Instant>) {
@@ -142,7 +142,7 @@ impl Queue {
 
     /// The next resource to look at, unless none waits; whoever takes it calls [`Queue::done`].
     #[must_use]
-    pub fn pop(&self) -> Option<Arc<Key>> {
+    pub fn pop(&self) -> Option<(Arc<Key>, Lane)> {
         self.order().pop(Instant::now())
     }
 
@@ -190,7 +190,7 @@ mod tests {
     }
 
     fn popped(order: &mut Order, now: Instant) -> Vec<String> {
-        std::iter::from_fn(|| order.pop(now)).map(|key| key.1.clone()).collect()
+        std::iter::from_fn(|| order.pop(now)).map(|(key, _)| key.1.clone()).collect()
     }
 
     #[test]
@@ -199,7 +199,8 @@ mod tests {
         for (name, lane) in [("a", Lane::Periodic), ("b", Lane::New), ("c", Lane::Periodic), ("d", Lane::Event), ("e", Lane::New), ("c", Lane::Drift)] {
             order.push(&key(name), lane);
         }
-        assert_eq!(popped(&mut order, Instant::now()), ["b", "e", "d", "c", "a"]);
+        assert_eq!(order.pop(Instant::now()), Some((key("b"), Lane::New)), "with its lane");
+        assert_eq!(popped(&mut order, Instant::now()), ["e", "d", "c", "a"]);
     }
 
     #[test]
@@ -244,7 +245,7 @@ mod tests {
                         owed.insert(key);
                     }
                     1 => {
-                        if let Some(key) = order.pop(now) {
+                        if let Some((key, _)) = order.pop(now) {
                             prop_assert!(!working.contains(&key), "worked on twice at once");
                             owed.remove(&key);
                             working.push(key);
@@ -260,7 +261,7 @@ mod tests {
             for key in working {
                 order.done(&key, None);
             }
-            let rest: BTreeSet<Arc<Key>> = std::iter::from_fn(|| order.pop(now)).collect();
+            let rest: BTreeSet<Arc<Key>> = std::iter::from_fn(|| order.pop(now)).map(|(key, _)| key).collect();
             prop_assert_eq!(rest, owed);
         }
     }

@@ -44,9 +44,7 @@ const MANAGER: &str = "robotosecret";
 pub async fn run(context: Arc<Context>) {
     loop {
         let job = context.rollouts.next().await;
-        let result = restart(&context.client, &job.workload, job.token()).await;
-        context.metrics.kube_write("Workload", result.is_ok());
-        match result {
+        match context.metrics.kube_write("Workload", restart(&context.client, &job.workload, job.token())).await {
             Ok(()) => {
                 tracing::info!(namespace = job.workload.namespace, workload = %job.workload, "restarted");
                 context.rollouts.made(&job);

@@ -31,6 +31,7 @@ use crate::{
         status::{LISTED, READY, TargetStatus},
     },
     provider::ReadError,
+    telemetry::traces,
 };
 
 /// The longest pause between two tries to write a status over a resource that moved and is not seen to have moved.
@@ -85,6 +86,7 @@ impl Work<'_> {
 
     /// Writes the status if it has something to say, publishes what goes with it, and tells when to look again.
     pub(super) async fn settle(&self, standing: &mut Standing, outcome: &Outcome) -> Next {
+        traces::outcome(&tracing::Span::current(), outcome.as_str(), matches!(outcome, Outcome::Failed(_)));
         let circumstances = self.circumstances(standing);
         let mut next = status::next(&standing.status, &circumstances, outcome);
         let mirrored = if let Outcome::Mirrored(mirrored) = outcome { Some(&**mirrored) } else { None };
@@ -133,7 +135,6 @@ impl Work<'_> {
             standing.untold = false;
         }
         if let Some(notice) = notice {
-            tracing::info!(namespace = self.key.0, name = self.key.1, reason = notice.reason, note = notice.note, "told");
             self.context.events.publish(notice, self.resource);
         }
         self.remove_leftovers(standing).await;
@@ -246,9 +247,8 @@ impl Work<'_> {
             "metadata": {"name": self.key.1, "resourceVersion": self.resource.resource_version()},
             "status": status,
         });
-        let result = api.patch_status(&self.key.1, &PatchParams::apply(STATUS_MANAGER).force(), &Patch::Apply(&body)).await;
-        self.context.metrics.kube_write("Status", result.is_ok());
-        match result {
+        let (parameters, patch) = (PatchParams::apply(STATUS_MANAGER).force(), Patch::Apply(&body));
+        match self.context.metrics.kube_write("Status", api.patch_status(&self.key.1, &parameters, &patch)).await {
             Ok(written) => Ok(written.resource_version().unwrap_or_default()),
             Err(kube::Error::Api(error)) if error.code == 404 => Err(StatusError::Gone),
             Err(kube::Error::Api(error)) if error.code == 409 => Err(StatusError::Outdated),

@@ -57,6 +57,21 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// The outcome as it stands in a trace: the reason that the status gives.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Mirrored(_) => Reason::Mirrored.as_str(),
+            Self::Removed(_) => Reason::SourceDeleted.as_str(),
+            Self::Failed(failure) => failure.reason.as_str(),
+            Self::Verified => Reason::Verified.as_str(),
+            Self::Suspended => Reason::Suspended.as_str(),
+            Self::OnceAgain { .. } => Reason::NotRechecked.as_str(),
+        }
+    }
+}
+
 /// The Secret holds what the spec asks for.
 #[derive(Clone, Debug)]
 pub struct Mirrored {

@@ -215,8 +215,7 @@ impl<'t> Target<'t> {
     pub async fn delete(&self, seen: &Seen) -> Result<(), TargetError> {
         let preconditions = Preconditions { uid: Some(seen.uid.clone()), resource_version: Some(seen.resource_version.clone()) };
         let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        let result = self.api.delete(&seen.name, &parameters).await;
-        match self.counted(result) {
+        match self.counted(self.api.delete(&seen.name, &parameters)).await {
             Ok(_) => Ok(()),
             Err(error) if code(&error) == Some(404) => Ok(()),
             Err(error) => Err(explain(&error)),
@@ -231,8 +230,8 @@ impl<'t> Target<'t> {
         let url = Secret::url_path(&(), Some(self.namespace));
         let mut request = Request::new(url).create(&parameters, body).map_err(|_| TargetError::Kubernetes("the request could not be built".into()))?;
         request.headers_mut().insert(http::header::ACCEPT, http::HeaderValue::from_static(METADATA_ONLY));
-        let result = self.client.request::<PartialObjectMeta<Secret>>(request).await;
-        let result = if dry_run { result } else { self.counted(result) };
+        let request = self.client.request::<PartialObjectMeta<Secret>>(request);
+        let result = if dry_run { request.await } else { self.counted(request).await };
         match result {
             Ok(made) => Ok(Seen::new(&made.metadata)),
             Err(error) if code(&error) == Some(409) => Err(TargetError::Changed),
@@ -243,8 +242,9 @@ impl<'t> Target<'t> {
     async fn apply(&self, wanted: &Wanted, data: &Data, seen: &Seen, force: bool) -> Result<Seen, Refused> {
         let manifest = Manifest::new(wanted, data, Some(seen));
         let parameters = PatchParams { force, ..PatchParams::apply(self.claim.manager) };
-        let result = self.api.patch(&wanted.name, &parameters, &Patch::Apply(&manifest)).await;
-        self.counted(result).map(|after| Seen::new(&after.metadata)).map_err(|error| Refused {
+        let patch = Patch::Apply(&manifest);
+        let result = self.counted(self.api.patch(&wanted.name, &parameters, &patch)).await;
+        result.map(|after| Seen::new(&after.metadata)).map_err(|error| Refused {
             changes_type: wanted.policy != CreationPolicy::Merge && names_field(&error, "type"),
             conflicts: conflicts(&error),
             error: explain(&error),
@@ -318,8 +318,9 @@ impl<'t> Target<'t> {
         }
         let parameters = PatchParams { field_manager: Some(PRUNE_MANAGER.to_owned()), ..PatchParams::default() };
         // A strategic patch leaves the references of others alone.
-        let result = self.api.patch(&seen.name, &parameters, &Patch::Strategic(&patch)).await;
-        self.counted(result).map(|pruned| Seen::new(&pruned.metadata)).map_err(|error| explain(&error))
+        let patch = Patch::Strategic(&patch);
+        let result = self.counted(self.api.patch(&seen.name, &parameters, &patch)).await;
+        result.map(|pruned| Seen::new(&pruned.metadata)).map_err(|error| explain(&error))
     }
 
     /// A Secret's type can't be changed: delete and make anew, with the value in hand, once the API server would accept the new one.
@@ -333,9 +334,8 @@ impl<'t> Target<'t> {
         self.create(wanted, data, false).await
     }
 
-    fn counted<T>(&self, result: Result<T, kube::Error>) -> Result<T, kube::Error> {
-        self.metrics.kube_write("Secret", result.is_ok());
-        result
+    async fn counted<T>(&self, write: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+        self.metrics.kube_write("Secret", write).await
     }
 }
 

@@ -1,5 +1,5 @@
 //! What the bucket does in a minute of throttling: a store, a client that always has work, and a clock that jumps from millisecond to
-//! millisecond. The table in docs/operating.md is this one's.
+//! millisecond. The table in docs/operations.md is this one's.
 
 use std::{
     collections::VecDeque,
@@ -163,6 +163,6 @@ fn the_table_in_the_documents_is_what_happens() {
         }
         table.push('\n');
     }
-    let document = include_str!("../../docs/operating.md");
-    assert!(document.contains(&table), "docs/operating.md should have this table:\n{table}");
+    let document = include_str!("../../docs/operations.md");
+    assert!(document.contains(&table), "docs/operations.md should have this table:\n{table}");
 }

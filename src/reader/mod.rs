@@ -61,6 +61,19 @@ pub enum Lane {
     Periodic,
 }
 
+impl Lane {
+    /// The lane as it stands in a trace.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Event => "event",
+            Self::Drift => "drift",
+            Self::Periodic => "periodic",
+        }
+    }
+}
+
 /// Since when a reference is known as it is.
 #[derive(Clone, Copy, Debug)]
 pub enum Since {

@@ -5,11 +5,13 @@
 
 use tracing::Level;
 use tracing_subscriber::{
-    EnvFilter,
-    filter::{LevelFilter, ParseError, filter_fn},
+    EnvFilter, Layer, Registry,
+    filter::{FilterExt, LevelFilter, ParseError, filter_fn},
     fmt,
     prelude::*,
 };
+
+use super::traces;
 
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -40,16 +42,22 @@ fn is_safe(target: &str, level: Level) -> bool {
     target != ECHOES && !(level == Level::TRACE && target.starts_with("aws_"))
 }
 
-/// Starts logging. `filter` is a level (`info`) or a list of targets with levels (`info,kube=debug`).
+/// Starts logging. `filter` is a level (`info`) or a list of targets with levels (`info,kube=debug`). `traces` takes the spans that are
+/// traced, whatever is logged.
 ///
 /// # Errors
 /// When the filter can't be read.
-pub fn start(filter: &str, format: LogFormat) -> Result<(), ParseError> {
-    let registry =
-        tracing_subscriber::registry().with(EnvFilter::try_new(filter)?).with(filter_fn(|about| about.is_span() || is_safe(about.target(), *about.level())));
+pub fn start(filter: &str, format: LogFormat, traces: Option<Box<dyn Layer<Registry> + Send + Sync>>) -> Result<(), ParseError> {
+    let safe = filter_fn(|about| about.target() != traces::TARGET && (about.is_span() || is_safe(about.target(), *about.level())));
+    // The hint lets the macros of what the other filter leaves out cost nothing.
+    let shown = EnvFilter::try_new(filter)?.and(safe.with_max_level_hint(LevelFilter::TRACE));
+    let registry = tracing_subscriber::registry().with(traces);
     match format {
-        LogFormat::Json => registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).init(),
-        LogFormat::Text => registry.with(fmt::layer().with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_writer(std::io::stderr)).init(),
+        LogFormat::Json => registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).with_filter(shown)).init(),
+        LogFormat::Text => {
+            let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            registry.with(fmt::layer().with_ansi(colours).with_writer(std::io::stderr).with_filter(shown)).init();
+        }
     }
     Ok(())
 }

@@ -1,20 +1,34 @@
-//! Metrics in the Prometheus text format. Labels have few values: never a name of a resource or a secret.
+//! Metrics in the Prometheus text format. Counts enter, the text of a scrape leaves. Labels have few values and never name a secret; a
+//! resource is named in one metric only, which has to be asked for.
 
 use std::{
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
+use k8s_openapi::jiff::Timestamp;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::{
+        EncodeLabelSet,
+        text::{encode_eof, encode_registry},
+    },
     metrics::{
         counter::Counter,
         family::{Family, MetricConstructor},
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
+        info::Info,
     },
     registry::{Registry, Unit},
 };
+use tracing::Instrument;
+
+use super::traces;
+use crate::reader::Key;
+
+const PREFIX: &str = "robotosecret";
+/// How many resources are named at most, those that were checked longest ago first: what a scrape may cost has an end.
+pub const SERIES: usize = 10_000;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ProviderCall {
@@ -33,6 +47,17 @@ struct ProviderApi {
 struct KubeWrite {
     kind: &'static str,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Build {
+    version: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Named {
+    namespace: String,
+    name: String,
 }
 
 #[derive(Clone)]
@@ -80,7 +105,8 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("robotosecret");
+        let mut registry = Registry::with_prefix(PREFIX);
+        registry.register("build", "The version that runs", Info::new(Build { version: env!("CARGO_PKG_VERSION") }));
         let calls = Family::<ProviderCall, Counter>::default();
         let call_seconds = Family::<ProviderApi, Histogram, Seconds>::new_with_constructor(Seconds);
         let reconcile_seconds = Seconds.new_metric();
@@ -145,9 +171,14 @@ impl Metrics {
         self.batch_denied.inc();
     }
 
-    /// Counts one write to the API server. `kind` is `Secret`, `Status`, `Event` or `Workload`.
-    pub fn kube_write(&self, kind: &'static str, ok: bool) {
-        self.kube_writes.get_or_create(&KubeWrite { kind, outcome: if ok { "ok" } else { "error" } }).inc();
+    /// Makes one write to the API server, counted and traced. `kind` is `Secret`, `Status`, `Event`, `Finalizer` or `Workload`.
+    pub async fn kube_write<T, E>(&self, kind: &'static str, write: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let span = traces::kube_write(kind);
+        let result = write.instrument(span.clone()).await;
+        let outcome = if result.is_ok() { "ok" } else { "error" };
+        traces::outcome(&span, outcome, result.is_err());
+        self.kube_writes.get_or_create(&KubeWrite { kind, outcome }).inc();
+        result
     }
 
     /// Records how long a reconcile took.
@@ -175,12 +206,23 @@ impl Metrics {
         self.oldest_check.set(totals.oldest.as_secs_f64());
     }
 
-    /// All metrics as text, for a scrape.
+    /// All metrics as text, for a scrape; also those of each resource (when it was last checked with success), if they are given.
     #[must_use]
-    pub fn render(&self) -> String {
+    pub fn render(&self, successes: Option<Vec<(Arc<Key>, Option<Timestamp>)>>) -> String {
+        // Made anew for each scrape, so that a resource takes its own with it.
+        let mut each = Registry::with_prefix(PREFIX);
+        if let Some(successes) = successes {
+            let family = Family::<Named, Gauge>::default();
+            for (key, success) in successes {
+                let named = Named { namespace: key.0.clone(), name: key.1.clone() };
+                family.get_or_create(&named).set(success.map_or(0, Timestamp::as_second));
+            }
+            each.register_with_unit("last_success_timestamp", "When the RobotoSecret was last checked with success; 0: never yet", Unit::Seconds, family);
+        }
         let mut text = String::new();
+        let encoded = encode_registry(&mut text, &self.registry).and_then(|()| encode_registry(&mut text, &each)).and_then(|()| encode_eof(&mut text));
         // Writing into a String fails only if a metric's own encoder does; an empty answer then shows as a failed scrape.
-        if encode(&mut text, &self.registry).is_err() {
+        if encoded.is_err() {
             text.clear();
         }
         text
@@ -191,14 +233,20 @@ impl Metrics {
 mod tests {
     use super::*;
 
-    #[test]
-    fn metrics_carry_the_documented_names() {
+    #[tokio::test]
+    async fn metrics_carry_the_documented_names() {
         let metrics = Metrics::default();
         metrics.provider_call("aws.sm", "GetSecretValue", "ok", Duration::from_millis(12));
-        metrics.kube_write("Secret", true);
+        assert_eq!(metrics.kube_write("Secret", async { Ok::<_, ()>(7) }).await, Ok(7));
         metrics.totals(Totals { resources: 2, ready: 1, fresh: 1, retained: 1, oldest: Duration::from_secs(90) });
-        let text = metrics.render();
+        let key = |name: &str| Arc::new(("shop".to_owned(), name.to_owned()));
+        let text = metrics.render(Some(vec![(key("never"), None), (key("db"), Timestamp::from_second(1_800_000_000).ok())]));
+        assert!(!metrics.render(None).contains("shop"), "a resource is named although nobody asked for it");
         for line in [
+            concat!("robotosecret_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+            r#"robotosecret_last_success_timestamp_seconds{namespace="shop",name="db"} 1800000000"#,
+            r#"robotosecret_last_success_timestamp_seconds{namespace="shop",name="never"} 0"#,
+            "# EOF",
             r#"robotosecret_provider_calls_total{store="aws.sm",api="GetSecretValue",outcome="ok"} 1"#,
             r#"robotosecret_kube_writes_total{kind="Secret",outcome="ok"} 1"#,
             "robotosecret_mirrored 1",

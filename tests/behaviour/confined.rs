@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use kube::api::{DeleteParams, PostParams};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api,
+    api::{DeleteParams, PostParams},
+};
 use serde_json::json;
 
 use crate::support::{SECONDS, Scene, WITHIN_TTL, emulated_before_controller, says, until};
@@ -21,6 +25,14 @@ async fn confined(name: &str, test: impl AsyncFnOnce(&mut Scene)) {
 
 async fn start(s: &mut Scene) {
     let kubeconfig = s.account(&["confined=true"], |_| true).await;
+    // The API server learns of a policy, and of a role, a moment after it was made.
+    let theirs: Api<Secret> = Api::namespaced(testbed::control_plane::client(&kubeconfig).await.unwrap(), &s.namespace);
+    let unlabelled: Secret = serde_json::from_value(json!({"metadata": {"generateName": "x"}})).unwrap();
+    let guarded = async || {
+        let refused = theirs.create(&PostParams { dry_run: true, ..PostParams::default() }, &unlabelled).await;
+        refused.is_err_and(|error| error.to_string().contains("may create only Secrets with the label")).then_some(())
+    };
+    until("the role and the policy hold", SECONDS, guarded).await;
     s.start_controller_as(&kubeconfig, &["--confined"]);
     s.controller_ready().await;
 }
@@ -87,7 +99,10 @@ async fn keys_are_merged_into_a_secret_that_was_handed_over_and_taken_out_again(
     confined("confined-merge", async |s| {
         let value = s.value("mine");
         let shared = json!({"metadata": {"name": "shared", "labels": {"robotosecret.dev/managed": "true"}}, "stringData": {"theirs": "foreign"}});
-        s.secrets().create(&PostParams { field_manager: Some("team".into()), ..PostParams::default() }, &serde_json::from_value(shared).unwrap()).await.unwrap();
+        s.secrets()
+            .create(&PostParams { field_manager: Some("team".into()), ..PostParams::default() }, &serde_json::from_value(shared).unwrap())
+            .await
+            .unwrap();
         mirror(s, "db", &value, json!({"name": "shared", "creationPolicy": "Merge"})).await;
         let theirs = ("theirs", "foreign");
         s.holds("shared", &[theirs, ("value", &value)], SECONDS).await;

@@ -132,7 +132,7 @@ async fn a_leader_that_stood_still_for_longer_than_its_lease_writes_nothing_any_
         s.put_secret("db", &values[1]).await;
         s.front.forget_calls();
         s.refresh("db", "1").await;
-        until("the first reads", SECONDS, async || (s.front.count(|call| call.names(&s.path("db"))) > 0).then_some(())).await;
+        until("the first reads", SECONDS, async || (s.reads(&s.path("db")) > 0).then_some(())).await;
         first.process.signal(Signal::Stop).unwrap();
         s.put_secret("db", &values[2]).await;
         s.front.remove_fault(held);

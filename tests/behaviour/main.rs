@@ -3,24 +3,30 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)] // A test fails by panicking.
 
 mod absence;
+mod admission;
 mod api;
 mod chart;
 mod confined;
 mod conformance;
+mod documents;
 mod drift;
 mod examples;
 mod failure;
 mod freshness;
+mod gitops;
 mod judgement;
 mod leadership;
 mod leaks;
 mod lifecycle;
 mod mirroring;
+mod monitoring;
+mod observability;
 mod operating;
 mod policies;
 mod provider;
 mod reading;
 mod refusal;
+mod restore;
 mod rollout;
 mod support;
 mod templates;

@@ -481,8 +481,7 @@ impl Scene {
     pub fn candidate(&self, kubeconfig: &Path, pod: &str) -> Controller {
         let lease = format!("{}/robotosecret", self.namespace);
         let arguments = ["--namespaces", &self.namespace, "--lease", &lease, "--log-level", "debug", "--log-format", "text"];
-        let environment =
-            [("AWS_ACCESS_KEY_ID", testbed::aws::ACCESS_KEY_ID), ("AWS_SECRET_ACCESS_KEY", testbed::aws::SECRET_ACCESS_KEY), ("POD_NAME", pod)];
+        let environment = [("AWS_ACCESS_KEY_ID", testbed::aws::ACCESS_KEY_ID), ("AWS_SECRET_ACCESS_KEY", testbed::aws::SECRET_ACCESS_KEY), ("POD_NAME", pod)];
         let dir = self.dir.join(pod);
         std::fs::create_dir_all(&dir).unwrap();
         Controller::start_with(Path::new(env!("CARGO_BIN_EXE_robotosecret")), kubeconfig, &arguments, &environment, &dir).unwrap()

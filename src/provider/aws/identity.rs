@@ -130,7 +130,7 @@ impl Clients {
             if let Some((_, error)) = in_vain.filter(|(when, _)| *when >= asked) {
                 return Err(error);
             }
-            let answer = observed(metrics, "aws.sts", "GetCallerIdentity", |failure: &Failure| failure.error.reason, self.ask_account()).await;
+            let answer = observed(metrics, ("aws.sts", "GetCallerIdentity", 1), |failure: &Failure| failure.error.reason, self.ask_account()).await;
             answer.map_err(|Failure { error, .. }| {
                 let error = ReadError { message: format!("the account of the provider's identity: {}", error.message), ..error };
                 *self.in_vain.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), error.clone()));

@@ -29,7 +29,7 @@ use crate::{
         provider::{AwsSpec, Limits},
         reference::{Source, Store},
     },
-    telemetry::Metrics,
+    telemetry::{Metrics, traces},
 };
 
 pub use identity::Ambient;
@@ -78,8 +78,10 @@ impl AwsProvider {
         self.check(source).await?;
         let (Clients { secrets_manager, parameter_store, .. }, reason) = (&self.clients, |error: &ReadError| error.reason);
         match source.store {
-            Store::SecretsManager => observed(&self.metrics, "aws.sm", "DescribeSecret", reason, secrets_manager::tags(secrets_manager, source)).await,
-            Store::ParameterStore => observed(&self.metrics, "aws.ps", "ListTagsForResource", reason, parameter_store::tags(parameter_store, source)).await,
+            Store::SecretsManager => observed(&self.metrics, ("aws.sm", "DescribeSecret", 1), reason, secrets_manager::tags(secrets_manager, source)).await,
+            Store::ParameterStore => {
+                observed(&self.metrics, ("aws.ps", "ListTagsForResource", 1), reason, parameter_store::tags(parameter_store, source)).await
+            }
         }
     }
 
@@ -91,7 +93,7 @@ impl AwsProvider {
         let (Clients { secrets_manager, parameter_store, .. }, reason) = (&self.clients, |error: &ReadError| error.reason);
         match source.store {
             Store::SecretsManager => secrets_manager::presence(secrets_manager, source, calls, &self.metrics).await,
-            Store::ParameterStore => observed(&self.metrics, "aws.ps", "GetParameter", reason, parameter_store::presence(parameter_store, source)).await,
+            Store::ParameterStore => observed(&self.metrics, ("aws.ps", "GetParameter", 1), reason, parameter_store::presence(parameter_store, source)).await,
         }
     }
 
@@ -171,10 +173,10 @@ impl AwsProvider {
         let reason = |error: &ReadError| error.reason;
         match source.store {
             Store::SecretsManager => {
-                observed(&self.metrics, "aws.sm", "GetSecretValue", reason, secrets_manager::read(&self.clients.secrets_manager, source)).await
+                observed(&self.metrics, ("aws.sm", "GetSecretValue", 1), reason, secrets_manager::read(&self.clients.secrets_manager, source)).await
             }
             Store::ParameterStore => {
-                observed(&self.metrics, "aws.ps", "GetParameter", reason, parameter_store::read(&self.clients.parameter_store, source)).await
+                observed(&self.metrics, ("aws.ps", "GetParameter", 1), reason, parameter_store::read(&self.clients.parameter_store, source)).await
             }
         }
     }
@@ -193,31 +195,34 @@ fn misrouted() -> ReadError {
     ReadError::new(Reason::InternalError, "a defect of the controller: it was to be read in another way than it can be")
 }
 
-/// Counts a call, also one that nobody waits for any more because it takes too long.
+/// Counts and traces a call for this many secrets or parameters (a page counts as one), also a call that nobody waits for any more because it
+/// takes too long.
 async fn observed<T, E>(
     metrics: &Metrics,
-    store: &'static str,
-    api: &'static str,
+    (store, api, count): (&'static str, &'static str, usize),
     reason: impl Fn(&E) -> Reason,
     call: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
-    let mut observation = Observation { metrics, store, api, started: Instant::now(), outcome: Reason::ProviderUnavailable.as_str() };
+    let span = traces::store_call(store, api, count);
+    let mut observation = Observation { metrics, store, api, started: Instant::now(), outcome: Reason::ProviderUnavailable.as_str(), span };
     let result = call.await;
     observation.outcome = result.as_ref().map_or_else(|error| reason(error).as_str(), |_| "ok");
     result
 }
 
-/// Counts what it observed when it is dropped.
+/// Counts and traces what it observed when it is dropped.
 struct Observation<'a> {
     metrics: &'a Metrics,
     store: &'static str,
     api: &'static str,
     started: Instant,
     outcome: &'static str,
+    span: tracing::Span,
 }
 
 impl Drop for Observation<'_> {
     fn drop(&mut self) {
+        traces::outcome(&self.span, self.outcome, self.outcome != "ok");
         self.metrics.provider_call(self.store, self.api, self.outcome, self.started.elapsed());
     }
 }

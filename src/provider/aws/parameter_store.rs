@@ -108,8 +108,10 @@ async fn list_values(client: &Client, listing: &Listing, path: &str, calls: &Cal
         let entries = answer.parameters.unwrap_or_default().into_iter().map(entry).collect::<Result<_, _>>();
         Ok(Page { entries: entries.map_err(Failure::elsewhere)?, next: answer.next_token })
     };
-    listing::read(listing, calls, |token| observed(metrics, "aws.ps", "GetParametersByPath", |failure: &Failure| failure.error.reason, page(token)).boxed())
-        .await
+    listing::read(listing, calls, |token| {
+        observed(metrics, ("aws.ps", "GetParametersByPath", 1), |failure: &Failure| failure.error.reason, page(token)).boxed()
+    })
+    .await
 }
 
 async fn list_names(client: &Client, listing: &Listing, path: Option<&str>, calls: &Calls, metrics: &Metrics) -> Result<Reading, ReadError> {
@@ -128,7 +130,7 @@ async fn list_names(client: &Client, listing: &Listing, path: Option<&str>, call
         let entries = answer.parameters.unwrap_or_default().into_iter().map(|parameter| Some((parameter.name?, None))).collect::<Option<_>>();
         Ok(Page { entries: entries.ok_or_else(|| Failure::elsewhere(errors::incomplete()))?, next: answer.next_token })
     };
-    listing::read(listing, calls, |token| observed(metrics, "aws.ps", "DescribeParameters", |failure: &Failure| failure.error.reason, page(token)).boxed())
+    listing::read(listing, calls, |token| observed(metrics, ("aws.ps", "DescribeParameters", 1), |failure: &Failure| failure.error.reason, page(token)).boxed())
         .await
 }
 
@@ -144,7 +146,7 @@ pub(super) async fn read_lot(client: &Client, asked: &[&Source], metrics: &Metri
     let names = asked.iter().map(|source| source.id()).collect();
     let call = client.get_parameters().set_names(Some(names)).with_decryption(true);
     let call = async { call.send().await.map_err(|error| errors::classify(READ_SEVERAL, &error)) };
-    match observed(metrics, "aws.ps", "GetParameters", |failure: &Failure| failure.error.reason, call).await {
+    match observed(metrics, ("aws.ps", "GetParameters", asked.len()), |failure: &Failure| failure.error.reason, call).await {
         Ok(answer) => {
             let values = answer.parameters.unwrap_or_default().into_iter();
             let values = values.map(|value| Entry { arn: value.arn.clone(), name: value.name.clone(), said: Said::Value(value) });

@@ -69,7 +69,7 @@ pub(super) async fn presence(client: &Client, source: &Source, calls: &Calls, me
             (ReadError { absent: is_gone, ..errors::classify(READ, &error).error }, is_marked)
         })
     };
-    let read = observed(metrics, "aws.sm", "GetSecretValue", |(error, _): &(ReadError, bool)| error.reason, read);
+    let read = observed(metrics, ("aws.sm", "GetSecretValue", 1), |(error, _): &(ReadError, bool)| error.reason, read);
     let (error, is_marked) = match calls.make(read.boxed()).await {
         None => return Err(errors::silent()),
         Some(Ok(reading)) => return reading,
@@ -85,7 +85,7 @@ pub(super) async fn presence(client: &Client, source: &Source, calls: &Calls, me
             ReadError { absent: is_gone, ..errors::classify(DESCRIBE, &error).error }
         })
     };
-    match calls.make(observed(metrics, "aws.sm", "DescribeSecret", |error: &ReadError| error.reason, describe).boxed()).await {
+    match calls.make(observed(metrics, ("aws.sm", "DescribeSecret", 1), |error: &ReadError| error.reason, describe).boxed()).await {
         None => Err(errors::silent()),
         Some(Ok(described)) => Err(ReadError { absent: described.deleted_date.is_some(), ..error }),
         Some(Err(error)) => Err(error),
@@ -122,7 +122,7 @@ pub(super) async fn list(client: &Client, listing: &Listing, calls: &Calls, metr
         let entries = fitting.map(|secret| Some((secret.name?, None))).collect::<Option<_>>();
         Ok(Page { entries: entries.ok_or_else(|| Failure::elsewhere(errors::incomplete()))?, next: answer.next_token })
     };
-    listing::read(listing, calls, |token| observed(metrics, "aws.sm", "ListSecrets", |failure: &Failure| failure.error.reason, page(token)).boxed()).await
+    listing::read(listing, calls, |token| observed(metrics, ("aws.sm", "ListSecrets", 1), |failure: &Failure| failure.error.reason, page(token)).boxed()).await
 }
 
 /// Whether the store can be asked to filter by a word. One that begins with an exclamation mark would be the opposite.
@@ -168,7 +168,7 @@ async fn read_pages(client: &Client, asked: &[&Source], metrics: &Metrics) -> Re
     loop {
         let call = client.batch_get_secret_value().set_secret_id_list(Some(ids.clone())).set_next_token(token);
         let call = async { call.send().await.map_err(|error| errors::classify(READ_SEVERAL, &error)) };
-        let answer = observed(metrics, "aws.sm", "BatchGetSecretValue", |failure: &Failure| failure.error.reason, call).await?;
+        let answer = observed(metrics, ("aws.sm", "BatchGetSecretValue", asked.len()), |failure: &Failure| failure.error.reason, call).await?;
         pages += 1;
         for value in answer.secret_values.unwrap_or_default() {
             entries.push(Entry { arn: value.arn.clone(), name: value.name.clone(), said: Said::Value(value) });

@@ -240,7 +240,7 @@ async fn each_secret_of_a_shared_call_has_its_own_answer() {
     ];
     assert_eq!((answers, pages), (expected.map(str::to_owned).to_vec(), 1));
     assert_eq!(*wire.calls.lock().unwrap(), [("BatchGetSecretValue".to_owned(), json!({"SecretIdList": names}))]);
-    let metrics = provider.metrics.render();
+    let metrics = provider.metrics.render(None);
     assert!(metrics.contains(r#"provider_calls_total{store="aws.sm",api="BatchGetSecretValue",outcome="ok"} 1"#), "{metrics}");
 }
 
@@ -258,7 +258,7 @@ async fn each_parameter_of_a_shared_call_has_its_own_answer() {
     assert_eq!((answers, pages), (["one", gone, "-", "three", "two"].map(str::to_owned).to_vec(), 1));
     let asked = json!({"Names": ["/p/a", "/p/gone", "/p/unsaid", "/root", "/p/b"], "WithDecryption": true});
     assert_eq!(*wire.calls.lock().unwrap(), [("GetParameters".to_owned(), asked)]);
-    assert!(provider.metrics.render().contains(r#"provider_calls_total{store="aws.ps",api="GetParameters",outcome="ok"} 1"#));
+    assert!(provider.metrics.render(None).contains(r#"provider_calls_total{store="aws.ps",api="GetParameters",outcome="ok"} 1"#));
 }
 
 #[tokio::test]
@@ -493,7 +493,7 @@ async fn arns_are_held_against_region_and_account_which_is_asked_once() {
     assert_eq!(actions, ["BatchGetSecretValue", "GetCallerIdentity", "GetParameters", "GetSecretValue"]);
     let asked = wire.calls.lock().unwrap().iter().find(|(action, _)| action == "BatchGetSecretValue").unwrap().1.clone();
     assert_eq!(asked, json!({"SecretIdList": [home]}));
-    assert!(provider.metrics.render().contains(r#"provider_calls_total{store="aws.sts",api="GetCallerIdentity",outcome="ok"} 1"#));
+    assert!(provider.metrics.render(None).contains(r#"provider_calls_total{store="aws.sts",api="GetCallerIdentity",outcome="ok"} 1"#));
 }
 
 #[tokio::test]
@@ -601,7 +601,7 @@ async fn a_call_that_is_given_up_counts_as_unavailable() {
         tokio::select! { _ = read(&provider, &["aws.sm://a"]) => panic!("answered"), () = seen => {} }
     };
     tokio::time::timeout(Duration::from_secs(5), gone).await.expect("the call leaves");
-    let metrics = provider.metrics.render();
+    let metrics = provider.metrics.render(None);
     assert!(metrics.contains(r#"provider_calls_total{store="aws.sm",api="BatchGetSecretValue",outcome="ProviderUnavailable"} 1"#), "{metrics}");
 }
 

@@ -1,6 +1,6 @@
 //! The programs that the testbed runs. A [`Tool`] enters, the path of a program that can be run leaves: taken from
 //! `KUBEBUILDER_ASSETS` or `PATH` where that is the custom, else built once a machine from the Go modules beside this
-//! package (`kubernetes/`, `helm/`), whose `go.sum` pins every source. Only what is asked for is built. Nothing here
+//! package (`kubernetes/`, `helm/`, `prometheus/`), whose `go.sum` pins every source. Only what is asked for is built. Nothing here
 //! downloads a ready-made program.
 
 use std::path::{Path, PathBuf};
@@ -30,6 +30,8 @@ pub enum Tool {
     KubeProxy,
     /// What gives pods to nodes.
     KubeScheduler,
+    /// The judge of Prometheus' alerts and queries.
+    Promtool,
 }
 
 /// What the build of one tool needs to know.
@@ -40,6 +42,8 @@ struct Recipe {
     /// The module that gives the version, and the folder with the `go.mod` that names it.
     module: &'static str,
     folder: &'static str,
+    /// What is left out or taken in, as Go's build tags say it.
+    tags: &'static str,
     /// On two cores with an empty build cache.
     takes: &'static str,
 }
@@ -57,20 +61,24 @@ impl Tool {
             Self::Kubelet => ("kubelet", "k8s.io/kubernetes/cmd/kubelet", "k8s.io/kubernetes", "kubernetes", "a minute"),
             Self::KubeProxy => ("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", "k8s.io/kubernetes", "kubernetes", "a minute"),
             Self::KubeScheduler => ("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", "k8s.io/kubernetes", "kubernetes", "a minute"),
+            Self::Promtool => ("promtool", "github.com/prometheus/prometheus/cmd/promtool", "github.com/prometheus/prometheus", "prometheus", "4 minutes"),
         };
-        Recipe { name, package, module, folder, takes }
+        // Rules are judged without a way to find what to scrape, and the clients of all clouds take minutes to compile.
+        let tags = if self == Self::Promtool { "remove_all_sd" } else { "" };
+        Recipe { name, package, module, folder, tags, takes }
     }
 }
 
 /// The path of a runnable program. May build it, which takes minutes and says so on standard error; blocks the thread.
+/// Promtool is always built: versions differ in what they take.
 /// Errors: no Go to build it with, a failed build, a `KUBEBUILDER_ASSETS` that lacks one of its three programs.
 pub fn find(tool: Tool) -> Result<PathBuf> {
     let name = tool.recipe().name;
-    if tool == Tool::Helm {
-        if helm_on_path() {
-            return Ok(name.into());
-        }
-    } else if let Some(assets) = std::env::var_os("KUBEBUILDER_ASSETS").filter(|assets| !assets.is_empty()) {
+    if tool == Tool::Helm && helm_on_path() {
+        return Ok(name.into());
+    }
+    let of_kubernetes = !matches!(tool, Tool::Helm | Tool::Promtool);
+    if let Some(assets) = std::env::var_os("KUBEBUILDER_ASSETS").filter(|assets| of_kubernetes && !assets.is_empty()) {
         let path = Path::new(&assets).join(name);
         if path.exists() {
             return Ok(path);
@@ -91,7 +99,7 @@ fn helm_on_path() -> bool {
 
 /// Builds a tool from its Go module, unless the cache has it: `<cache>/<name>-<version>-<hash of go.mod and go.sum>/<name>`.
 fn build(tool: Tool) -> Result<PathBuf> {
-    let Recipe { name, package, module, folder, takes } = tool.recipe();
+    let Recipe { name, package, module, folder, tags, takes } = tool.recipe();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let go_mod = source.join("go.mod");
     let text = std::fs::read_to_string(&go_mod).with_context(|| format!("reading {}", go_mod.display()))?;
@@ -107,7 +115,7 @@ fn build(tool: Tool) -> Result<PathBuf> {
         }
         let step = Spec::new("go")
             .name(name)
-            .args(["build", "-trimpath", "-ldflags", &ldflags(tool, &version)?, "-o"])
+            .args(["build", "-trimpath", "-tags", tags, "-ldflags", &ldflags(tool, &version)?, "-o"])
             // By full name: Go would name etcd's program after its folder.
             .arg(temporary)
             .arg(package)
@@ -121,7 +129,7 @@ fn build(tool: Tool) -> Result<PathBuf> {
 
 /// Kubernetes' programs learn their version from the linker; without it the API server calls itself v0.0.0.
 fn ldflags(tool: Tool, version: &str) -> Result<String> {
-    if matches!(tool, Tool::Etcd | Tool::Helm) {
+    if matches!(tool, Tool::Etcd | Tool::Helm | Tool::Promtool) {
         return Ok("-s -w".to_owned());
     }
     let mut numbers = version.split('.');
@@ -162,7 +170,7 @@ mod tests {
     #[test]
     fn every_recipe_has_its_module() {
         let control_plane = [Tool::KubeApiserver, Tool::KubeControllerManager, Tool::KubeScheduler, Tool::Kubectl, Tool::Etcd];
-        for tool in control_plane.into_iter().chain([Tool::Helm, Tool::Kubelet, Tool::KubeProxy]) {
+        for tool in control_plane.into_iter().chain([Tool::Helm, Tool::Promtool, Tool::Kubelet, Tool::KubeProxy]) {
             let recipe = tool.recipe();
             let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(recipe.folder).join("go.mod")).unwrap();
             assert!(version_of(&text, recipe.module).is_ok(), "{}", recipe.name);

@@ -39,7 +39,8 @@ const SERVICE_ACCOUNT_TOKEN_SECONDS: i64 = 24 * 60 * 60;
 const AUDIT_LOG: &str = "audit.jsonl";
 
 const CONTROLLERS: &str = "garbage-collector-controller,namespace-controller,serviceaccount-controller,\
-                           serviceaccount-token-controller,deployment-controller,replicaset-controller";
+                           serviceaccount-token-controller,clusterrole-aggregation-controller,\
+                           validatingadmissionpolicy-status-controller,deployment-controller,replicaset-controller";
 
 /// A running control plane; ends on drop. Share it by reference: all methods take `&self`.
 #[derive(Debug)]

@@ -110,7 +110,7 @@ async fn parameters_below_a_path_come_with_their_values_as_single_reads_have_the
     let Value::List(members) = &reading.value else { panic!("no listing") };
     let member = members[0].reading.as_ref().unwrap();
     assert_eq!((text(member), &member.version, &member.denotes), (text(&alone), &alone.version, &alone.denotes));
-    assert!(provider.metrics.render().contains(r#"provider_calls_total{store="aws.ps",api="GetParametersByPath",outcome="ok"} 3"#));
+    assert!(provider.metrics.render(None).contains(r#"provider_calls_total{store="aws.ps",api="GetParametersByPath",outcome="ok"} 3"#));
     let (wire, answer) = asked([ok("GetParametersByPath", &json!({"Parameters": []}))], &list(Store::ParameterStore, Some("/"), false, &[])).await;
     assert_eq!(found(&answer.unwrap()), Vec::<String>::new());
     assert_eq!(bodies(&wire), [json!({"Path": "/", "Recursive": false, "WithDecryption": true, "MaxResults": 10})]);

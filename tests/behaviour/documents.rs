@@ -1,0 +1,72 @@
+//! The documents for operators: that they speak of everything that can be met, and that their links lead somewhere.
+
+use std::{collections::BTreeSet, path::Path};
+
+use robotosecret::api::Reason;
+
+use crate::support::root;
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The lines of a document that are no code.
+fn prose(text: &str) -> Vec<&str> {
+    let mut code = false;
+    text.lines()
+        .filter(|line| {
+            let fence = line.trim_start().starts_with("```");
+            code ^= fence;
+            !code && !fence
+        })
+        .collect()
+}
+
+/// The anchors that GitHub gives the headings of a document.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = prose(text).into_iter().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim().to_lowercase());
+    let anchor = |heading: String| heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).map(|c| if c == ' ' { '-' } else { c }).collect();
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let folder = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| format!("docs/{}", entry.unwrap().file_name().to_string_lossy()));
+    let documents: Vec<String> = folder.filter(|path| path.ends_with(".md")).chain(["README.md".into(), "CONTRIBUTING.md".into()]).collect();
+    let mut links = 0;
+    for document in &documents {
+        let text = read(document);
+        for line in prose(&text) {
+            for target in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+                if target.starts_with("http") {
+                    continue;
+                }
+                links += 1;
+                let (path, anchor) = target.split_once('#').map_or((target, None), |(path, anchor)| (path, Some(anchor)));
+                let file = if path.is_empty() { root().join(document) } else { root().join(Path::new(document).parent().unwrap()).join(path) };
+                assert!(file.exists(), "{document}: {target}");
+                if let Some(anchor) = anchor {
+                    assert!(anchors(&std::fs::read_to_string(&file).unwrap()).contains(anchor), "{document}: {target}");
+                }
+            }
+        }
+    }
+    assert!(links > 30, "only {links} links were found");
+}
+
+#[test]
+fn operations_explain_every_alert_and_every_reason_and_no_other() {
+    let text = read("docs/operations.md");
+    for alert in ["RobotoSecretStale", "RobotoSecretFailing", "RobotoSecretThrottled", "RobotoSecretNoLeader", "RobotoSecretPanicked"] {
+        let (_, section) = text.split_once(&format!("\n### {alert}\n")).unwrap_or_else(|| panic!("{alert} has no heading"));
+        let section = section.split("\n#").next().unwrap();
+        assert!(section.contains("robotosecret_") && section.contains("\n1. "), "{alert}: neither what it looks at nor what to do");
+    }
+    let (_, section) = text.split_once("\n## Reasons\n").unwrap();
+    let rows = section.split("\n## ").next().unwrap().lines().filter_map(|line| line.strip_prefix("| `"));
+    let rows: Vec<Vec<&str>> = rows.map(|row| row.trim_end_matches(" |").split(" | ").collect()).collect();
+    assert!(rows.iter().all(|row| row.len() == 3 && row.iter().all(|cell| !cell.is_empty())), "{rows:?}");
+    let explained: BTreeSet<&str> = rows.iter().map(|row| row[0].trim_end_matches('`')).collect();
+    assert_eq!(explained, Reason::ALL.iter().map(|reason| reason.as_str()).collect());
+    assert_eq!(explained.len(), rows.len(), "one is explained twice");
+}
