@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 
 use crate::reader::Reader;
-use crate::stage::{IN_VOLUME_WITHIN, ROTATED_WITHIN, SOON, Stage, heading, step, wait};
+use crate::stage::{IN_VOLUME_WITHIN, RELEASE, ROTATED_WITHIN, SOON, SYSTEM, Stage, heading, step, wait};
 
 /// What every way to install it must show first: a resource is applied, a pod prints the value as environment variable and from a file.
 pub fn mirrored_and_read(stage: &Stage, namespace: &str) -> Result<()> {
@@ -24,6 +24,7 @@ pub fn mirrored_and_read(stage: &Stage, namespace: &str) -> Result<()> {
 pub fn play(stage: &mut Stage) -> Result<()> {
     heading("install, apply, read");
     step("helm install, with default values but the image", || stage.reinstall(&[]))?;
+    step("helm test", || stage.helm(&["test", RELEASE, "--namespace", SYSTEM, "--timeout=60s"]))?;
     stage.namespace("shop")?;
     mirrored_and_read(stage, "shop")?;
 

@@ -30,6 +30,9 @@ pub const IN_VOLUME_WITHIN: Duration = Duration::from_secs(150);
 /// The secret of most scenes, a JSON object with a `password`.
 pub const SOURCE: &str = "prod/shop/bigdb";
 
+/// Namespace and name of the emulated AWS's Service.
+const STORE: &str = "store";
+
 pub struct Stage {
     pub node: Node,
     /// What pods and controllers see of the emulated AWS. Dropped before moto.
@@ -59,7 +62,20 @@ impl Stage {
         let helm = binaries::find(Tool::Helm)?;
         let mut stage = Self { node, front, moto, helm, work, runtime, canary: Canary::new("e2e")?, rotations: 0 };
         stage.rotate()?;
+        stage.name_store()?;
         Ok(stage)
+    }
+
+    /// Makes a Service for the emulated AWS, so that pods find it as they find AWS: by a name.
+    fn name_store(&self) -> Result<()> {
+        self.namespace(STORE)?;
+        let metadata = json!({"name": STORE, "namespace": STORE, "labels": {"kubernetes.io/service-name": STORE}});
+        let port = json!({"name": "http", "port": self.front.address().port()});
+        self.apply(&json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"name": "http", "port": 80}]}}))?;
+        self.apply(&json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata,
+            "addressType": "IPv4", "ports": [port], "endpoints": [{"addresses": [node::ADDRESS]}],
+        }))
     }
 
     // The store.
@@ -181,7 +197,7 @@ impl Stage {
 
     /// The ClusterRobotoProvider "default", which leads to the emulated AWS and lets every namespace read all below `prod/`.
     pub fn provide(&self) -> Result<()> {
-        let url = self.front.url();
+        let url = format!("http://{STORE}.{STORE}.svc");
         self.apply(&json!({
             "apiVersion": "robotosecret.dev/v1alpha1", "kind": "ClusterRobotoProvider", "metadata": {"name": "default"},
             "spec": {

@@ -1,7 +1,9 @@
-//! A Kubernetes node on this machine: containerd, kubelet, kube-proxy and a bridge network, with a control plane of their own. Images enter, a
+//! A Kubernetes node on this machine: containerd, kubelet, kube-proxy, a bridge network and names, with a control plane of their own. Images enter, a
 //! cluster that runs pods leaves. It must never be started outside of namespaces of its own (network, mounts, processes): it takes over
 //! addresses, mounts and packet filters, and only the end of the namespaces takes all of that away again. The cgroup that it is told to
 //! use is the host's; who gave it removes it.
+
+mod names;
 
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
@@ -18,6 +20,7 @@ use crate::binaries::{self, Tool};
 use crate::control_plane::{ControlPlane, block_on, client};
 use crate::http;
 use crate::process::{Process, Signal, Spec};
+use names::Names;
 
 /// The bridge's own address: the node's, the API server's, and where pods reach what runs beside the cluster.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
@@ -42,6 +45,7 @@ pub struct Node {
     // Dropped in this order: clients before their servers.
     kube_proxy: Process,
     kubelet: Process,
+    _names: Names,
     scheduler: Process,
     containerd: Process,
     plane: ControlPlane,
@@ -85,6 +89,7 @@ impl Node {
             run(Command::new("ctr").arg("--address").arg(&socket).args(["--namespace", "k8s.io", "images", "import"]).arg(image))?;
         }
 
+        let names = Names::start(ADDRESS, plane.kubeconfig())?;
         let configuration = data.join("kubelet.json");
         std::fs::write(&configuration, kubelet_configuration(&data, &socket, cgroup).to_string())?;
         let serving = Spec::new(binaries::find(Tool::Kubelet)?)
@@ -100,7 +105,7 @@ impl Node {
             .args(["--proxy-mode=iptables", "--conntrack-max-per-core=0"])
             .grace(Duration::ZERO)
             .start(dir)?;
-        let node = Self { kube_proxy, kubelet, scheduler, containerd, plane, serving, logs: dir.to_owned() };
+        let node = Self { kube_proxy, kubelet, _names: names, scheduler, containerd, plane, serving, logs: dir.to_owned() };
         node.wait_ready()?;
         Ok(node)
     }
@@ -210,6 +215,8 @@ fn kubelet_configuration(data: &Path, socket: &Path, cgroup: &str) -> Value {
         "authentication": {"anonymous": {"enabled": true}, "webhook": {"enabled": false}},
         "authorization": {"mode": "AlwaysAllow"},
         "containerRuntimeEndpoint": format!("unix://{}", socket.display()),
+        "clusterDNS": [ADDRESS],
+        "clusterDomain": names::DOMAIN,
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": cgroup,
         // Hosts differ in what they let root do with cgroups; the pods don't need it.
