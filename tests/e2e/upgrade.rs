@@ -97,10 +97,12 @@ impl Probes<'_> {
             // What must not happen has no sign that it didn't.
             std::thread::sleep(WATCHED_FOR);
             self.check()?;
-            let made = self.stage.calls() - calls;
-            ensure!(made <= CALLS, "{made} calls were made, and {CALLS} are the limit");
             Ok(())
-        })
+        })?;
+        let made = self.stage.calls() - calls;
+        println!("            calls to the store: {made}");
+        ensure!(made <= CALLS, "{made} calls were made, and {CALLS} are the limit");
+        Ok(())
     }
 
     fn check(&self) -> Result<()> {
