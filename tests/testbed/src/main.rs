@@ -2,7 +2,6 @@
 
 mod bench;
 mod demo;
-mod interrupt;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
-use interrupt::Interrupt;
+use testbed::interrupt::Interrupt;
 use testbed::{ControlPlane, Moto, TempFolder};
 
 /// A real Kubernetes control plane and an emulated AWS on this machine, and the demo and the bench that run on them.
