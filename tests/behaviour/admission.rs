@@ -79,11 +79,12 @@ impl Thief {
     }
 }
 
-fn secret(name: &str, metadata: Value, fields: Value) -> Value {
-    let mut object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata});
-    object["metadata"]["name"] = json!(name);
-    object.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-    object
+fn secret(name: &str, mut metadata: Value, mut fields: Value) -> Value {
+    metadata["name"] = json!(name);
+    fields["apiVersion"] = json!("v1");
+    fields["kind"] = json!("Secret");
+    fields["metadata"] = metadata;
+    fields
 }
 
 fn ours() -> Value {
