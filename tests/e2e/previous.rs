@@ -10,8 +10,8 @@ use testbed::{cache, install, process::Spec};
 use crate::outside::target;
 use crate::stage::output;
 
-/// What an upgrade starts from: the last commit before the chart of this version.
-const COMMIT: &str = "c7cd6f228a2e45ce7052c15c0a49dbeab79e009e";
+/// What an upgrade starts from: the first commit that has a chart, until there is a release.
+const COMMIT: &str = "9a0c67511dfeaf1169f5bb69d5e70b9c538af22c";
 
 /// The folder of the previous version: `robotosecret`, its binary (not optimized: it is built in minutes), and `chart`. Builds it if it isn't
 /// in the cache.

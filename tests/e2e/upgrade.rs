@@ -15,9 +15,9 @@ const NAMESPACE: &str = "upgrade";
 /// How many resources there are.
 const RESOURCES: usize = 50;
 
-/// How many calls a new controller may make before anything is due: for one it needs none, since what is unchanged is read at its time
-/// (docs/operating.md), so these are for the resource that is made to see that it works, with room for a batch that is refused once.
-const CALLS: u64 = 4;
+/// How many calls a new controller may make. It needs none before something is due (docs/operating.md); these are for the resource that is
+/// made to see that it works, for a look again after a change, and for reading everything once in batches of 20, but not one by one.
+const CALLS: u64 = RESOURCES as u64 / 20 + 4;
 
 /// How long nothing may happen after a new controller works.
 const WATCHED_FOR: Duration = Duration::from_secs(15);
@@ -61,7 +61,11 @@ pub fn play(stage: &mut Stage) -> Result<()> {
         ensure!(stage.list(&["rsec", "--namespace", NAMESPACE])?.len() >= RESOURCES, "resources went with the release");
         probes.check()
     })?;
+    let resources = versions(stage, "rsec")?;
     probes.untouched("helm install again, which takes everything up as it is", || stage.install(&chart()?, image::CURRENT, &[]))?;
+    // Not even a status was written.
+    let now = versions(stage, "rsec")?;
+    ensure!(resources.iter().all(|(name, version)| now.get(name) == Some(version)), "resources were written to after the reinstall");
     step("a rotation arrives", || {
         stage.put("prod/upgrade/7", "another value")?;
         stage.kubectl(&["annotate", "rsec", "r7", "--namespace", NAMESPACE, "--overwrite", "robotosecret.dev/refresh=now"])?;
@@ -93,7 +97,7 @@ impl Probes<'_> {
         let name = format!("probe-{}", self.made);
         step("  then a new resource is mirrored, no other Secret is touched, and the store is left alone", || {
             self.stage.apply(&resource(&name, "prod/upgrade/0"))?;
-            wait("the new resource's Secret", SOON, || Ok(secrets_and_probes(self.stage)?.contains_key(&name).then_some(())))?;
+            wait("the new resource's Secret", SOON, || Ok(versions(self.stage, "secrets")?.contains_key(&name).then_some(())))?;
             // What must not happen has no sign that it didn't.
             std::thread::sleep(WATCHED_FOR);
             self.check()?;
@@ -109,21 +113,24 @@ impl Probes<'_> {
         let now = secrets(self.stage)?;
         let touched: Vec<&String> = self.before.iter().filter(|(name, version)| now.get(*name) != Some(*version)).map(|(name, _)| name).collect();
         ensure!(touched.is_empty(), "{} Secrets were touched, {:?} among them", touched.len(), touched.first());
+        let ready = ready(self.stage)?;
+        ensure!(ready >= RESOURCES, "only {ready} resources are Ready");
         Ok(())
     }
 }
 
 /// uid and resourceVersion of each mirrored Secret, but those of probes.
 fn secrets(stage: &Stage) -> Result<BTreeMap<String, String>> {
-    let mut all = secrets_and_probes(stage)?;
+    let mut all = versions(stage, "secrets")?;
     all.retain(|name, _| !name.starts_with("probe-"));
     Ok(all)
 }
 
-fn secrets_and_probes(stage: &Stage) -> Result<BTreeMap<String, String>> {
-    let secrets = stage.list(&["secrets", "--namespace", NAMESPACE, "--selector=robotosecret.dev/managed=true"])?;
+/// uid and resourceVersion of each object of a kind.
+fn versions(stage: &Stage, kind: &str) -> Result<BTreeMap<String, String>> {
+    let objects = stage.list(&[kind, "--namespace", NAMESPACE])?;
     let version = |metadata: &Value| Some((metadata["name"].as_str()?.to_owned(), format!("{} {}", metadata["uid"], metadata["resourceVersion"])));
-    secrets.iter().map(|secret| version(&secret["metadata"]).context("a Secret without a name")).collect()
+    objects.iter().map(|object| version(&object["metadata"]).context("an object without a name")).collect()
 }
 
 /// How many resources are Ready.
