@@ -1,14 +1,13 @@
-//! What the end of the namespaces doesn't take away: the cgroup, and the settings of the kernel that a kubelet changes. A look at the host
+//! What the end of the namespaces doesn't take away: the cgroups, and the settings of the kernel that a kubelet changes. A look at the host
 //! before and one after enter; what was made is removed, what was changed is put back, and whatever is still different is an error. It must
-//! never remove anything that it didn't see being made under its own name.
+//! never remove anything that it didn't make under its own name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use testbed::node::Cgroups;
 
 /// What a kubelet sets for the whole machine.
 const SETTINGS: [&str; 6] =
@@ -30,9 +29,6 @@ const FOLDERS: [&str; 12] = [
     "/var/log/pods",
 ];
 
-/// How long processes that were killed may take to leave their cgroups.
-const GONE_WITHIN: Duration = Duration::from_secs(20);
-
 /// The host before anything was made.
 pub struct Host {
     interfaces: BTreeSet<String>,
@@ -46,13 +42,11 @@ impl Host {
         Ok(Self { interfaces: interfaces()?, folders: FOLDERS.into_iter().filter(|folder| Path::new(folder).exists()).collect(), settings })
     }
 
-    /// Removes the cgroup of this name, puts the settings back, and fails with all that is left of a run in the folder `work`.
-    pub fn clean_up(&self, cgroup: &str, work: &Path) -> Result<()> {
+    /// Removes the cgroups, puts the settings back, and fails with all that is left of a run in the folder `work`.
+    pub fn clean_up(&self, cgroups: &Cgroups, work: &Path) -> Result<()> {
         let mut left = Vec::new();
-        for folder in cgroups(cgroup)? {
-            if let Err(error) = remove_cgroup(&folder) {
-                left.push(format!("{error:#}"));
-            }
+        if let Err(error) = cgroups.remove() {
+            left.push(format!("{error:#}"));
         }
         for (name, value) in &self.settings {
             let path = setting(name);
@@ -64,7 +58,6 @@ impl Host {
         left.extend(after.interfaces.difference(&self.interfaces).map(|name| format!("the network interface {name}")));
         left.extend(after.folders.difference(&self.folders).map(|folder| format!("the folder {folder}")));
         left.extend(after.settings.iter().filter(|(name, value)| self.settings.get(*name) != Some(*value)).map(|(name, _)| format!("the setting {name}")));
-        left.extend(cgroups(cgroup)?.into_iter().map(|folder| format!("the cgroup {}", folder.display())));
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
         let work = work.display().to_string();
         left.extend(mounts.lines().filter(|line| line.contains(&work)).map(|line| format!("the mount {line}")));
@@ -82,35 +75,6 @@ fn setting(name: &str) -> PathBuf {
 
 fn interfaces() -> Result<BTreeSet<String>> {
     fs::read_dir("/sys/class/net")?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
-}
-
-/// Where a cgroup of this name is: in the one hierarchy of version 2, or in each of version 1.
-fn cgroups(name: &str) -> Result<Vec<PathBuf>> {
-    let root = Path::new("/sys/fs/cgroup");
-    let mut folders = vec![root.join(name)];
-    for entry in fs::read_dir(root)? {
-        folders.push(entry?.path().join(name));
-    }
-    // Some hierarchies have two names.
-    let found: BTreeSet<PathBuf> = folders.into_iter().filter_map(|folder| folder.canonicalize().ok()).filter(|folder| folder.is_dir()).collect();
-    Ok(found.into_iter().collect())
-}
-
-/// Removes a cgroup and those in it. The kernel refuses as long as there is a process in one.
-fn remove_cgroup(folder: &Path) -> Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_cgroup(&entry.path())?;
-        }
-    }
-    let end = Instant::now() + GONE_WITHIN;
-    loop {
-        match fs::remove_dir(folder) {
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < end => std::thread::sleep(Duration::from_millis(50)),
-            outcome => return outcome.with_context(|| format!("removing {}", folder.display())),
-        }
-    }
 }
 
 /// The processes besides this one that have `word` among their arguments.

@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use testbed::node::Cgroups;
 
 /// Runs image and chart on a real node, with pods that read the Secrets.
 #[derive(Parser)]
@@ -58,9 +59,9 @@ struct Inside {
     /// The folder for everything.
     #[arg(long)]
     work: PathBuf,
-    /// The name of the cgroup for containers.
+    /// The cgroups for everything.
     #[arg(long)]
-    cgroup: String,
+    cgroups: Cgroups,
     /// The network namespace that must not be touched.
     #[arg(long)]
     host_network: String,

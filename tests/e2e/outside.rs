@@ -1,5 +1,6 @@
 //! Outside of the namespaces: has everything built, makes the images, starts the second program and looks at what is left of it. A binary
-//! enters, a verdict leaves. It must never leave anything on the host, however it ends, but what it says it installed or built.
+//! enters, a verdict leaves. It must never leave anything on the host but what it says it installed or built; killed with signal 9 it leaves
+//! a folder in /tmp, empty cgroups and the kernel's settings, and nothing that runs.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use testbed::binaries::{self, Tool};
 use testbed::interrupt::Interrupt;
+use testbed::node::Cgroups;
 use testbed::{Moto, TempFolder, cache, folder};
 
 use crate::image::{self, Builder};
@@ -23,6 +25,9 @@ const HOLDS: Duration = Duration::from_hours(24);
 
 /// How often the inner program is looked at.
 const POLL: Duration = Duration::from_millis(100);
+
+/// Goes through the doors of the cgroups, which stand before a "--", and becomes the command after it.
+const JOIN: &str = r#"while [ "$1" != -- ]; do echo $$ >"$1"; shift; done; shift; exec "$@""#;
 
 /// Process 1 of the namespace is a shell, since it has to wait for whatever is left without a parent.
 const INIT: &str = r#""$@"; exit $?"#;
@@ -40,17 +45,19 @@ pub fn run(arguments: &Run) -> Result<()> {
     images(arguments, &previous, work.path())?;
 
     let host = Host::look()?;
-    let cgroup = format!("robotosecret-e2e-{}", folder::random_hex(4)?);
-    let outcome = inside(arguments, &cgroup, work.path());
+    let cgroups = Cgroups::make(&format!("robotosecret-e2e-{}", folder::random_hex(4)?))?;
+    let outcome = inside(arguments, &cgroups, work.path());
     heading("the end");
     if outcome.is_err() {
         keep_logs(work.path());
     }
     let path = work.path().to_owned();
     let clean = step("everything is gone: processes, mounts, interfaces, cgroups, files", || {
+        // Else the check of cgroups would look at the wrong ones.
+        ensure!(outcome.is_err() || cgroups.were_used(), "the containers had other cgroups than they were told");
         // Its mounts went with the namespaces, so this removes nothing but what is in it.
         std::fs::remove_dir_all(&path).context("removing the work folder")?;
-        host.clean_up(&cgroup, &path)
+        host.clean_up(&cgroups, &path)
     });
     match (outcome, clean) {
         (Ok(()), Ok(())) => {}
@@ -87,16 +94,18 @@ fn is_static(binary: &Path) -> Result<bool> {
 }
 
 /// Plays the scenes in namespaces of their own, which end with this process.
-fn inside(arguments: &Run, cgroup: &str, work: &Path) -> Result<()> {
+fn inside(arguments: &Run, cgroups: &Cgroups, work: &Path) -> Result<()> {
     let interrupt = Interrupt::install()?;
     let only: Vec<String> = arguments.only.iter().map(Scene::to_string).collect();
     for folder in ["tmp", "home"] {
         std::fs::create_dir_all(work.join(folder))?;
     }
-    let mut child = Command::new("unshare")
-        .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", INIT, "sh"])
+    let mut child = Command::new("sh")
+        .args(["-e", "-c", JOIN, "join"])
+        .args(cgroups.doors())
+        .args(["--", "unshare", "--net", "--mount", "--cgroup", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", INIT, "init"])
         .arg(std::env::current_exe()?)
-        .args(["inside", "--cgroup", cgroup, "--only", &only.join(","), "--work"])
+        .args(["inside", "--cgroups", &cgroups.to_string(), "--only", &only.join(","), "--work"])
         .arg(work)
         .arg("--host-network")
         .arg(std::fs::read_link("/proc/self/ns/net")?)

@@ -52,7 +52,7 @@ impl Stage {
         let mut images: Vec<PathBuf> = std::fs::read_dir(work.join("images"))?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
         images.retain(|file| file.extension().is_some_and(|extension| extension == "tar"));
         let logs = work.join("logs");
-        let node = step("a cluster with one node", || Node::start(&arguments.host_network, &images, &arguments.cgroup, &logs))?;
+        let node = step("a cluster with one node", || Node::start(&arguments.host_network, &images, &arguments.cgroups, &logs))?;
         let (moto, front) = step("an emulated AWS that pods can reach", || {
             let moto = Moto::start(&logs)?;
             let front = Front::start_at(node::ADDRESS, moto.url())?;

@@ -1,8 +1,9 @@
 //! A Kubernetes node on this machine: containerd, kubelet, kube-proxy, a bridge network and names, with a control plane of their own. Images enter, a
 //! cluster that runs pods leaves. It must never be started outside of namespaces of its own (network, mounts, processes): it takes over
-//! addresses, mounts and packet filters, and only the end of the namespaces takes all of that away again. The cgroup that it is told to
-//! use is the host's; who gave it removes it.
+//! addresses, mounts and packet filters, and only the end of the namespaces takes all of that away again. The cgroups that it is told to
+//! use are the host's; who gave them removes them.
 
+mod cgroups;
 mod names;
 
 use std::net::Ipv4Addr;
@@ -20,6 +21,7 @@ use crate::binaries::{self, Tool};
 use crate::control_plane::{ControlPlane, block_on, client};
 use crate::http;
 use crate::process::{Process, Signal, Spec};
+pub use cgroups::Cgroups;
 use names::Names;
 
 /// The bridge's own address: the node's, the API server's, and where pods reach what runs beside the cluster.
@@ -56,9 +58,9 @@ pub struct Node {
 
 impl Node {
     /// Starts a control plane and a node, and returns when pods can run. `images` are OCI archives, [`PAUSE`] among them. Data go to
-    /// `<dir>/node`, logs to `<dir>/*.log`; containers are put under `cgroup`, a path from the root of each hierarchy. The process must be in
-    /// namespaces of its own, whose network isn't `host_network`, what `/proc/self/ns/net` linked to outside. Blocks the thread.
-    pub fn start(host_network: &str, images: &[PathBuf], cgroup: &str, dir: &Path) -> Result<Self> {
+    /// `<dir>/node`, logs to `<dir>/*.log`. The process must be in these cgroups and in namespaces of its own (network, mounts, processes,
+    /// cgroups), whose network isn't `host_network`, what `/proc/self/ns/net` linked to outside. Blocks the thread.
+    pub fn start(host_network: &str, images: &[PathBuf], cgroups: &Cgroups, dir: &Path) -> Result<Self> {
         let network = std::fs::read_link("/proc/self/ns/net").context("looking at the network namespace")?;
         if network == Path::new(host_network) {
             bail!("this is the host's network namespace, in which no node may be started");
@@ -66,6 +68,7 @@ impl Node {
         for folder in WRITTEN_TO {
             run(Command::new("mount").args(["-t", "tmpfs", "tmpfs", folder]))?;
         }
+        cgroups.take_place()?;
         bridge()?;
 
         let plane = ControlPlane::start_at(ADDRESS, dir)?;
@@ -91,7 +94,7 @@ impl Node {
 
         let names = Names::start(ADDRESS, plane.kubeconfig())?;
         let configuration = data.join("kubelet.json");
-        std::fs::write(&configuration, kubelet_configuration(&data, &socket, cgroup).to_string())?;
+        std::fs::write(&configuration, kubelet_configuration(&data, &socket).to_string())?;
         let serving = Spec::new(binaries::find(Tool::Kubelet)?)
             .args([flag("config", &configuration), flag("kubeconfig", plane.kubeconfig())])
             .args([flag("root-dir", &data.join("kubelet")), flag("cert-dir", &data.join("kubelet/pki"))])
@@ -208,7 +211,7 @@ fn network_configuration(data: &Path) -> Value {
     ]})
 }
 
-fn kubelet_configuration(data: &Path, socket: &Path, cgroup: &str) -> Value {
+fn kubelet_configuration(data: &Path, socket: &Path) -> Value {
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -218,7 +221,6 @@ fn kubelet_configuration(data: &Path, socket: &Path, cgroup: &str) -> Value {
         "clusterDNS": [ADDRESS],
         "clusterDomain": names::DOMAIN,
         "cgroupDriver": "cgroupfs",
-        "cgroupRoot": cgroup,
         // Hosts differ in what they let root do with cgroups; the pods don't need it.
         "cgroupsPerQOS": false,
         "enforceNodeAllocatable": [],
