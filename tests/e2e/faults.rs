@@ -40,6 +40,7 @@ pub fn play(stage: &mut Stage) -> Result<()> {
 
     step("the controller's pod is deleted by force", || {
         let pod = only_controller(stage)?;
+        stage.check_leaks()?;
         stage.kubectl(&["delete", "pod", &pod, "--namespace", SYSTEM, "--force", "--grace-period=0"])?;
         stage.wait_controller()
     })?;
@@ -86,7 +87,8 @@ pub fn play(stage: &mut Stage) -> Result<()> {
     })?;
     leaders(stage)?;
     watch.check(stage)?;
-    step("no value in logs, events or resources", || stage.check_leaks())
+    step("no value in logs, events or resources", || stage.check_leaks())?;
+    stage.forget(NAMESPACE)
 }
 
 /// A rotation arrives, and up to it nothing wrong was seen.
@@ -114,6 +116,7 @@ fn leaders(stage: &Stage) -> Result<()> {
     stage.wait_controller()?;
 
     let leader = self::leader(stage)?;
+    stage.check_leaks()?;
     stage.kubectl(&["delete", "pod", &leader, "--namespace", SYSTEM, "--wait=false"])?;
     let took = mirrored_anew(stage, "after-stop", STOPPED_LEADER)?;
     println!("  {took:>6.1} s  until a new resource is mirrored after the leader was asked to go");

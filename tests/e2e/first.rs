@@ -55,5 +55,6 @@ pub fn play(stage: &mut Stage) -> Result<()> {
         web.wait_newest(stage, "env", SOON)
     })?;
     ensure!(generation(stage)? == before + 1, "the Deployment was restarted more than once");
-    step("no value in logs, events or resources", || stage.check_leaks())
+    step("no value in logs, events or resources", || stage.check_leaks())?;
+    stage.forget("shop")
 }

@@ -155,6 +155,7 @@ impl Stage {
 
     /// `helm upgrade` to this checkout, otherwise as [`Stage::install`].
     pub fn upgrade_current(&self, set: &[&str]) -> Result<()> {
+        self.check_leaks()?;
         self.release(&["upgrade"], &chart()?, image::CURRENT, set)
     }
 
@@ -189,8 +190,16 @@ impl Stage {
         Ok(())
     }
 
+    /// `helm rollback` to the revision before.
+    pub fn rollback(&self) -> Result<()> {
+        self.check_leaks()?;
+        self.helm(&["rollback", RELEASE, "--namespace", SYSTEM, "--wait", "--timeout=120s"])?;
+        Ok(())
+    }
+
     /// `helm uninstall`.
     pub fn uninstall(&self) -> Result<()> {
+        self.check_leaks()?;
         self.helm(&["uninstall", RELEASE, "--namespace", SYSTEM, "--wait", "--timeout=120s"])?;
         Ok(())
     }
@@ -209,6 +218,12 @@ impl Stage {
 
     pub fn namespace(&self, name: &str) -> Result<()> {
         self.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
+    }
+
+    /// Deletes a scene's namespace, so that its pods don't slow down the next one.
+    pub fn forget(&self, namespace: &str) -> Result<()> {
+        self.kubectl(&["delete", "namespace", namespace, "--wait=false"])?;
+        Ok(())
     }
 
     /// A RobotoSecret that mirrors the password of [`SOURCE`] into a Secret of the same name, with more fields of its spec.
@@ -248,7 +263,7 @@ impl Stage {
 
     // The end.
 
-    /// Looks for values in what the controllers said: their logs, the events, the resources.
+    /// Looks for values in what the controllers said: their logs, which go with their pods, the events, the resources.
     pub fn check_leaks(&self) -> Result<()> {
         let mut said = vec![("the events", self.kubectl(&["get", "events", "--all-namespaces", "--output=json"])?)];
         said.push(("the resources", self.kubectl(&["get", "roboto", "--all-namespaces", "--output=json"])?));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::stage::{RELEASE, SOON, SYSTEM, Stage, chart, heading, step, wait};
+use crate::stage::{SOON, Stage, chart, heading, step, wait};
 use crate::{image, previous};
 
 const NAMESPACE: &str = "upgrade";
@@ -48,10 +48,7 @@ pub fn play(stage: &mut Stage) -> Result<()> {
 
     let mut probes = Probes { stage, before, made: 0 };
     probes.untouched("helm upgrade to this version", || stage.upgrade_current(&[]))?;
-    probes.untouched("helm rollback", || {
-        stage.helm(&["rollback", RELEASE, "--namespace", SYSTEM, "--wait", "--timeout=120s"])?;
-        Ok(())
-    })?;
+    probes.untouched("helm rollback", || stage.rollback())?;
     probes.untouched("helm upgrade again", || stage.upgrade_current(&[]))?;
     step("helm uninstall: CRDs, resources and Secrets stay", || {
         stage.uninstall()?;
