@@ -17,18 +17,21 @@ export RUST_TEST_THREADS ?= 12
 KEEP ?=
 CLUSTER ?= new
 
-# make bench: what `testbed bench --help` offers.
+# make bench: what `testbed bench --help` offers. make e2e: such as ARGS="--only first,modes".
 ARGS ?=
+
+# As in the Dockerfile: an explicit target keeps crt-static away from build scripts and procedural macros, which can't be static.
+STATIC := $(shell uname -m)-unknown-linux-gnu
 
 # The tools of `make deny` and `make sbom` are built once, these versions and no others, each into a folder of its own.
 TOOLS := $(TARGET_DIR)/tools
 CARGO_DENY := $(TOOLS)/cargo-deny@0.20.2/bin/cargo-deny
 CARGO_CYCLONEDX := $(TOOLS)/cargo-cyclonedx@0.5.9/bin/cargo-cyclonedx
 
-.PHONY: help demo test bench lint deny sbom crds docs build clean
+.PHONY: help demo test e2e bench lint deny sbom crds docs build clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## see it work: a cluster, an emulated AWS, a mirrored and rotated secret (KEEP=1 leaves it running; CLUSTER=current uses yours)
 	$(CARGO) build --locked --package robotosecret --bin robotosecret
@@ -36,6 +39,12 @@ demo: ## see it work: a cluster, an emulated AWS, a mirrored and rotated secret 
 
 test: ## run all tests, from nothing, against a real API server
 	$(CARGO) test --locked --workspace --no-fail-fast
+
+# The packages come first: without root or Debian this ends before anything is built.
+e2e: ## as a user meets it: our image and chart on a real node, pods that read the Secrets, faults, upgrades (Debian, root; about 12 minutes once built)
+	tests/e2e/packages.sh
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --locked --release --package robotosecret --bin robotosecret --target $(STATIC)
+	$(CARGO) test --locked --package robotosecret --test e2e -- run --binary $(TARGET_DIR)/$(STATIC)/release/robotosecret $(ARGS)
 
 # The bench is built for release too: it and its emulated AWS share the cores with what they measure.
 bench: ## measure the release binary's time, calls, writes and memory beside the goals (about 9 minutes; ARGS="--sizes 1000 --only cold,floor" measures less)
@@ -45,6 +54,7 @@ bench: ## measure the release binary's time, calls, writes and memory beside the
 lint: ## check formatting, run clippy (any warning fails), and see that no second kube, HTTP or TLS stack came in
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+	$(CARGO) clippy --locked --package robotosecret --test e2e -- --deny warnings
 	! $(CARGO) tree --locked --workspace --duplicates --depth 0 | grep -E '^(kube|k8s-openapi|hyper|rustls|ring|aws-lc|openssl|native-tls)'
 
 deny: $(CARGO_DENY) ## check licences, sources, banned and doubled crates, and known holes (fetches RustSec's list; ARGS="licenses bans sources" does without)
@@ -64,7 +74,7 @@ crds: ## generate crds/ and the chart's copy of it from the Rust types
 	rm -f $(CHART_CRDS)/*.yaml
 	cp crds/*.yaml $(CHART_CRDS)/
 
-docs: ## put the examples into the documents that show them
+docs: ## put the examples and the chart's values into the documents that show them
 	$(CARGO) run --locked --package testbed -- docs
 
 build: ## build the release binary

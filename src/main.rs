@@ -126,8 +126,10 @@ fn print_crds(dir: Option<&Path>) -> anyhow::Result<()> {
 
 #[tokio::main]
 async fn probe(url: http::Uri) -> anyhow::Result<()> {
-    let request = http::Request::get(url.path_and_query().map_or("/", |path| path.as_str())).body(kube::client::Body::empty())?;
-    let mut config = kube::Config::new(url);
+    let mut server = url.into_parts();
+    let page = server.path_and_query.replace(http::uri::PathAndQuery::from_static("/"));
+    let request = http::Request::get(page.as_ref().map_or("/", |page| page.as_str())).body(kube::client::Body::empty())?;
+    let mut config = kube::Config::new(http::Uri::from_parts(server)?);
     config.default_retry = false;
     let ask = async {
         let (head, body) = kube::Client::try_from(config)?.send(request).await?.into_parts();

@@ -24,6 +24,12 @@ pub enum Tool {
     Etcd,
     /// The package manager that renders the chart; version 3 or 4.
     Helm,
+    /// What runs pods on a node.
+    Kubelet,
+    /// What makes the addresses of Services work on a node.
+    KubeProxy,
+    /// What gives pods to nodes.
+    KubeScheduler,
     /// The judge of Prometheus' alerts and queries.
     Promtool,
 }
@@ -52,6 +58,9 @@ impl Tool {
             Self::Kubectl => ("kubectl", "k8s.io/kubernetes/cmd/kubectl", "k8s.io/kubernetes", "kubernetes", "a minute"),
             Self::Etcd => ("etcd", "go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/server/v3", "kubernetes", "a minute"),
             Self::Helm => ("helm", "helm.sh/helm/v4/cmd/helm", "helm.sh/helm/v4", "helm", "3 minutes"),
+            Self::Kubelet => ("kubelet", "k8s.io/kubernetes/cmd/kubelet", "k8s.io/kubernetes", "kubernetes", "a minute"),
+            Self::KubeProxy => ("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", "k8s.io/kubernetes", "kubernetes", "a minute"),
+            Self::KubeScheduler => ("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", "k8s.io/kubernetes", "kubernetes", "a minute"),
             Self::Promtool => ("promtool", "github.com/prometheus/prometheus/cmd/promtool", "github.com/prometheus/prometheus", "prometheus", "4 minutes"),
         };
         // Rules are judged without a way to find what to scrape, and the clients of all clouds take minutes to compile.
@@ -74,8 +83,8 @@ pub fn find(tool: Tool) -> Result<PathBuf> {
         if path.exists() {
             return Ok(path);
         }
-        // The convention promises three programs; the controller-manager is often not among them.
-        if tool != Tool::KubeControllerManager {
+        // The convention promises three programs; the others are often not there.
+        if matches!(tool, Tool::KubeApiserver | Tool::Etcd | Tool::Kubectl) {
             bail!("KUBEBUILDER_ASSETS is set, but {} is not there; unset it to have {name} built", path.display());
         }
     }
@@ -160,7 +169,8 @@ mod tests {
 
     #[test]
     fn every_recipe_has_its_module() {
-        for tool in [Tool::KubeApiserver, Tool::KubeControllerManager, Tool::Kubectl, Tool::Etcd, Tool::Helm, Tool::Promtool] {
+        let control_plane = [Tool::KubeApiserver, Tool::KubeControllerManager, Tool::KubeScheduler, Tool::Kubectl, Tool::Etcd];
+        for tool in control_plane.into_iter().chain([Tool::Helm, Tool::Promtool, Tool::Kubelet, Tool::KubeProxy]) {
             let recipe = tool.recipe();
             let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(recipe.folder).join("go.mod")).unwrap();
             assert!(version_of(&text, recipe.module).is_ok(), "{}", recipe.name);

@@ -1,12 +1,13 @@
-//! A real Kubernetes control plane without nodes: etcd, kube-apiserver with RBAC, and the controllers that collect garbage,
-//! finish namespaces and make service accounts. A folder for logs enters, a cluster that is ready leaves. Its data, keys and
-//! kubeconfigs live in a private temporary folder that goes with it. It must never be reachable from outside this machine.
+//! A real Kubernetes control plane: etcd, kube-apiserver with RBAC, and, as long as there is no [`crate::Node`], only the controllers that
+//! collect garbage, finish namespaces and make service accounts. A folder for logs enters, a cluster that is ready leaves. Its data, keys
+//! and kubeconfigs live in a private temporary folder that goes with it. It must never be reachable from outside this machine.
 //!
 //! Everything that blocks here runs on a thread of its own, so that it works from async code and without a runtime.
 
 use std::fs::{File, OpenOptions};
 use std::future::Future;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -62,20 +63,22 @@ impl ControlPlane {
     /// missing first (see [`binaries`]). Logs go to `<dir>/{etcd,kube-apiserver,kube-controller-manager}.log`. Blocks the thread;
     /// may be called from anywhere, several may run at once.
     pub fn start(dir: &Path) -> Result<Self> {
-        let programs = Programs {
-            etcd: binaries::find(Tool::Etcd)?,
-            api_server: binaries::find(Tool::KubeApiserver)?,
-            controller_manager: binaries::find(Tool::KubeControllerManager)?,
-            kubectl: binaries::find(Tool::Kubectl)?,
-        };
-        port::retry(|| Self::start_once(dir, &programs))
+        let programs = Programs::find()?;
+        port::retry(|| Self::start_once(dir, &programs, None))
     }
 
-    fn start_once(dir: &Path, programs: &Programs) -> Result<Self> {
+    /// As [`ControlPlane::start`], for a cluster that has nodes: with all controllers, and served on all addresses of this machine, of
+    /// which nodes and pods use `address`. Only for a network namespace of its own, or the whole network could reach it.
+    pub fn start_at(address: Ipv4Addr, dir: &Path) -> Result<Self> {
+        let programs = Programs::find()?;
+        port::retry(|| Self::start_once(dir, &programs, Some(address)))
+    }
+
+    fn start_once(dir: &Path, programs: &Programs, address: Option<Ipv4Addr>) -> Result<Self> {
         let data = TempFolder::new("cluster")?;
         let [etcd_port, peer_port, api_port] = port::free()?;
         let etcd_url = format!("http://127.0.0.1:{etcd_port}");
-        let url = format!("https://127.0.0.1:{api_port}");
+        let url = format!("https://{}:{api_port}", address.unwrap_or(Ipv4Addr::LOCALHOST));
         let path = |name: &str| data.path().join(name);
         let flag = |name: &str, value: &Path| format!("--{name}={}", value.display());
 
@@ -98,9 +101,15 @@ impl ControlPlane {
         let ca_path = path("certs/apiserver.crt");
         let serving = Spec::new(&programs.api_server)
             .name("kube-apiserver")
-            .args(["--etcd-servers", &etcd_url, "--secure-port", &api_port.to_string(), "--bind-address=127.0.0.1"])
-            // A documentation address: without one the server looks for a network interface, and offline there is none.
-            .args(["--advertise-address=192.0.2.1", "--endpoint-reconciler-type=none"])
+            .args(["--etcd-servers", &etcd_url, "--secure-port", &api_port.to_string()])
+            .args(match address {
+                // A documentation address: without one the server looks for a network interface, and offline there is none.
+                None => ["--bind-address=127.0.0.1", "--advertise-address=192.0.2.1", "--endpoint-reconciler-type=none"].map(str::to_owned),
+                // By its name, the server would look for a node in the DNS when it fetches a log.
+                Some(address) => {
+                    ["--bind-address=0.0.0.0".into(), format!("--advertise-address={address}"), "--kubelet-preferred-address-types=InternalIP".into()]
+                }
+            })
             .args(["--service-account-issuer=https://kubernetes.default.svc", "--service-cluster-ip-range=10.0.0.0/24", "--authorization-mode=RBAC"])
             .args([flag("cert-dir", &path("certs")), flag("token-auth-file", &path("tokens.csv"))])
             .args([flag("audit-policy-file", &path("audit-policy.json")), flag("audit-log-path", &path(AUDIT_LOG))])
@@ -118,7 +127,11 @@ impl ControlPlane {
             .arg(flag("kubeconfig", &kubeconfig))
             .arg(flag("service-account-private-key-file", &path("service-accounts.key")))
             .args(["--use-service-account-credentials=false", "--leader-elect=false", "--secure-port=0"])
-            .arg(format!("--controllers={CONTROLLERS}"))
+            .args(match address {
+                None => vec![format!("--controllers={CONTROLLERS}")],
+                // The certificate is what pods verify the API server with. It is no CA's, which the controller that is left out complains of for ever.
+                Some(_) => vec![flag("root-ca-file", &ca_path), "--controllers=*,-kube-apiserver-serving-clustertrustbundle-publisher-controller".to_owned()],
+            })
             .grace(Duration::ZERO)
             .start(dir)?;
         wait_ready(&kubeconfig, &ca_path, &[&etcd, &api_server, &controller_manager], "the controller-manager", controllers_ready)?;
@@ -177,7 +190,7 @@ impl ControlPlane {
         client(&self.kubeconfig).await
     }
 
-    /// The writes that ServiceAccounts have asked for so far.
+    /// The writes that `ServiceAccounts` have asked for so far.
     pub fn writes(&self) -> Result<Vec<audit::Write>> {
         audit::writes(&self.data.path().join(AUDIT_LOG))
     }
@@ -221,6 +234,17 @@ struct Programs {
     kubectl: PathBuf,
 }
 
+impl Programs {
+    fn find() -> Result<Self> {
+        Ok(Self {
+            etcd: binaries::find(Tool::Etcd)?,
+            api_server: binaries::find(Tool::KubeApiserver)?,
+            controller_manager: binaries::find(Tool::KubeControllerManager)?,
+            kubectl: binaries::find(Tool::Kubectl)?,
+        })
+    }
+}
+
 /// A new client from a kubeconfig file's current context. It belongs to the calling tokio runtime.
 pub async fn client(kubeconfig: &Path) -> Result<Client> {
     let content = Kubeconfig::read_from(kubeconfig).with_context(|| format!("reading {}", kubeconfig.display()))?;
@@ -250,7 +274,7 @@ pub fn service_account_kubeconfig(admin: &Path, namespace: &str, service_account
 }
 
 /// Runs a future to its end on a thread and runtime of its own, since the caller may be inside another runtime.
-fn block_on<T: Send>(future: impl Future<Output = Result<T>> + Send) -> Result<T> {
+pub(crate) fn block_on<T: Send>(future: impl Future<Output = Result<T>> + Send) -> Result<T> {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future));
         thread.join().map_err(|_| anyhow!("a helper thread panicked"))?

@@ -17,9 +17,9 @@ use testbed::control_plane::service_account_kubeconfig;
 use testbed::examples::{self, API_TOKEN, DATABASE};
 use testbed::folder::random_hex;
 use testbed::install::{self, SYSTEM};
+use testbed::interrupt::Interrupt;
 use testbed::{ControlPlane, Controller, Moto, TempFolder, aws, http};
 
-use crate::interrupt::Interrupt;
 use crate::{DemoArguments, Where};
 
 /// The namespace of the examples.

@@ -2,7 +2,6 @@
 
 mod bench;
 mod demo;
-mod interrupt;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
-use interrupt::Interrupt;
+use testbed::interrupt::Interrupt;
 use testbed::{ControlPlane, Moto, TempFolder};
 
 /// A real Kubernetes control plane and an emulated AWS on this machine, and the demo and the bench that run on them.
@@ -26,7 +25,7 @@ enum Command {
     Up,
     /// Shows robotosecret at work: secrets mirrored, rotated, and one that fails.
     Demo(DemoArguments),
-    /// Puts the examples into the documents that show them.
+    /// Puts the examples and the chart's values into the documents that show them.
     Docs,
     /// Measures the controller's time, calls, writes and memory, beside the numbers to reach. Takes about nine minutes.
     Bench(bench::BenchArguments),

@@ -91,13 +91,22 @@ impl Debug for Front {
 impl Front {
     /// Listens on a free loopback port and forwards to `moto_url`, for instance `http://127.0.0.1:5000`.
     pub fn start(moto_url: &str) -> Result<Self> {
-        Self::before(Behind::moto(moto_url))
+        Self::start_at(Ipv4Addr::LOCALHOST, moto_url)
+    }
+
+    /// As [`Front::start`], on a free port of this address, for clients that aren't on this machine's loopback.
+    pub fn start_at(address: Ipv4Addr, moto_url: &str) -> Result<Self> {
+        Self::before_at(address, Behind::moto(moto_url))
     }
 
     /// Listens on a free loopback port and hands calls to `behind`.
     pub(crate) fn before(behind: Behind) -> Result<Self> {
+        Self::before_at(Ipv4Addr::LOCALHOST, behind)
+    }
+
+    fn before_at(address: Ipv4Addr, behind: Behind) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("front").enable_all().build()?;
-        let socket = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        let socket = bind(SocketAddr::from((address, 0)))?;
         let address = socket.local_addr()?;
         let front = Self {
             address,
@@ -113,6 +122,12 @@ impl Front {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// A new Secrets Manager client that goes through this server.
