@@ -82,7 +82,7 @@ impl Traces {
     /// which makes the deliveries.
     ///
     /// # Errors
-    /// When an `OTEL_*` variable of the environment asks for what cannot be done. Which one is not told: some hold credentials.
+    /// When the exporter cannot be made with it. Its own words are not told: they may hold what stands in the environment's `OTEL_*`.
     pub fn start(endpoint: &str, instance: Option<&str>) -> Result<Self, Unusable> {
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
@@ -121,9 +121,9 @@ impl Traces {
     }
 }
 
-/// The environment asks for what cannot be done.
+/// No exporter can be made for the collector's address.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("traces are sent as OTLP over HTTP with protobuf and without compression; a variable OTEL_EXPORTER_OTLP_* asks for something else")]
+#[error("traces cannot be sent to the address of --otlp-endpoint, with what the environment's OTEL_* variables say besides")]
 pub struct Unusable;
 
 /// Lets nothing through but what is listed, whatever the layers before it took in.

@@ -82,10 +82,10 @@ fn a_wrong_setting_is_refused_with_what_to_write_instead() {
     says(&program(&[], &[]).err, "Usage: robotosecret <COMMAND>");
     says(&program(&["controller", "--leader-elect"], &[]).err, "unexpected argument '--leader-elect'");
     says(&program(&["controller"], &[("KUBECONFIG", "/nobody/kubeconfig")]).err, "no way to an API server");
+    // What OpenTelemetry's variables ask for beside that cannot be met is passed over, and not shown.
     let otlp = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"), ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"), ("OTEL_EXPORTER_OTLP_HEADERS", "a=token")];
     let said = program(&["controller"], &otlp).err;
-    says(&said, "a variable OTEL_EXPORTER_OTLP_* asks for something else");
-    assert!(!said.contains("token"), "{said}");
+    assert!(said.contains("no way to an API server") && !said.contains("token"), "{said}");
     says(&program(&["crds", "--dir", "/nobody/crds"], &[]).err, "writing /nobody/crds/robotosecrets.yaml");
 }
 
