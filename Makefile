@@ -74,7 +74,7 @@ crds: ## generate crds/ and the chart's copy of it from the Rust types
 	rm -f $(CHART_CRDS)/*.yaml
 	cp crds/*.yaml $(CHART_CRDS)/
 
-docs: ## put the examples into the documents that show them
+docs: ## put the examples and the chart's values into the documents that show them
 	$(CARGO) run --locked --package testbed -- docs
 
 build: ## build the release binary

@@ -82,8 +82,8 @@ struct ControllerArguments {
     /// Serve a metric with the name of each resource: when it was last checked with success.
     #[arg(long, env = "ROBOTOSECRET_RESOURCE_METRICS")]
     resource_metrics: bool,
-    /// Send traces to this OpenTelemetry collector, as OTLP over HTTP: the address before /v1/traces (http://collector.monitoring:4318); none are made when
-    /// left out.
+    /// Send traces to this OpenTelemetry collector, as OTLP over HTTP: the address before /v1/traces, such as `http://collector.monitoring:4318`;
+    /// none are made when left out.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_parser = traces::endpoint)]
     otlp_endpoint: Option<String>,
     /// The pod's name, which events name as their source and the lease as its holder.

@@ -519,6 +519,7 @@ struct Entry {
 }
 
 #[derive(Clone, Copy, Default)]
+#[allow(clippy::struct_excessive_bools)] // Each is a fact of its own.
 struct Summary {
     ready: bool,
     fresh: bool,

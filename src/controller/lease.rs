@@ -312,9 +312,10 @@ impl Election {
             spec.holder_identity = Some(String::new());
         }
         lease.metadata.managed_fields = None;
-        match within(self.api.replace(&self.name.name, &PostParams::default(), &lease)).await {
-            Ok(_) => tracing::info!("the lease is given back"),
-            Err(_) => tracing::warn!("the lease could not be given back; the next controller waits for its end"),
+        if within(self.api.replace(&self.name.name, &PostParams::default(), &lease)).await.is_ok() {
+            tracing::info!("the lease is given back");
+        } else {
+            tracing::warn!("the lease could not be given back; the next controller waits for its end");
         }
     }
 }

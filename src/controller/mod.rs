@@ -222,13 +222,11 @@ pub async fn run(config: Config, settings: Settings, metrics: Metrics, readiness
 
 /// Keeps the lease, if there is one, until `end`.
 async fn lead(election: Option<Election>, end: CancellationToken) -> Result<(), Lost> {
-    match election {
-        Some(election) => election.lead(end).await,
-        None => {
-            end.cancelled().await;
-            Ok(())
-        }
+    if let Some(election) = election {
+        return election.lead(end).await;
     }
+    end.cancelled().await;
+    Ok(())
 }
 
 /// Starts all that reads stores and writes. What is being read at `stop` is dropped; what is being written is finished after `done`.

@@ -20,6 +20,9 @@ const MANAGED: &str = "robotosecret.dev/managed";
 /// What the policy's own refusals begin with, behind the API server's words.
 const POLICY: &str = "denied request: robotosecret may ";
 
+/// What a path begins with that is one of RobotoSecrets.
+const RESOURCES: &str = "rsec:";
+
 /// A request as whoever stole the token sends it: method, what follows the path of the namespace's Secrets, content type and body.
 type Ask<'a> = (&'a str, &'a str, &'a str, Value);
 
@@ -39,7 +42,10 @@ impl Thief {
     /// The code and the text of the answer, whatever it is.
     async fn ask(&self, (method, path, content, body): &Ask<'_>) -> (u16, String) {
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-        let uri = format!("/api/v1/namespaces/{}/secrets{path}", self.namespace);
+        let uri = match path.strip_prefix(RESOURCES) {
+            Some(path) => format!("/apis/robotosecret.dev/v1alpha1/namespaces/{}/robotosecrets{path}", self.namespace),
+            None => format!("/api/v1/namespaces/{}/secrets{path}", self.namespace),
+        };
         let request = http::Request::builder().method(*method).uri(uri).header("content-type", *content).body(Body::from(body)).unwrap();
         let answer = self.client.send(request).await.unwrap();
         let code = answer.status().as_u16();
@@ -73,11 +79,12 @@ impl Thief {
     }
 }
 
-fn secret(name: &str, metadata: Value, fields: Value) -> Value {
-    let mut object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata});
-    object["metadata"]["name"] = json!(name);
-    object.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-    object
+fn secret(name: &str, mut metadata: Value, mut fields: Value) -> Value {
+    metadata["name"] = json!(name);
+    fields["apiVersion"] = json!("v1");
+    fields["kind"] = json!("Secret");
+    fields["metadata"] = metadata;
+    fields
 }
 
 fn ours() -> Value {
@@ -323,11 +330,47 @@ async fn the_operator_mirrors_rotates_repairs_renames_and_removes_under_the_poli
 }
 
 #[tokio::test]
+async fn a_stolen_token_changes_no_spec_and_the_operator_still_sets_its_finalizer() {
+    scene_before_controller("specs", async |s| {
+        prepare(s).await;
+        let thief = Thief::new(s, &["confined=true"]).await;
+        thief.bound().await;
+        s.apply("db", "uri: aws.sm://prod/db").await;
+        let other = json!({"spec": {"uri": "aws.sm://prod/other"}});
+        let refused = async || thief.ask(&("PATCH", "rsec:/db?dryRun=All", MERGE, other.clone())).await.1.contains(POLICY).then_some(());
+        until("the policy holds", SECONDS, refused).await;
+        let mut applied = s.resource("db", "uri: aws.sm://prod/other");
+        applied["metadata"].as_object_mut().unwrap().remove("namespace");
+        let asks: Vec<Ask<'_>> = vec![
+            ("PATCH", "rsec:/db", MERGE, other),
+            ("PATCH", "rsec:/db", MERGE, json!({"spec": {"target": {"name": "theirs"}}})),
+            ("PATCH", "rsec:/db", JSON_PATCH, json!([{"op": "add", "path": "/spec/suspend", "value": true}])),
+            ("PATCH", "rsec:/db?fieldManager=x&force=true", APPLY, applied.clone()),
+        ];
+        thief.forbidden(s, &asks, true).await;
+        // There is no right to these at all.
+        applied["metadata"]["name"] = json!("new");
+        let others: Vec<Ask<'_>> =
+            vec![("PATCH", "rsec:/new?fieldManager=x", APPLY, applied.clone()), ("POST", "rsec:", JSON, applied), ("DELETE", "rsec:/db", JSON, Value::Null)];
+        thief.forbidden(s, &others, false).await;
+        thief
+            .done(&[
+                ("PATCH", "rsec:/db", MERGE, json!({"metadata": {"finalizers": ["robotosecret.dev/merge"]}})),
+                ("PATCH", "rsec:/db", MERGE, json!({"metadata": {"finalizers": null}})),
+            ])
+            .await;
+        let found = s.resources().get("db").await.unwrap();
+        assert_eq!((found.metadata.generation, found.metadata.finalizers), (Some(1), None));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn kubernetes_finds_nothing_to_warn_of_in_the_policies() {
     scene_before_controller("policies", async |s| {
         s.account(&["confined=true", "rollout.enabled=true"], |_| true).await;
         let policies: Api<ValidatingAdmissionPolicy> = Api::all(s.client.clone());
-        for suffix in ["robotosecret", "robotosecret.secrets"] {
+        for suffix in ["robotosecret", "robotosecret.secrets", "robotosecret.resources"] {
             let name = format!("{}.{suffix}", s.namespace);
             let checked = async || policies.get(&name).await.unwrap().status.filter(|status| status.observed_generation.is_some())?.type_checking;
             let checking = until(&format!("the expressions of {name} are checked"), SECONDS, checked).await;

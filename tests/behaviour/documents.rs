@@ -32,7 +32,10 @@ fn anchors(text: &str) -> BTreeSet<String> {
 #[test]
 fn every_link_leads_somewhere() {
     let folder = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| format!("docs/{}", entry.unwrap().file_name().to_string_lossy()));
-    let documents: Vec<String> = folder.filter(|path| path.ends_with(".md")).chain(["README.md".into(), "CONTRIBUTING.md".into()]).collect();
+    let documents: Vec<String> = folder
+        .filter(|path| Path::new(path).extension().is_some_and(|extension| extension == "md"))
+        .chain(["README.md".into(), "CONTRIBUTING.md".into()])
+        .collect();
     let mut links = 0;
     for document in &documents {
         let text = read(document);

@@ -40,7 +40,7 @@ fn argo(resource: &Value) -> (String, String) {
 fn kstatus(resource: &Value) -> &'static str {
     let condition = |type_: &str| {
         let all = resource["status"]["conditions"].as_array().into_iter().flatten();
-        all.filter(|condition| condition["type"] == type_).filter_map(|condition| condition["status"].as_str()).next()
+        all.filter(|condition| condition["type"] == type_).find_map(|condition| condition["status"].as_str())
     };
     let observed = &resource["status"]["observedGeneration"];
     if !resource["metadata"]["deletionTimestamp"].is_null() {

@@ -21,7 +21,7 @@ use crate::{
 };
 
 const RUNBOOK: &str = r#"prometheusRule={"enabled": true, "runbookUrl": "https://example.com/operations.md"}"#;
-/// What Prometheus adds to each series that it scrapes by a ServiceMonitor.
+/// What Prometheus adds to each series that it scrapes by a `ServiceMonitor`.
 const SCRAPED: [&str; 4] = ["job", "namespace", "instance", "pod"];
 
 fn promtool(folder: &Path, arguments: &[&str]) -> Said {

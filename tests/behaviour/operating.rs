@@ -17,7 +17,7 @@ use crate::support::{
     Controller, SECONDS, Said, Scene, WITHIN_TTL, apply_object, emulated_elsewhere, kubectl, root, run, says, scene, scene_before_controller, until, world,
 };
 
-const FLAGS: [(&str, &str); 9] = [
+const FLAGS: [(&str, &str); 11] = [
     ("--listen", "ROBOTOSECRET_LISTEN"),
     ("--namespaces", "ROBOTOSECRET_NAMESPACES"),
     ("--log-level", "ROBOTOSECRET_LOG_LEVEL"),
@@ -25,6 +25,8 @@ const FLAGS: [(&str, &str); 9] = [
     ("--status-interval", "ROBOTOSECRET_STATUS_INTERVAL"),
     ("--concurrency", "ROBOTOSECRET_CONCURRENCY"),
     ("--allow-rollout", "ROBOTOSECRET_ALLOW_ROLLOUT"),
+    ("--confined", "ROBOTOSECRET_CONFINED"),
+    ("--lease", "ROBOTOSECRET_LEASE"),
     ("--resource-metrics", "ROBOTOSECRET_RESOURCE_METRICS"),
     ("--otlp-endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT"),
 ];
@@ -80,6 +82,10 @@ fn a_wrong_setting_is_refused_with_what_to_write_instead() {
     says(&program(&[], &[]).err, "Usage: robotosecret <COMMAND>");
     says(&program(&["controller", "--leader-elect"], &[]).err, "unexpected argument '--leader-elect'");
     says(&program(&["controller"], &[("KUBECONFIG", "/nobody/kubeconfig")]).err, "no way to an API server");
+    let otlp = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"), ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"), ("OTEL_EXPORTER_OTLP_HEADERS", "a=token")];
+    let said = program(&["controller"], &otlp).err;
+    says(&said, "a variable OTEL_EXPORTER_OTLP_* asks for something else");
+    assert!(!said.contains("token"), "{said}");
     says(&program(&["crds", "--dir", "/nobody/crds"], &[]).err, "writing /nobody/crds/robotosecrets.yaml");
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::stage::{Stage, heading};
-use crate::{Inside, Scene, faults, first, modes, upgrade};
+use crate::{Inside, Scene, faults, first, hold, modes, upgrade};
 
 pub fn run(arguments: &Inside) -> Result<()> {
     // The other end is held by `outside`: it closes however that one ends, and all namespaces end with this process.
@@ -24,6 +24,7 @@ pub fn run(arguments: &Inside) -> Result<()> {
             Scene::Faults => faults::play(&mut stage),
             Scene::Upgrade => upgrade::play(&mut stage),
             Scene::Modes => modes::play(&mut stage),
+            Scene::Hold => hold::play(&stage),
         };
         if let Err(error) = outcome {
             println!("\n== FAILED in the scene {scene}: {error:#}");

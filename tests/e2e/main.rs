@@ -6,6 +6,7 @@
 
 mod faults;
 mod first;
+mod hold;
 mod image;
 mod inside;
 mod leftovers;
@@ -49,7 +50,7 @@ struct Run {
     #[arg(long, value_name = "MB", default_value_t = 30)]
     image_limit: u64,
     /// Plays these alone.
-    #[arg(long, value_delimiter = ',', default_values_t = Scene::value_variants().to_vec())]
+    #[arg(long, value_delimiter = ',', default_values_t = Scene::USUAL)]
     only: Vec<Scene>,
 }
 
@@ -79,6 +80,13 @@ enum Scene {
     Upgrade,
     /// Other ways to install it.
     Modes,
+    /// Nothing, until Ctrl-C: a node to try things on.
+    Hold,
+}
+
+impl Scene {
+    /// What is played unless something else is asked for.
+    const USUAL: [Self; 4] = [Self::First, Self::Faults, Self::Upgrade, Self::Modes];
 }
 
 impl Display for Scene {

@@ -20,6 +20,9 @@ use crate::{Run, Scene, previous};
 /// After that long something hangs that has no deadline of its own.
 const ENDS_WITHIN: Duration = Duration::from_mins(30);
 
+/// For that long somebody may want to try things.
+const HOLDS: Duration = Duration::from_hours(24);
+
 /// How often the inner program is looked at.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -114,7 +117,8 @@ fn inside(arguments: &Run, cgroups: &Cgroups, work: &Path) -> Result<()> {
         .stdin(Stdio::piped())
         .spawn()
         .context("starting unshare")?;
-    let end = Instant::now() + ENDS_WITHIN;
+    println!("To look into it meanwhile: nsenter --target {} --net --mount bash", child.id());
+    let end = Instant::now() + if arguments.only.contains(&Scene::Hold) { HOLDS } else { ENDS_WITHIN };
     loop {
         if let Some(status) = child.try_wait()? {
             ensure!(status.success(), "the scenes ended with {status}");

@@ -79,8 +79,8 @@ spec:
 {{/* The rights in a namespace: in the ClusterRole with scope cluster, in one Role a namespace with scope namespaces. */}}
 {{- define "robotosecret.namespacedRules" -}}
 # What users ask for. patch: the finalizer of a RobotoSecret that merges into a Secret of others, so that its keys are taken
-# out before it goes. RBAC can't say "only metadata.finalizers", so this right edits every RobotoSecret in its scope; the
-# controller patches nothing else of them, and never a spec.
+# out before it goes. RBAC can't say "only metadata.finalizers", so this right edits every RobotoSecret in its scope{{ if include "robotosecret.guarded" . }} but for their
+# specs, which the admission policy in admission.yaml keeps as they are{{ end }}; the controller patches nothing else of them, and never a spec.
 - apiGroups: [robotosecret.dev]
   resources: [robotosecrets]
   verbs: [get, list, watch, patch]

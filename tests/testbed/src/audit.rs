@@ -1,4 +1,4 @@
-//! Who wrote what: the API server's own record of the writes that ServiceAccounts make to Secrets and to this project's kinds.
+//! Who wrote what: the API server's own record of the writes that `ServiceAccounts` make to Secrets and to this project's kinds.
 //! A policy for the API server leaves, its log enters; no value is in either. Tokens are told apart, also those of one account.
 
 use std::path::Path;

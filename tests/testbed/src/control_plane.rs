@@ -190,7 +190,7 @@ impl ControlPlane {
         client(&self.kubeconfig).await
     }
 
-    /// The writes that ServiceAccounts have asked for so far.
+    /// The writes that `ServiceAccounts` have asked for so far.
     pub fn writes(&self) -> Result<Vec<audit::Write>> {
         audit::writes(&self.data.path().join(AUDIT_LOG))
     }

@@ -25,7 +25,7 @@ enum Command {
     Up,
     /// Shows robotosecret at work: secrets mirrored, rotated, and one that fails.
     Demo(DemoArguments),
-    /// Puts the examples into the documents that show them.
+    /// Puts the examples and the chart's values into the documents that show them.
     Docs,
     /// Measures the controller's time, calls, writes and memory, beside the numbers to reach. Takes about nine minutes.
     Bench(bench::BenchArguments),
