@@ -1,15 +1,14 @@
-//! What the end of the namespaces doesn't take away: the cgroups, and the settings of the kernel that a kubelet changes. A look at the host
-//! before and one after enter; what was made is removed, what was changed is put back, and whatever is still different is an error. It must
-//! never remove anything that it didn't make under its own name.
+//! What the end of the namespaces doesn't take away. A look at the host before and one after enter; the cgroups are removed, and whatever is
+//! still different is an error. It must never remove anything that wasn't made under its own name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use testbed::node::Cgroups;
 
-/// What a kubelet sets for the whole machine.
+/// What a kubelet would set for the whole machine.
 const SETTINGS: [&str; 6] =
     ["vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops", "kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes"];
 
@@ -38,21 +37,15 @@ pub struct Host {
 
 impl Host {
     pub fn look() -> Result<Self> {
-        let settings = SETTINGS.into_iter().filter_map(|name| Some((name, fs::read_to_string(setting(name)).ok()?))).collect();
+        let settings = SETTINGS.into_iter().filter_map(|name| Some((name, fs::read_to_string(Path::new("/proc/sys").join(name)).ok()?))).collect();
         Ok(Self { interfaces: interfaces()?, folders: FOLDERS.into_iter().filter(|folder| Path::new(folder).exists()).collect(), settings })
     }
 
-    /// Removes the cgroups, puts the settings back, and fails with all that is left of a run in the folder `work`.
+    /// Removes the cgroups, and fails with all that is left of a run in the folder `work`.
     pub fn clean_up(&self, cgroups: &Cgroups, work: &Path) -> Result<()> {
         let mut left = Vec::new();
         if let Err(error) = cgroups.remove() {
             left.push(format!("{error:#}"));
-        }
-        for (name, value) in &self.settings {
-            let path = setting(name);
-            if fs::read_to_string(&path)? != *value {
-                fs::write(&path, value).with_context(|| format!("putting {} back", path.display()))?;
-            }
         }
         let after = Self::look()?;
         left.extend(after.interfaces.difference(&self.interfaces).map(|name| format!("the network interface {name}")));
@@ -67,10 +60,6 @@ impl Host {
         }
         Ok(())
     }
-}
-
-fn setting(name: &str) -> PathBuf {
-    Path::new("/proc/sys").join(name)
 }
 
 fn interfaces() -> Result<BTreeSet<String>> {

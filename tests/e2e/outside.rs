@@ -1,6 +1,6 @@
 //! Outside of the namespaces: has everything built, makes the images, starts the second program and looks at what is left of it. A binary
 //! enters, a verdict leaves. It must never leave anything on the host but what it says it installed or built; killed with signal 9 it leaves
-//! a folder in /tmp, empty cgroups and the kernel's settings, and nothing that runs.
+//! a folder in /tmp and empty cgroups, and nothing that runs.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -38,6 +38,10 @@ const PODS: &str = "10.88.0.0/16";
 /// The folders outside of its own into which these programs write. The mount namespace gets an empty one in memory in place of each.
 const WRITTEN_TO: [&str; 3] = ["/run", "/var/log", "/var/lib"];
 
+/// What a kubelet sets for the whole machine; in the mount namespace it finds files of ours in their place.
+const SETTINGS: [&str; 6] =
+    ["vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops", "kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes"];
+
 /// Seconds on an idle machine.
 const READY_WITHIN: Duration = Duration::from_secs(90);
 
@@ -68,6 +72,7 @@ impl Node {
         for folder in WRITTEN_TO {
             run(Command::new("mount").args(["-t", "tmpfs", "tmpfs", folder]))?;
         }
+        shield_settings(&dir.join("node/settings"))?;
         cgroups.take_place()?;
         bridge()?;
 
@@ -158,6 +163,20 @@ impl Node {
             })
         })
     }
+}
+
+/// Puts copies of the [`SETTINGS`] in their place.
+fn shield_settings(folder: &Path) -> Result<()> {
+    for name in SETTINGS {
+        let setting = Path::new("/proc/sys").join(name);
+        if setting.exists() {
+            let copy = folder.join(name);
+            std::fs::create_dir_all(copy.parent().context("a folder")?)?;
+            std::fs::write(&copy, std::fs::read(&setting)?)?;
+            run(Command::new("mount").arg("--bind").arg(copy).arg(setting))?;
+        }
+    }
+    Ok(())
 }
 
 /// The bridge that pods are connected with, and a way out that leads nowhere, without which the API server finds no address of its own.
