@@ -1,7 +1,7 @@
 //! What a stolen token of the controller's account can do to Secrets where the chart's admission policy holds, and that the operator can do its work.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
+use k8s_openapi::api::{admissionregistration::v1::ValidatingAdmissionPolicy, core::v1::ServiceAccount};
 use kube::{
     Api, Client, Config,
     client::Body,
@@ -154,6 +154,9 @@ async fn prepare(s: &Scene) {
     make(s, "almost", json!({"labels": {MANAGED: "yes"}})).await;
     make(s, "mirrored", ours()).await;
     make(s, "handed", json!({"annotations": {"robotosecret.dev/adopt": "db"}})).await;
+    // Kubernetes deletes a token Secret whose ServiceAccount is not there (yet).
+    let accounts: Api<ServiceAccount> = Api::namespaced(s.client.clone(), &s.namespace);
+    until("the namespace's own ServiceAccount", SECONDS, async || accounts.get_opt("default").await.unwrap()).await;
     let marks = json!({"namespace": s.namespace, "labels": {MANAGED: "true"}, "annotations": {"kubernetes.io/service-account.name": "default"}});
     apply_object(&s.client, &secret("token", marks, json!({"type": "kubernetes.io/service-account-token"}))).await.unwrap();
 }
