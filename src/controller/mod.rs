@@ -29,34 +29,19 @@ pub mod status;
 pub mod target;
 pub mod tellings;
 pub mod templates;
+mod watches;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    panic::AssertUnwindSafe,
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures::{FutureExt, StreamExt, TryStreamExt};
-use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
-use kube::{
-    Api, Client, Config, Resource, ResourceExt,
-    core::{DeserializeGuard, PartialObjectMeta},
-    runtime::{
-        WatchStreamExt,
-        reflector::{self, store::Writer},
-        utils::Backoff,
-        watcher::{self, Event, watcher},
-    },
-};
+use futures::FutureExt;
+use k8s_openapi::jiff::Timestamp;
+use kube::{Client, Config, ResourceExt, runtime::reflector};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use self::{
     cache::{Key, Resources, Secrets, Standings},
-    drift::Seen,
     events::Events,
     lease::{Election, Fence, LeaseName, Lost},
     mirror::Context,
@@ -66,9 +51,10 @@ use self::{
     status::Notice,
     tellings::Tellings,
     templates::ConfigMaps,
+    watches::Gates,
 };
 use crate::{
-    api::{ClusterRobotoProvider, MANAGED_LABEL, REFRESH_ANNOTATION, RobotoSecret},
+    api::RobotoSecret,
     provider::aws::Ambient,
     reader::{Denied, Lane, Reader},
     telemetry::{Metrics, Readiness, metrics::SERIES, traces},
@@ -76,13 +62,8 @@ use crate::{
 
 /// How long one look at a resource may take.
 const RECONCILE_LIMIT: Duration = Duration::from_mins(2);
-/// How long a watch that failed rests at most.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long a shutdown waits for what is being written.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(25);
-
-type Guarded = DeserializeGuard<RobotoSecret>;
-type Providing = DeserializeGuard<ClusterRobotoProvider>;
 
 /// How the controller runs.
 #[derive(Clone, Debug)]
@@ -171,13 +152,13 @@ pub async fn run(config: Config, settings: Settings, metrics: Metrics, readiness
     let mut beside = JoinSet::new();
     let gates = Gates::new(&readiness, scopes.len(), settings.confined);
     for scope in scopes {
-        beside.spawn(watch_resources(client.clone(), scope.clone(), context.clone(), gates.clone()));
+        beside.spawn(watches::resources(client.clone(), scope.clone(), context.clone(), gates.clone()));
         if !settings.confined {
-            beside.spawn(watch_secrets(client.clone(), scope.clone(), context.clone(), gates.clone()));
+            beside.spawn(watches::secrets(client.clone(), scope.clone(), context.clone(), gates.clone()));
         }
         beside.spawn(templates::watch(client.clone(), scope.clone(), context.clone()));
     }
-    beside.spawn(watch_providers(client, provider_writer, context.clone(), gates.clone()));
+    beside.spawn(watches::providers(client, provider_writer, context.clone(), gates.clone()));
     if let Some(candidate) = &mut election {
         let win = async {
             // Who knows nothing yet would only keep others from working.
@@ -250,7 +231,7 @@ fn start_work(
     context.queue.open();
     for key in context.resources.keys(None) {
         if let Some(resource) = context.resources.get(&key) {
-            context.queue.push(&key, lane(&resource));
+            context.queue.push(&key, watches::lane(&resource));
         }
     }
     let mut working = JoinSet::new();
@@ -276,234 +257,6 @@ fn tell_denied(context: &Context, denied: &Denied) {
         format!("the identity may not call {}; grant it. Until then everything is read one by one, which costs up to {} times the calls", lot.action, lot.size);
     tracing::warn!(provider = provider.name_any(), action = lot.action, problem = error.message, detail = error.detail, "batch reads are denied");
     context.events.publish(Notice { warning: true, reason: "BatchDenied", action: "Read", note }, provider);
-}
-
-/// Opens when all caches hold their first complete list.
-#[derive(Clone)]
-struct Gates {
-    readiness: Readiness,
-    /// How many first lists of each kind are missing.
-    missing: Arc<tokio::sync::watch::Sender<BTreeMap<&'static str, usize>>>,
-}
-
-impl Gates {
-    fn new(readiness: &Readiness, scopes: usize, confined: bool) -> Self {
-        let secrets = (!confined).then_some((SECRETS, scopes));
-        let missing: BTreeMap<_, _> = [(RESOURCES, scopes), (PROVIDERS, 1)].into_iter().chain(secrets).collect();
-        for what in missing.keys() {
-            readiness.wait_for(what, "the first list");
-        }
-        Self { readiness: readiness.clone(), missing: Arc::new(tokio::sync::watch::Sender::new(missing)) }
-    }
-
-    fn synced(&self, what: &'static str) {
-        self.missing.send_modify(|missing| {
-            let left = missing.entry(what).or_default();
-            *left = left.saturating_sub(1);
-            // Said of each kind by itself, so that what is still waited for does not hide behind what came meanwhile.
-            if *left == 0 {
-                self.readiness.done(what);
-            }
-        });
-    }
-
-    /// Says in the log and, until its kind is synced, in `/readyz` why a watch does not get on.
-    fn trouble(&self, what: &'static str, scope: Option<&str>, error: &watcher::Error) {
-        let why = explain(error);
-        tracing::warn!(watch = what, namespace = scope, why, "watching failed; trying again");
-        if self.missing.borrow().get(what).is_some_and(|left| *left > 0) {
-            let place = scope.map(|namespace| format!(" (namespace {namespace})")).unwrap_or_default();
-            self.readiness.wait_for(what, format!("{why}{place}"));
-        }
-    }
-
-    async fn all_synced(&self) {
-        // The sender lives as long as the gate, so that waiting can't fail.
-        let _ = self.missing.subscribe().wait_for(|missing| missing.values().all(|left| *left == 0)).await;
-    }
-}
-
-const RESOURCES: &str = "robotosecrets.robotosecret.dev";
-const PROVIDERS: &str = "clusterrobotoproviders.robotosecret.dev";
-const SECRETS: &str = "secrets";
-
-/// The pauses of a watch that fails. kube's own grow to a minute: for that long after an outage of the API server nothing that is new or
-/// changed would be seen.
-#[derive(Default)]
-struct Pauses(watcher::DefaultBackoff);
-
-impl Iterator for Pauses {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        self.0.next().map(|pause| pause.min(LONGEST_PAUSE))
-    }
-}
-
-impl Backoff for Pauses {
-    fn reset(&mut self) {
-        self.0.reset();
-    }
-}
-
-fn explain(error: &watcher::Error) -> String {
-    let code = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => status.code,
-        _ => 0,
-    };
-    match code {
-        404 => "the API server does not know it; install the CRDs (kubectl apply -f crds/)".to_owned(),
-        401 | 403 => "the controller's ServiceAccount may not list and watch it; check its roles".to_owned(),
-        0 => "the API server could not be reached".to_owned(),
-        code => format!("the API server failed with HTTP {code}"),
-    }
-}
-
-fn api<K>(client: &Client, scope: Option<&str>) -> Api<K>
-where
-    K: Resource<Scope = k8s_openapi::NamespaceResourceScope>,
-    K::DynamicType: Default,
-{
-    scope.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace))
-}
-
-/// Watches resources: keeps their cache, the index of who cares for what, and the queue.
-async fn watch_resources(client: Client, scope: Option<String>, context: Arc<Context>, gates: Gates) {
-    let mut events = pin!(watcher(api::<Guarded>(&client, scope.as_deref()), watcher::Config::default()).backoff(Pauses::default()));
-    let mut listed = BTreeSet::new();
-    let mut synced = false;
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(Event::Apply(resource)) => drop(take_in(&context, resource)),
-            Ok(Event::InitApply(resource)) => drop(listed.insert(take_in(&context, resource))),
-            Ok(Event::Delete(resource)) => {
-                let key = key_of(&resource);
-                tracing::info!(namespace = key.0, name = key.1, "the RobotoSecret was deleted");
-                forget(&context, &key);
-            }
-            Ok(Event::Init) => listed.clear(),
-            Ok(Event::InitDone) => {
-                context.resources.keys(scope.as_deref()).iter().filter(|key| !listed.contains(*key)).for_each(|key| forget(&context, key));
-                listed.clear();
-                if !std::mem::replace(&mut synced, true) {
-                    gates.synced(RESOURCES);
-                }
-            }
-            Err(error) => gates.trouble(RESOURCES, scope.as_deref(), &error),
-        }
-    }
-}
-
-fn key_of<K: ResourceExt>(object: &K) -> Key {
-    (object.namespace().unwrap_or_default(), object.name_any())
-}
-
-fn take_in(context: &Context, resource: Guarded) -> Key {
-    let key = key_of(&resource);
-    if let Ok(resource) = resource.0 {
-        let lane = lane(&resource);
-        context.config_maps.refer(&Arc::new(key.clone()), &resource);
-        context.queue.push(&context.resources.put(&key, resource), lane);
-    } else {
-        tracing::warn!(namespace = key.0, name = key.1, "the resource cannot be read; it is older than the CRD's rules");
-        forget(context, &key);
-    }
-    key
-}
-
-/// How urgent a resource is, as its status shows.
-fn lane(resource: &RobotoSecret) -> Lane {
-    let status = resource.status.as_ref();
-    if status.and_then(|status| status.observed_generation) != resource.metadata.generation {
-        return Lane::New;
-    }
-    let requested = resource.annotations().get(REFRESH_ANNOTATION);
-    let handled = status.and_then(|status| status.last_handled_refresh.as_ref());
-    if requested.is_some() && requested != handled { Lane::Event } else { Lane::Periodic }
-}
-
-fn forget(context: &Context, key: &Key) {
-    context.resources.remove(key);
-    context.standings.remove(key);
-    context.reader.forget(key);
-    context.tellings.forget(key);
-    context.rollouts.forget(key);
-    context.config_maps.forget(key);
-}
-
-/// Watches our Secrets: keeps what is used of their metadata, and wakes the resources that care.
-async fn watch_secrets(client: Client, scope: Option<String>, context: Arc<Context>, gates: Gates) {
-    let config = watcher::Config::default().labels(&format!("{MANAGED_LABEL}=true"));
-    let mut events = pin!(watcher(api::<PartialObjectMeta<Secret>>(&client, scope.as_deref()), config).backoff(Pauses::default()));
-    let mut listed = BTreeSet::new();
-    let mut synced = false;
-    let wake = |namespace: &str, seen: &Seen, lane: Lane| {
-        let owner = seen.owner.iter().map(|owner| Arc::new((namespace.to_owned(), owner.clone())));
-        let interested: BTreeSet<Arc<Key>> = context.resources.with_target(namespace, &seen.name).into_iter().chain(owner).collect();
-        for key in &interested {
-            context.queue.push(key, lane);
-        }
-    };
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(Event::Apply(secret)) => {
-                let (namespace, seen) = (secret.namespace().unwrap_or_default(), Seen::new(&secret.metadata));
-                context.secrets.put(&namespace, seen.clone());
-                wake(&namespace, &seen, Lane::Drift);
-            }
-            Ok(Event::Delete(secret)) => {
-                let (namespace, seen) = (secret.namespace().unwrap_or_default(), Seen::new(&secret.metadata));
-                context.secrets.remove(&namespace, &seen);
-                wake(&namespace, &seen, Lane::New);
-            }
-            Ok(Event::Init) => listed.clear(),
-            Ok(Event::InitApply(secret)) => {
-                let (namespace, seen) = (secret.namespace().unwrap_or_default(), Seen::new(&secret.metadata));
-                listed.insert((namespace.clone(), seen.name.clone()));
-                context.secrets.put_listed(&namespace, seen);
-            }
-            Ok(Event::InitDone) => {
-                context.secrets.keep_only(scope.as_deref(), &listed);
-                listed.clear();
-                // After an interruption anything may have happened; a resource whose Secret is right makes no request.
-                if std::mem::replace(&mut synced, true) {
-                    context.resources.keys(scope.as_deref()).iter().for_each(|key| context.queue.push(key, Lane::Periodic));
-                } else {
-                    gates.synced(SECRETS);
-                }
-            }
-            Err(error) => gates.trouble(SECRETS, scope.as_deref(), &error),
-        }
-    }
-}
-
-/// Watches providers: keeps their cache, and wakes the resources that read through a changed one.
-async fn watch_providers(client: Client, writer: Writer<Providing>, context: Arc<Context>, gates: Gates) {
-    let events =
-        watcher(Api::<Providing>::all(client), watcher::Config::default()).map_ok(|event| event.modify(|provider| provider.meta_mut().managed_fields = None));
-    let mut events = pin!(kube::runtime::reflector(writer, events.backoff(Pauses::default())));
-    let mut synced = false;
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(Event::Apply(provider) | Event::InitApply(provider) | Event::Delete(provider)) => {
-                for key in context.providers.forget_gone() {
-                    context.queue.push(&key, Lane::Event);
-                }
-                for key in context.resources.with_provider(&provider.name_any()) {
-                    context.queue.push(&key, Lane::Event);
-                }
-            }
-            Ok(Event::Init) => {}
-            Ok(Event::InitDone) => {
-                if !std::mem::replace(&mut synced, true) {
-                    gates.synced(PROVIDERS);
-                }
-            }
-            Err(error) => gates.trouble(PROVIDERS, None, &error),
-        }
-    }
 }
 
 /// Works the queue until the controller stops; then finishes what it has begun.
@@ -559,13 +312,6 @@ async fn reconcile(key: &Arc<Key>, resource: &RobotoSecret, context: &Context) -
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_watch_that_fails_is_taken_up_again_within_seconds_for_ever() {
-        let pauses: Vec<Duration> = Pauses::default().take(1000).collect();
-        assert!(pauses.len() == 1000 && pauses.iter().all(|pause| *pause <= LONGEST_PAUSE), "{pauses:?}");
-        assert!(pauses[0] < pauses[4], "they grow");
-    }
 
     #[tokio::test]
     async fn a_part_that_ends_ends_the_controller_and_a_stop_is_none() {

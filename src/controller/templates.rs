@@ -23,7 +23,11 @@ use kube::{
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
-use super::{Pauses, api, cache::Key, explain, mirror::Context};
+use super::{
+    cache::Key,
+    mirror::Context,
+    watches::{Pauses, api, explain},
+};
 use crate::{
     api::{Reason, RobotoSecret, robotosecret::TemplateFrom},
     provider::ReadError,

@@ -1,0 +1,277 @@
+//! The watches: what Kubernetes tells of resources, Secrets and providers, and when all of it is known for the first time.
+//!
+//! Watch events enter; caches are kept, and the queue learns who is to be looked at. Each watch has pauses of its own. Secrets are watched for
+//! their metadata alone. Nothing is written here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    core::{DeserializeGuard, PartialObjectMeta},
+    runtime::{
+        WatchStreamExt,
+        reflector::store::Writer,
+        utils::Backoff,
+        watcher::{self, Event, watcher},
+    },
+};
+
+use super::{cache::Key, drift::Seen, mirror::Context};
+use crate::{
+    api::{ClusterRobotoProvider, MANAGED_LABEL, REFRESH_ANNOTATION, RobotoSecret},
+    reader::Lane,
+    telemetry::Readiness,
+};
+
+/// How long a watch that failed rests at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+type Guarded = DeserializeGuard<RobotoSecret>;
+type Providing = DeserializeGuard<ClusterRobotoProvider>;
+
+/// Opens when all caches hold their first complete list.
+#[derive(Clone)]
+pub(super) struct Gates {
+    readiness: Readiness,
+    /// How many first lists of each kind are missing.
+    missing: Arc<tokio::sync::watch::Sender<BTreeMap<&'static str, usize>>>,
+}
+
+impl Gates {
+    pub(super) fn new(readiness: &Readiness, scopes: usize, confined: bool) -> Self {
+        let secrets = (!confined).then_some((SECRETS, scopes));
+        let missing: BTreeMap<_, _> = [(RESOURCES, scopes), (PROVIDERS, 1)].into_iter().chain(secrets).collect();
+        for what in missing.keys() {
+            readiness.wait_for(what, "the first list");
+        }
+        Self { readiness: readiness.clone(), missing: Arc::new(tokio::sync::watch::Sender::new(missing)) }
+    }
+
+    fn synced(&self, what: &'static str) {
+        self.missing.send_modify(|missing| {
+            let left = missing.entry(what).or_default();
+            *left = left.saturating_sub(1);
+            // Said of each kind by itself, so that what is still waited for does not hide behind what came meanwhile.
+            if *left == 0 {
+                self.readiness.done(what);
+            }
+        });
+    }
+
+    /// Says in the log and, until its kind is synced, in `/readyz` why a watch does not get on.
+    fn trouble(&self, what: &'static str, scope: Option<&str>, error: &watcher::Error) {
+        let why = explain(error);
+        tracing::warn!(watch = what, namespace = scope, why, "watching failed; trying again");
+        if self.missing.borrow().get(what).is_some_and(|left| *left > 0) {
+            let place = scope.map(|namespace| format!(" (namespace {namespace})")).unwrap_or_default();
+            self.readiness.wait_for(what, format!("{why}{place}"));
+        }
+    }
+
+    pub(super) async fn all_synced(&self) {
+        // The sender lives as long as the gate, so that waiting can't fail.
+        let _ = self.missing.subscribe().wait_for(|missing| missing.values().all(|left| *left == 0)).await;
+    }
+}
+
+const RESOURCES: &str = "robotosecrets.robotosecret.dev";
+const PROVIDERS: &str = "clusterrobotoproviders.robotosecret.dev";
+const SECRETS: &str = "secrets";
+
+/// The pauses of a watch that fails. kube's own grow to a minute: for that long after an outage of the API server nothing that is new or
+/// changed would be seen.
+#[derive(Default)]
+pub(super) struct Pauses(watcher::DefaultBackoff);
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next().map(|pause| pause.min(LONGEST_PAUSE))
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+}
+
+pub(super) fn explain(error: &watcher::Error) -> String {
+    let code = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => status.code,
+        _ => 0,
+    };
+    match code {
+        404 => "the API server does not know it; install the CRDs (kubectl apply -f crds/)".to_owned(),
+        401 | 403 => "the controller's ServiceAccount may not list and watch it; check its roles".to_owned(),
+        0 => "the API server could not be reached".to_owned(),
+        code => format!("the API server failed with HTTP {code}"),
+    }
+}
+
+pub(super) fn api<K>(client: &Client, scope: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    scope.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace))
+}
+
+/// Watches resources: keeps their cache, the index of who cares for what, and the queue.
+pub(super) async fn resources(client: Client, scope: Option<String>, context: Arc<Context>, gates: Gates) {
+    let mut events = pin!(watcher(api::<Guarded>(&client, scope.as_deref()), watcher::Config::default()).backoff(Pauses::default()));
+    let mut listed = BTreeSet::new();
+    let mut synced = false;
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Apply(resource)) => drop(take_in(&context, resource)),
+            Ok(Event::InitApply(resource)) => drop(listed.insert(take_in(&context, resource))),
+            Ok(Event::Delete(resource)) => {
+                let key = key_of(&resource);
+                tracing::info!(namespace = key.0, name = key.1, "the RobotoSecret was deleted");
+                forget(&context, &key);
+            }
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::InitDone) => {
+                context.resources.keys(scope.as_deref()).iter().filter(|key| !listed.contains(*key)).for_each(|key| forget(&context, key));
+                listed.clear();
+                if !std::mem::replace(&mut synced, true) {
+                    gates.synced(RESOURCES);
+                }
+            }
+            Err(error) => gates.trouble(RESOURCES, scope.as_deref(), &error),
+        }
+    }
+}
+
+fn key_of<K: ResourceExt>(object: &K) -> Key {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+fn take_in(context: &Context, resource: Guarded) -> Key {
+    let key = key_of(&resource);
+    if let Ok(resource) = resource.0 {
+        let lane = lane(&resource);
+        context.config_maps.refer(&Arc::new(key.clone()), &resource);
+        context.queue.push(&context.resources.put(&key, resource), lane);
+    } else {
+        tracing::warn!(namespace = key.0, name = key.1, "the resource cannot be read; it is older than the CRD's rules");
+        forget(context, &key);
+    }
+    key
+}
+
+/// How urgent a resource is, as its status shows.
+pub(super) fn lane(resource: &RobotoSecret) -> Lane {
+    let status = resource.status.as_ref();
+    if status.and_then(|status| status.observed_generation) != resource.metadata.generation {
+        return Lane::New;
+    }
+    let requested = resource.annotations().get(REFRESH_ANNOTATION);
+    let handled = status.and_then(|status| status.last_handled_refresh.as_ref());
+    if requested.is_some() && requested != handled { Lane::Event } else { Lane::Periodic }
+}
+
+fn forget(context: &Context, key: &Key) {
+    context.resources.remove(key);
+    context.standings.remove(key);
+    context.reader.forget(key);
+    context.tellings.forget(key);
+    context.rollouts.forget(key);
+    context.config_maps.forget(key);
+}
+
+/// Watches our Secrets: keeps what is used of their metadata, and wakes the resources that care.
+pub(super) async fn secrets(client: Client, scope: Option<String>, context: Arc<Context>, gates: Gates) {
+    let config = watcher::Config::default().labels(&format!("{MANAGED_LABEL}=true"));
+    let mut events = pin!(watcher(api::<PartialObjectMeta<Secret>>(&client, scope.as_deref()), config).backoff(Pauses::default()));
+    let mut listed = BTreeSet::new();
+    let mut synced = false;
+    let wake = |namespace: &str, seen: &Seen, lane: Lane| {
+        let owner = seen.owner.iter().map(|owner| Arc::new((namespace.to_owned(), owner.clone())));
+        let interested: BTreeSet<Arc<Key>> = context.resources.with_target(namespace, &seen.name).into_iter().chain(owner).collect();
+        for key in &interested {
+            context.queue.push(key, lane);
+        }
+    };
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Apply(secret)) => {
+                let (namespace, seen) = (secret.namespace().unwrap_or_default(), Seen::new(&secret.metadata));
+                context.secrets.put(&namespace, seen.clone());
+                wake(&namespace, &seen, Lane::Drift);
+            }
+            Ok(Event::Delete(secret)) => {
+                let (namespace, seen) = (secret.namespace().unwrap_or_default(), Seen::new(&secret.metadata));
+                context.secrets.remove(&namespace, &seen);
+                wake(&namespace, &seen, Lane::New);
+            }
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::InitApply(secret)) => {
+                let (namespace, seen) = (secret.namespace().unwrap_or_default(), Seen::new(&secret.metadata));
+                listed.insert((namespace.clone(), seen.name.clone()));
+                context.secrets.put_listed(&namespace, seen);
+            }
+            Ok(Event::InitDone) => {
+                context.secrets.keep_only(scope.as_deref(), &listed);
+                listed.clear();
+                // After an interruption anything may have happened; a resource whose Secret is right makes no request.
+                if std::mem::replace(&mut synced, true) {
+                    context.resources.keys(scope.as_deref()).iter().for_each(|key| context.queue.push(key, Lane::Periodic));
+                } else {
+                    gates.synced(SECRETS);
+                }
+            }
+            Err(error) => gates.trouble(SECRETS, scope.as_deref(), &error),
+        }
+    }
+}
+
+/// Watches providers: keeps their cache, and wakes the resources that read through a changed one.
+pub(super) async fn providers(client: Client, writer: Writer<Providing>, context: Arc<Context>, gates: Gates) {
+    let events =
+        watcher(Api::<Providing>::all(client), watcher::Config::default()).map_ok(|event| event.modify(|provider| provider.meta_mut().managed_fields = None));
+    let mut events = pin!(kube::runtime::reflector(writer, events.backoff(Pauses::default())));
+    let mut synced = false;
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Apply(provider) | Event::InitApply(provider) | Event::Delete(provider)) => {
+                for key in context.providers.forget_gone() {
+                    context.queue.push(&key, Lane::Event);
+                }
+                for key in context.resources.with_provider(&provider.name_any()) {
+                    context.queue.push(&key, Lane::Event);
+                }
+            }
+            Ok(Event::Init) => {}
+            Ok(Event::InitDone) => {
+                if !std::mem::replace(&mut synced, true) {
+                    gates.synced(PROVIDERS);
+                }
+            }
+            Err(error) => gates.trouble(PROVIDERS, None, &error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_that_fails_is_taken_up_again_within_seconds_for_ever() {
+        let pauses: Vec<Duration> = Pauses::default().take(1000).collect();
+        assert!(pauses.len() == 1000 && pauses.iter().all(|pause| *pause <= LONGEST_PAUSE), "{pauses:?}");
+        assert!(pauses[0] < pauses[4], "they grow");
+    }
+}
