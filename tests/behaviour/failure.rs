@@ -454,8 +454,8 @@ async fn rights_on_secrets_that_are_taken_away_are_told_and_missed_no_longer_tha
             less["rules"].as_array_mut().unwrap().retain(|rule| !rule["resources"].as_array().unwrap().contains(&Value::from("secrets")));
             (less != *role).then_some(less)
         };
-        let roles = rbac.objects.iter().filter(|object| object["kind"] == "Role");
-        let (role, less) = roles.filter_map(|role| Some((role, without_secrets(role)?))).next().unwrap();
+        let mut roles = rbac.objects.iter().filter(|object| object["kind"] == "Role");
+        let (role, less) = roles.find_map(|role| Some((role, without_secrets(role)?))).unwrap();
         s.provide(&["*"]).await;
         s.start_controller_as(&world().plane.kubeconfig_for(&s.namespace, &rbac.service_account).unwrap(), &[]);
         s.controller_ready().await;
