@@ -1,16 +1,19 @@
 //! Several controllers: one works, the others are ready to; whatever becomes of it, another one goes on, and never do two write.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::{coordination::v1::Lease, rbac::v1::RoleBinding};
 use kube::{
     Api,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use testbed::{Controller, audit, process::Signal};
 
-use crate::support::{SECONDS, Scene, WITHIN_TTL, emulated_before_controller, says, until, world};
+use crate::support::{SECONDS, Scene, WITHIN_TTL, apply_object, emulated_before_controller, says, until, world};
 
 /// How soon somebody else leads after a leader is gone without a word: "in under 20 s".
 const REPLACED: Duration = Duration::from_secs(20);
@@ -112,12 +115,28 @@ async fn a_leader_that_is_stopped_in_order_hands_over_at_once() {
     .await;
 }
 
+/// The rights of the chart once more, for an account of its own, which so loses its lease alone. Returns its kubeconfig.
+async fn second_account(s: &Scene, name: &str) -> PathBuf {
+    let (namespace, group) = (&s.namespace, "rbac.authorization.k8s.io");
+    let metadata = json!({"name": name, "namespace": namespace});
+    let subjects = json!([{"kind": "ServiceAccount", "name": name, "namespace": namespace}]);
+    let binding = |kind: &str, metadata: Value, role: Value| json!({"apiVersion": format!("{group}/v1"), "kind": kind, "metadata": metadata, "roleRef": role, "subjects": subjects});
+    let role = |kind: &str, name: String| json!({"apiGroup": group, "kind": kind, "name": name});
+    for object in [
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}),
+        binding("ClusterRoleBinding", json!({"name": format!("{namespace}:{name}")}), role("ClusterRole", format!("{namespace}:robotosecret"))),
+        binding("RoleBinding", metadata, role("Role", "robotosecret-lease".into())),
+    ] {
+        apply_object(&s.client, &object).await.unwrap();
+    }
+    world().plane.kubeconfig_for(namespace, name).unwrap()
+}
+
 #[tokio::test]
 async fn a_leader_that_stood_still_for_longer_than_its_lease_writes_nothing_any_more() {
     scene("frozen-leader", async |s| {
-        // A token each, so that the API server's record tells them apart.
-        let kubeconfig = s.account(&[], |_| true).await;
         let other = s.account(&[], |_| true).await;
+        let kubeconfig = second_account(s, "first").await;
         let first = s.candidate(&kubeconfig, "first");
         leading(&first, SECONDS).await;
         let second = s.candidate(&other, "second");
@@ -145,11 +164,24 @@ async fn a_leader_that_stood_still_for_longer_than_its_lease_writes_nothing_any_
         let before = by_first();
         assert!(before.iter().any(|write| write.resource == "secrets" && write.name == "db"), "the record does not show who wrote: {before:?}");
 
+        // It can't even learn that it was replaced: only its own clock tells.
+        let bindings: Api<RoleBinding> = Api::namespaced(s.client.clone(), &s.namespace);
+        let binding = bindings.get("first").await.unwrap();
+        bindings.delete("first", &DeleteParams::default()).await.unwrap();
+        let theirs: Api<Lease> = Api::namespaced(testbed::control_plane::client(&kubeconfig).await.unwrap(), &s.namespace);
+        until("the rights on the lease are gone", SECONDS, async || theirs.get("robotosecret").await.is_err().then_some(())).await;
         first.process.signal(Signal::Cont).unwrap();
+        let refused = async || first.process.log().unwrap().contains("reason=\"KubernetesError\"").then_some(());
+        until("it tries to write, and fails", WITHIN_TTL, refused).await;
+        assert!(!leads(&first));
+        assert_eq!(by_first(), before, "it wrote after another one had taken over");
+        assert!(s.data("db").await.unwrap().contains(&("value".to_owned(), values[2].clone())));
+
+        let again = RoleBinding { metadata: ObjectMeta { name: binding.metadata.name, ..ObjectMeta::default() }, ..binding };
+        bindings.create(&PostParams::default(), &again).await.unwrap();
         assert_ne!(first.process.wait_exit(SECONDS).unwrap(), 0, "it is to be started anew");
         says(&first.process.log().unwrap(), "another controller has taken the lease");
         assert_eq!(by_first(), before, "it wrote after another one had taken over");
-        assert!(s.data("db").await.unwrap().contains(&("value".to_owned(), values[2].clone())));
         s.retire(first, Signal::Kill);
         s.retire(second, Signal::Term);
     })
