@@ -84,7 +84,7 @@ struct ControllerArguments {
     resource_metrics: bool,
     /// Send traces to this OpenTelemetry collector, as OTLP over HTTP: the address before /v1/traces, such as `http://collector.monitoring:4318`;
     /// none are made when left out.
-    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_parser = traces::endpoint)]
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     otlp_endpoint: Option<String>,
     /// The pod's name, which events name as their source and the lease as its holder.
     #[arg(long, env = "POD_NAME", hide = true)]
@@ -143,7 +143,9 @@ async fn probe(url: http::Uri) -> anyhow::Result<()> {
 
 #[tokio::main]
 async fn run_controller(arguments: ControllerArguments) -> anyhow::Result<()> {
-    let traces = arguments.otlp_endpoint.as_deref().map(|endpoint| Traces::start(endpoint, arguments.pod_name.as_deref())).transpose()?;
+    // Not by the parser of arguments, which repeats what it refuses: a password may be in it.
+    let endpoint = arguments.otlp_endpoint.as_deref().map(traces::endpoint).transpose().map_err(|advice| anyhow::anyhow!("--otlp-endpoint: {advice}"))?;
+    let traces = endpoint.map(|endpoint| Traces::start(&endpoint, arguments.pod_name.as_deref())).transpose()?;
     logs::start(&arguments.log_level, arguments.log_format, traces.as_ref().map(Traces::layer)).context("--log-level")?;
     let stop = CancellationToken::new();
     tokio::spawn(stop_on_signal(stop.clone()));

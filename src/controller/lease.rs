@@ -43,6 +43,8 @@ const CALL: Duration = Duration::from_secs(3);
 const LONGEST: Duration = Duration::from_mins(1);
 /// What is not ready, as `/readyz` names it.
 const LEASES: &str = "leases.coordination.k8s.io";
+/// Why.
+const FORBIDDEN: &str = "the controller's ServiceAccount may not get, create and update the lease; check its roles";
 
 /// Where the Lease object is: `NAMESPACE/NAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,11 +215,12 @@ impl Election {
     /// Waits until this candidate leads. What keeps it from asking for the lease is told in the log and in `/readyz`.
     pub async fn win(&mut self, readiness: &Readiness) {
         let mut seen: Option<Seen> = None;
-        let mut told = None;
+        let (mut told, mut forbidden) = (None, false);
         loop {
             match self.look(&mut seen).await {
                 Ok(true) => return readiness.done(LEASES),
                 Ok(false) => {
+                    forbidden = false;
                     readiness.done(LEASES);
                     let holder = seen.as_ref().and_then(|seen| seen.holder.clone());
                     if told != holder {
@@ -226,8 +229,10 @@ impl Election {
                     }
                 }
                 Err(Miss::Forbidden) => {
-                    tracing::warn!(lease = self.name.name, namespace = self.name.namespace, "the controller's ServiceAccount may not use the lease");
-                    readiness.wait_for(LEASES, "the controller's ServiceAccount may not get, create and update the lease; check its roles");
+                    if !std::mem::replace(&mut forbidden, true) {
+                        tracing::warn!(lease = self.name.name, namespace = self.name.namespace, "{FORBIDDEN}");
+                    }
+                    readiness.wait_for(LEASES, FORBIDDEN);
                 }
                 // Whoever was faster shows at the next look; an API server that can't be reached is told by the watches.
                 Err(Miss::Outrun | Miss::Failed) => {}
@@ -270,20 +275,31 @@ impl Election {
     }
 
     /// Renews the lease until `end`; then gives it back, so that the next one need not wait. Who calls it has nothing to write any more by then.
+    /// What keeps it from renewing is told once in the log and, where only a role can help, in `/readyz`.
     ///
     /// # Errors
     /// When another one holds it.
-    pub async fn lead(mut self, end: CancellationToken) -> Result<(), Lost> {
-        let mut pause = RENEWAL;
+    pub async fn lead(mut self, end: CancellationToken, readiness: Readiness) -> Result<(), Lost> {
+        let (mut pause, mut late) = (RENEWAL, false);
         while end.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
             let renewed = match self.write(self.held.clone()).await {
                 Err(Miss::Outrun) => self.recover().await?,
+                Err(Miss::Forbidden) => {
+                    readiness.wait_for(LEASES, FORBIDDEN);
+                    false
+                }
                 result => result.is_ok(),
             };
-            pause = if renewed { RENEWAL } else { LOOK };
-            if !renewed && !self.fence.is_open() {
-                tracing::warn!("the lease could not be renewed; nothing is written until it is");
+            if renewed {
+                readiness.done(LEASES);
+                if std::mem::take(&mut late) {
+                    tracing::info!("the lease is renewed again");
+                }
+            } else if !late && !self.fence.is_open() {
+                late = true;
+                tracing::warn!(waiting = readiness.waiting(), "the lease could not be renewed; nothing is written until it is");
             }
+            pause = if renewed { RENEWAL } else { LOOK };
         }
         self.fence.set(None);
         self.give_back().await;

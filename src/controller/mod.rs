@@ -174,7 +174,7 @@ pub async fn run(config: Config, settings: Settings, metrics: Metrics, readiness
         }
     }
     let end = CancellationToken::new();
-    let mut leading = tokio::spawn(lead(election, end.clone()));
+    let mut leading = tokio::spawn(lead(election, end.clone(), readiness));
     let done = CancellationToken::new();
     let mut working = start_work(&context, settings.concurrency.into(), gates, &mut beside, &stop, &done);
     let ended = tokio::select! {
@@ -202,9 +202,9 @@ pub async fn run(config: Config, settings: Settings, metrics: Metrics, readiness
 }
 
 /// Keeps the lease, if there is one, until `end`.
-async fn lead(election: Option<Election>, end: CancellationToken) -> Result<(), Lost> {
+async fn lead(election: Option<Election>, end: CancellationToken, readiness: Readiness) -> Result<(), Lost> {
     if let Some(election) = election {
-        return election.lead(end).await;
+        return election.lead(end, readiness).await;
     }
     end.cancelled().await;
     Ok(())

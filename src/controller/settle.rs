@@ -38,6 +38,8 @@ use crate::{
 const OVERTAKEN: Duration = Duration::from_secs(10);
 /// How much later than `maxStaleness` allows a recheck may be that did not fail: it is always due a little before, and takes its time.
 const LATE: Duration = Duration::from_secs(10);
+/// How soon to look for the first recheck of this process.
+const FIRST_TELLING: Duration = Duration::from_secs(30);
 /// How long until somebody who waits for the reader looks whether it still knows.
 const LOST_ANSWERS: Duration = Duration::from_mins(1);
 /// The field manager of every status.
@@ -236,7 +238,9 @@ impl Work<'_> {
             return None;
         }
         let told = standing.status.last_check_time.as_ref().map(|time| time.0);
-        Some(schedule::until_telling(last, told, Timestamp::now(), self.context.status_interval))
+        let wait = schedule::until_telling(last, told, Timestamp::now(), self.context.status_interval);
+        // A predecessor may have told long ago. What this process finds out first is told soon, however short its life will be.
+        Some(if standing.checked { wait } else { wait.min(FIRST_TELLING) })
     }
 
     pub(super) async fn write_status(&self, status: &RobotoSecretStatus) -> Result<String, StatusError> {

@@ -339,6 +339,8 @@ async fn a_stolen_token_changes_no_spec_and_the_operator_still_sets_its_finalize
         let thief = Thief::new(s, &["confined=true"]).await;
         thief.bound().await;
         s.apply("db", "uri: aws.sm://prod/db").await;
+        s.apply("kept", "uri: aws.sm://prod/kept").await;
+        s.patch("kept", json!({"metadata": {"finalizers": ["example.com/kept"], "labels": {"team": "a"}}})).await;
         let other = json!({"spec": {"uri": "aws.sm://prod/other"}});
         let refused = async || thief.ask(&("PATCH", "rsec:/db?dryRun=All", MERGE, other.clone())).await.1.contains(POLICY).then_some(());
         until("the policy holds", SECONDS, refused).await;
@@ -349,6 +351,14 @@ async fn a_stolen_token_changes_no_spec_and_the_operator_still_sets_its_finalize
             ("PATCH", "rsec:/db", MERGE, json!({"spec": {"target": {"name": "theirs"}}})),
             ("PATCH", "rsec:/db", JSON_PATCH, json!([{"op": "add", "path": "/spec/suspend", "value": true}])),
             ("PATCH", "rsec:/db?fieldManager=x&force=true", APPLY, applied.clone()),
+            // Garbage collection would remove it, and its Secret.
+            ("PATCH", "rsec:/db", MERGE, json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "y"}]}})),
+            ("PATCH", "rsec:/db", MERGE, json!({"metadata": {"finalizers": ["example.com/stay"]}})),
+            ("PATCH", "rsec:/kept", MERGE, json!({"metadata": {"finalizers": null}})),
+            ("PATCH", "rsec:/kept", MERGE, json!({"metadata": {"finalizers": ["robotosecret.dev/merge"]}})),
+            ("PATCH", "rsec:/db", MERGE, json!({"metadata": {"labels": {"team": "x"}}})),
+            ("PATCH", "rsec:/db", MERGE, json!({"metadata": {"annotations": {"robotosecret.dev/refresh": "1"}}})),
+            ("PATCH", "rsec:/kept", MERGE, json!({"metadata": {"labels": null}})),
         ];
         thief.forbidden(s, &asks, true).await;
         // There is no right to these at all.
@@ -360,8 +370,12 @@ async fn a_stolen_token_changes_no_spec_and_the_operator_still_sets_its_finalize
             .done(&[
                 ("PATCH", "rsec:/db", MERGE, json!({"metadata": {"finalizers": ["robotosecret.dev/merge"]}})),
                 ("PATCH", "rsec:/db", MERGE, json!({"metadata": {"finalizers": null}})),
+                ("PATCH", "rsec:/kept", MERGE, json!({"metadata": {"finalizers": ["example.com/kept", "robotosecret.dev/merge"]}})),
+                ("PATCH", "rsec:/kept", MERGE, json!({"metadata": {"finalizers": ["example.com/kept"]}})),
             ])
             .await;
+        // Nothing keeps the namespace after the test.
+        s.patch("kept", json!({"metadata": {"finalizers": null}})).await;
         let found = s.resources().get("db").await.unwrap();
         assert_eq!((found.metadata.generation, found.metadata.finalizers), (Some(1), None));
     })

@@ -174,6 +174,8 @@ async fn a_leader_that_stood_still_for_longer_than_its_lease_writes_nothing_any_
         let refused = async || first.process.log().unwrap().contains("reason=\"KubernetesError\"").then_some(());
         until("it tries to write, and fails", WITHIN_TTL, refused).await;
         assert!(!leads(&first));
+        let (code, text) = first.page("/readyz");
+        assert!(code == 503 && text.contains("may not get, create and update the lease"), "{code} {text}");
         assert_eq!(by_first(), before, "it wrote after another one had taken over");
         assert!(s.data("db").await.unwrap().contains(&("value".to_owned(), values[2].clone())));
 

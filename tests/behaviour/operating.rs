@@ -77,6 +77,7 @@ fn a_wrong_setting_is_refused_with_what_to_write_instead() {
             assert!(!said.ok, "{flag}={value} is taken");
             says(&said.err, message);
             says(&said.err, flag);
+            assert!(!said.err.contains("password"), "{}", said.err);
         }
     }
     says(&program(&[], &[]).err, "Usage: robotosecret <COMMAND>");

@@ -117,7 +117,7 @@ fn inside(arguments: &Run, cgroups: &Cgroups, work: &Path) -> Result<()> {
         .stdin(Stdio::piped())
         .spawn()
         .context("starting unshare")?;
-    println!("To look into it meanwhile: nsenter --target {} --net --mount bash", child.id());
+    println!("To look into it meanwhile: nsenter --target {} --net bash", child.id());
     let end = Instant::now() + if arguments.only.contains(&Scene::Hold) { HOLDS } else { ENDS_WITHIN };
     loop {
         if let Some(status) = child.try_wait()? {
