@@ -28,6 +28,7 @@ use super::{
     providers::{Admitted, Providers},
     queue::{Next, Queue},
     rollout::Rollouts,
+    schedule,
     served::{self, Previous, Served},
     status::{Failure, Mirrored, Notice, Outcome},
     target::{Look, Target, TargetError, Wanted},
@@ -401,11 +402,15 @@ impl Work<'_> {
         })
     }
 
+    /// How often the sources are to be checked, also where the spec as a whole can't be carried out.
+    pub(super) fn ttl(&self) -> Duration {
+        crate::api::duration::parse(&self.resource.spec.ttl).unwrap_or(schedule::LONGEST_RETRY)
+    }
+
     /// When to look at the target again because nothing watches it; `None`: it is watched, or there is none yet.
     pub(super) fn until_look(&self, standing: &Standing) -> Option<Duration> {
         let due = self.context.confined && standing.status.target.is_some();
-        let ttl = crate::api::duration::parse(&self.resource.spec.ttl).unwrap_or(LOOK_LEAST);
-        due.then(|| ttl.clamp(LOOK_MOST, LOOK_LEAST).saturating_sub(standing.looked.map_or(LOOK_LEAST, |looked| looked.elapsed())))
+        due.then(|| self.ttl().clamp(LOOK_MOST, LOOK_LEAST).saturating_sub(standing.looked.map_or(LOOK_LEAST, |looked| looked.elapsed())))
     }
 
     /// Whether the spec asks for something else than was last mirrored, as far as is known.

@@ -64,7 +64,7 @@ impl Work<'_> {
         // A Secret that was damaged since is another trouble than the one that was waited out, and more urgent.
         let in_a_row = standing.failing.as_ref().filter(|failing| failing.failure.intact == failure.intact);
         let count = in_a_row.map_or(1, |failing| failing.count.saturating_add(1));
-        let ttl = crate::api::duration::parse(&self.resource.spec.ttl).unwrap_or(schedule::LONGEST_RETRY);
+        let ttl = self.ttl();
         // A missing value is as periodic as a present one only while nothing is to be put right.
         let ttl = if failure.intact { ttl } else { ttl.min(schedule::LONGEST_RETRY) };
         let retry = schedule::until_retry(failure.reason, count, ttl, &standing.uid).map(|wait| Instant::now() + wait);
@@ -239,8 +239,9 @@ impl Work<'_> {
         }
         let told = standing.status.last_check_time.as_ref().map(|time| time.0);
         let wait = schedule::until_telling(last, told, Timestamp::now(), self.context.status_interval);
-        // A predecessor may have told long ago. What this process finds out first is told soon, however short its life will be.
-        Some(if standing.checked { wait } else { wait.min(FIRST_TELLING) })
+        // A predecessor may have told long ago. What this process finds out first is told soon, however short its life will be; there is nothing to
+        // find before the first recheck.
+        Some(if standing.checked { wait } else { wait.min(self.ttl().max(FIRST_TELLING)) })
     }
 
     pub(super) async fn write_status(&self, status: &RobotoSecretStatus) -> Result<String, StatusError> {

@@ -26,7 +26,7 @@ use tokio::sync::Notify;
 use super::{
     cache::Key,
     mirror::Context,
-    watches::{Pauses, api, explain},
+    watches::{Pauses, api, explain, key_of},
 };
 use crate::{
     api::{Reason, RobotoSecret, robotosecret::TemplateFrom},
@@ -249,10 +249,6 @@ pub(super) async fn watch(client: Client, scope: Option<String>, context: Arc<Co
             Err(error) => tracing::warn!(watch = "configmaps", namespace = scope, why = explain(&error), "watching failed; trying again"),
         }
     }
-}
-
-fn key_of(map: &PartialObjectMeta<ConfigMap>) -> Key {
-    (map.namespace().unwrap_or_default(), map.name_any())
 }
 
 #[cfg(test)]

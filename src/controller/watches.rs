@@ -154,7 +154,7 @@ pub(super) async fn resources(client: Client, scope: Option<String>, context: Ar
     }
 }
 
-fn key_of<K: ResourceExt>(object: &K) -> Key {
+pub(super) fn key_of<K: ResourceExt>(object: &K) -> Key {
     (object.namespace().unwrap_or_default(), object.name_any())
 }
 

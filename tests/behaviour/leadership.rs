@@ -37,9 +37,14 @@ async fn following(controller: &Controller) {
 /// A leader and a follower of the scene's lease, with the chart's rights.
 async fn pair(s: &Scene) -> (Controller, Controller) {
     let kubeconfig = s.account(&[], |_| true).await;
-    let first = s.candidate(&kubeconfig, "first");
+    pair_as(s, &kubeconfig, &kubeconfig).await
+}
+
+/// The same, each with an account of its own.
+async fn pair_as(s: &Scene, leader: &Path, follower: &Path) -> (Controller, Controller) {
+    let first = s.candidate(leader, "first");
     leading(&first, SECONDS).await;
-    let second = s.candidate(&kubeconfig, "second");
+    let second = s.candidate(follower, "second");
     let told = async || second.process.log().unwrap().contains("following").then_some(());
     until("the second follows", SECONDS, told).await;
     following(&second).await;
@@ -137,10 +142,7 @@ async fn a_leader_that_stood_still_for_longer_than_its_lease_writes_nothing_any_
     scene("frozen-leader", async |s| {
         let other = s.account(&[], |_| true).await;
         let kubeconfig = second_account(s, "first").await;
-        let first = s.candidate(&kubeconfig, "first");
-        leading(&first, SECONDS).await;
-        let second = s.candidate(&other, "second");
-        until("the second follows", SECONDS, async || second.process.log().unwrap().contains("following").then_some(())).await;
+        let (first, second) = pair_as(s, &kubeconfig, &other).await;
         let values = ["one", "two", "three"].map(|value| s.value(value));
         mirror(s, "db", &values[0]).await;
         s.holds("db", &[("value", &values[0])], SECONDS).await;

@@ -126,3 +126,12 @@ spec:
   verbs: [patch]
 {{- end }}
 {{- end -}}
+
+{{/* That two maps of an admission policy are equal but for some keys: takes the names of both, new and old, and the list of keys. */}}
+{{- define "robotosecret.equalBut" -}}
+{{- $new := index . 0 }}
+{{- $old := index . 1 }}
+{{- $except := index . 2 | toJson -}}
+{{ $new }}.all(k, k in {{ $except }} || (k in {{ $old }} && {{ $new }}[k] == {{ $old }}[k]))
+&& {{ $old }}.all(k, k in {{ $except }} || k in {{ $new }})
+{{- end -}}
