@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use kube::ResourceExt;
+use kube::{
+    ResourceExt,
+    api::{Patch, PatchParams},
+};
 use robotosecret::api::RobotoSecretStatus;
 use serde_json::{Value, json};
 
@@ -485,6 +488,24 @@ async fn what_a_controller_wrote_before_it_was_killed_is_taken_back_when_the_sto
         let whole = s.account(&[], |_| true).await;
         s.start_controller_as(&whole, &[]);
         s.holds("db", &[("value", &one)], WITHIN_TTL).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_check_that_a_predecessor_did_not_tell_any_more_is_told_soon_after_a_restart_and_not_an_interval_later() {
+    emulated_before_controller("untold-check", async |s| {
+        s.provide(&["*"]).await;
+        s.start_controller(&[]).await;
+        mirror(s, "db", &s.value("one"), json!({})).await;
+        s.kill_controller();
+        // As if controllers had followed each other, none of which lived for as long as it takes to tell.
+        let (then, before) = ("2020-01-01T00:00:00Z", s.status("db").await.last_check_time.unwrap().0);
+        let patch = json!({"status": {"lastCheckTime": then}});
+        s.resources().patch_status("db", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+        s.start_controller(&["--status-interval", "1h"]).await;
+        let told = async || s.status("db").await.last_check_time.filter(|time| time.0 > before);
+        until("the check of this controller is told", WITHIN_TTL * 2, told).await;
     })
     .await;
 }
