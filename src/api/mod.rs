@@ -3,6 +3,7 @@
 //! Nothing here talks to anything: these are the types of the API group `robotosecret.dev/v1alpha1` and their validation.
 
 pub mod duration;
+pub mod namespaces;
 pub mod provider;
 pub mod reference;
 pub mod robotosecret;

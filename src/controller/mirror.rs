@@ -24,6 +24,7 @@ use super::{
     events::Events,
     finalizer::is_held,
     gather::{Gathered, Need},
+    namespaces::NamespaceCache,
     plan::{InvalidSpec, Plan},
     providers::{Admitted, Providers},
     queue::{Next, Queue},
@@ -76,6 +77,8 @@ pub struct Context {
     pub secrets: Secrets,
     /// Who cares for what.
     pub resources: Resources,
+    /// The labels of namespaces.
+    pub namespaces: NamespaceCache,
     /// How each resource stands.
     pub standings: Standings,
     /// Which resource is looked at next.

@@ -16,6 +16,7 @@ mod gather;
 pub mod lease;
 pub mod mirror;
 mod missing;
+pub mod namespaces;
 pub mod plan;
 pub mod providers;
 pub mod queue;
@@ -45,6 +46,7 @@ use self::{
     events::Events,
     lease::{Election, Fence, LeaseName, Lost},
     mirror::Context,
+    namespaces::NamespaceCache,
     providers::Providers,
     queue::{Next, Queue},
     rollout::Rollouts,
@@ -135,6 +137,7 @@ pub async fn run(config: Config, settings: Settings, metrics: Metrics, readiness
         providers: Providers::new(known_providers, Ambient::load().await, reader.clone(), metrics.clone()),
         secrets: Secrets::default(),
         resources: Resources::default(),
+        namespaces: NamespaceCache::default(),
         standings: Standings::default(),
         queue: Queue::default(),
         reader,
@@ -156,6 +159,7 @@ pub async fn run(config: Config, settings: Settings, metrics: Metrics, readiness
         if !settings.confined {
             beside.spawn(watches::secrets(client.clone(), scope.clone(), context.clone(), gates.clone()));
         }
+        beside.spawn(namespaces::watch(client.clone(), scope.clone(), context.clone(), gates.clone()));
         beside.spawn(templates::watch(client.clone(), scope.clone(), context.clone()));
     }
     beside.spawn(watches::providers(client, provider_writer, context.clone(), gates.clone()));

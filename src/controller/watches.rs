@@ -47,14 +47,14 @@ pub(super) struct Gates {
 impl Gates {
     pub(super) fn new(readiness: &Readiness, scopes: usize, confined: bool) -> Self {
         let secrets = (!confined).then_some((SECRETS, scopes));
-        let missing: BTreeMap<_, _> = [(RESOURCES, scopes), (PROVIDERS, 1)].into_iter().chain(secrets).collect();
+        let missing: BTreeMap<_, _> = [(RESOURCES, scopes), (NAMESPACES, scopes), (PROVIDERS, 1)].into_iter().chain(secrets).collect();
         for what in missing.keys() {
             readiness.wait_for(what, "the first list");
         }
         Self { readiness: readiness.clone(), missing: Arc::new(tokio::sync::watch::Sender::new(missing)) }
     }
 
-    fn synced(&self, what: &'static str) {
+    pub(super) fn synced(&self, what: &'static str) {
         self.missing.send_modify(|missing| {
             let left = missing.entry(what).or_default();
             *left = left.saturating_sub(1);
@@ -66,7 +66,7 @@ impl Gates {
     }
 
     /// Says in the log and, until its kind is synced, in `/readyz` why a watch does not get on.
-    fn trouble(&self, what: &'static str, scope: Option<&str>, error: &watcher::Error) {
+    pub(super) fn trouble(&self, what: &'static str, scope: Option<&str>, error: &watcher::Error) {
         let why = explain(error);
         tracing::warn!(watch = what, namespace = scope, why, "watching failed; trying again");
         if self.missing.borrow().get(what).is_some_and(|left| *left > 0) {
@@ -83,6 +83,7 @@ impl Gates {
 
 const RESOURCES: &str = "robotosecrets.robotosecret.dev";
 const PROVIDERS: &str = "clusterrobotoproviders.robotosecret.dev";
+pub(super) const NAMESPACES: &str = "namespaces";
 const SECRETS: &str = "secrets";
 
 /// The pauses of a watch that fails. kube's own grow to a minute: for that long after an outage of the API server nothing that is new or
