@@ -11,13 +11,19 @@ use clap::{Args, Parser, Subcommand};
 use kube::CustomResourceExt;
 use robotosecret::{
     api,
-    controller::{self, Insight, Settings, lease::LeaseName},
+    controller::{
+        self, Insight, Settings,
+        lease::LeaseName,
+        tenant::{Terms, audiences_of},
+    },
+    sensitive::Sensitive,
     telemetry::{
         Metrics, Readiness, Traces, health,
         logs::{self, LogFormat},
         traces,
     },
 };
+use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
 /// Mirrors secrets from AWS Secrets Manager and SSM Parameter Store into Kubernetes Secrets.
@@ -76,6 +82,19 @@ struct ControllerArguments {
     /// somebody changed or deleted are then found by a look once a TTL (1m at least, 5m at most).
     #[arg(long, env = "ROBOTOSECRET_CONFINED")]
     confined: bool,
+    /// Let RobotoProviders use the controller's own identity (`identity.ambient`): whoever may write one in a namespace then reads with it.
+    #[arg(long, env = "ROBOTOSECRET_ALLOW_AMBIENT_PROVIDERS")]
+    allow_ambient_providers: bool,
+    /// Whom tokens of ServiceAccounts may be minted for, separated by commas; never the API server itself.
+    #[arg(long, env = "ROBOTOSECRET_TOKEN_AUDIENCES", value_delimiter = ',', default_value = api::aws::DEFAULT_AUDIENCE)]
+    token_audiences: Vec<String>,
+    /// Addresses besides AWS's own that RobotoProviders may name and tokens may be sent to, separated by commas: <https://HOST> or
+    /// <https://HOST:PORT> as the provider writes it, and http only on the loopback interface.
+    #[arg(long, env = "ROBOTOSECRET_ALLOWED_ENDPOINTS", value_delimiter = ',', value_parser = endpoint)]
+    allowed_endpoints: Vec<String>,
+    /// The namespace that the controller runs in: ClusterRobotoProviders read their access keys there.
+    #[arg(long, env = "POD_NAMESPACE", value_parser = namespace)]
+    pod_namespace: Option<String>,
     /// The Lease that says which of several controllers works: NAMESPACE/NAME. Left out: this one does.
     #[arg(long, env = "ROBOTOSECRET_LEASE")]
     lease: Option<LeaseName>,
@@ -100,6 +119,42 @@ fn namespace(text: &str) -> Result<String, &'static str> {
     let name = text.trim();
     let legal = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') && (1..=63).contains(&name.len());
     if legal { Ok(name.to_owned()) } else { Err("names of namespaces, separated by commas; leave it out to serve all") }
+}
+
+/// What may be sent there has to stay between the two.
+fn endpoint(text: &str) -> Result<String, &'static str> {
+    let text = text.trim().trim_end_matches('/');
+    // `{region}` stands for a part of the name.
+    let uri: http::Uri = text.replace(api::aws::REGION_PLACE, "region").parse().map_err(|_| "an address such as https://host:port")?;
+    let is_plain = uri.path() == "/" && uri.query().is_none() && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+    let host = uri.host().unwrap_or_default();
+    let is_loopback = host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
+    match uri.scheme_str() {
+        Some("https") if is_plain => Ok(text.to_owned()),
+        Some("http") if is_plain && is_loopback => Ok(text.to_owned()),
+        _ => Err("an address such as https://host:port, without path; http only on the loopback interface"),
+    }
+}
+
+/// What the command line lets providers do. Refuses audiences that would make tokens good for the API server.
+async fn terms(config: &kube::Config, arguments: &ControllerArguments) -> anyhow::Result<Terms> {
+    let token = match (&config.auth_info.token, &config.auth_info.token_file) {
+        (Some(token), _) => Some(Sensitive::from(token.expose_secret().to_owned())),
+        (None, Some(file)) => Some(Sensitive::new(tokio::fs::read(file).await.context("reading the ServiceAccount's token")?)),
+        (None, None) => None,
+    };
+    let own = token.as_ref().map(audiences_of).unwrap_or_default();
+    let audiences: BTreeSet<String> = arguments.token_audiences.iter().map(|audience| audience.trim().to_owned()).collect();
+    let is_api_server = |audience: &&String| own.contains(*audience) || audience.contains("kubernetes.default") || audience.is_empty();
+    if let Some(audience) = audiences.iter().find(is_api_server) {
+        anyhow::bail!("--token-audiences: {audience:?} is the API server's own; a token for it could be used against the cluster");
+    }
+    Ok(Terms {
+        allow_ambient: arguments.allow_ambient_providers,
+        token_audiences: audiences,
+        allowed_endpoints: arguments.allowed_endpoints.iter().cloned().collect(),
+        home: arguments.pod_namespace.clone(),
+    })
 }
 
 fn main() -> anyhow::Result<()> {
@@ -157,6 +212,7 @@ async fn run_controller(arguments: ControllerArguments) -> anyhow::Result<()> {
         let (metrics, insight) = (metrics.clone(), insight.clone());
         move || insight.metrics(&metrics, arguments.resource_metrics)
     };
+    let terms = terms(&config, &arguments).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), crd = api::RobotoSecret::crd_name(), "starting");
     let namespaces: BTreeSet<String> = arguments.namespaces.into_iter().collect();
     let settings = Settings {
@@ -165,6 +221,7 @@ async fn run_controller(arguments: ControllerArguments) -> anyhow::Result<()> {
         concurrency: arguments.concurrency,
         status_interval: arguments.status_interval,
         allow_rollout: arguments.allow_rollout,
+        terms,
         confined: arguments.confined,
         lease: arguments.lease,
         instance: arguments.pod_name,

@@ -2,6 +2,8 @@
 //!
 //! Nothing here talks to anything: these are the types of the API group `robotosecret.dev/v1alpha1` and their validation.
 
+pub mod allow;
+pub mod aws;
 pub mod duration;
 pub mod namespaces;
 pub mod provider;
@@ -15,7 +17,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 use serde_json::json;
 
-pub use provider::{ClusterRobotoProvider, ClusterRobotoProviderSpec};
+pub use provider::{ClusterRobotoProvider, ClusterRobotoProviderSpec, RobotoProvider, RobotoProviderSpec};
 pub use robotosecret::{RobotoSecret, RobotoSecretSpec};
 pub use status::{Reason, RobotoSecretStatus};
 
@@ -25,6 +27,8 @@ pub const GROUP: &str = "robotosecret.dev";
 pub const MANAGED_LABEL: &str = "robotosecret.dev/managed";
 /// Finalizer of a `RobotoSecret` that merges into a Secret: when it goes, its keys are taken out first.
 pub const MERGE_FINALIZER: &str = "robotosecret.dev/merge";
+/// Annotation on a ServiceAccount: the names of the providers that may have its tokens, separated by commas.
+pub const ALLOW_TOKEN_ANNOTATION: &str = "robotosecret.dev/allow-token";
 /// Annotation on every Secret that belongs to one `RobotoSecret` alone: its name.
 pub const OWNER_ANNOTATION: &str = "robotosecret.dev/owner";
 /// Annotation that a user changes on a `RobotoSecret` to have it rechecked at once.
@@ -35,19 +39,16 @@ pub const RESTARTED_FOR_ANNOTATION: &str = "robotosecret.dev/restarted-for";
 /// The custom resource definitions, as they are installed.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    let mut robotosecret = RobotoSecret::crd();
+    let mut crds = vec![RobotoSecret::crd(), ClusterRobotoProvider::crd(), RobotoProvider::crd()];
     // GitOps tools and `kubectl wait` take a resource without status for a finished one, so it starts with an honest one.
-    set_default_status(
-        &mut robotosecret,
-        &json!({
-            "observedGeneration": -1,
-            "conditions": [{
-                "type": status::READY, "status": "Unknown", "reason": Reason::Pending.as_str(),
-                "message": "waiting for the controller", "lastTransitionTime": "1970-01-01T00:00:00Z",
-            }],
-        }),
-    );
-    let mut crds = vec![robotosecret, ClusterRobotoProvider::crd()];
+    let honest = json!({
+        "observedGeneration": -1,
+        "conditions": [{
+            "type": status::READY, "status": "Unknown", "reason": Reason::Pending.as_str(),
+            "message": "waiting for the controller", "lastTransitionTime": "1970-01-01T00:00:00Z",
+        }],
+    });
+    crds.iter_mut().for_each(|crd| set_default_status(crd, &honest));
     crds.iter_mut().flat_map(schemas).for_each(refuse_null);
     crds
 }

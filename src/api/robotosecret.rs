@@ -400,7 +400,7 @@ pub struct ProviderRef {
     /// The provider's name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// The provider's kind: `ClusterRobotoProvider`.
+    /// The provider's kind: `ClusterRobotoProvider`, or `RobotoProvider` for one of the resource's own namespace.
     pub kind: ProviderKind,
 }
 
@@ -415,6 +415,30 @@ impl Default for ProviderRef {
 pub enum ProviderKind {
     /// A provider for the whole cluster, with a list of who may use it for what.
     ClusterRobotoProvider,
+    /// A provider of the resource's own namespace.
+    RobotoProvider,
+}
+
+impl ProviderKind {
+    /// The kind as Kubernetes spells it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClusterRobotoProvider => "ClusterRobotoProvider",
+            Self::RobotoProvider => "RobotoProvider",
+        }
+    }
+}
+
+impl ProviderRef {
+    /// How a status names it: by its name, a RobotoProvider with its kind before.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match self.kind {
+            ProviderKind::ClusterRobotoProvider => self.name.clone(),
+            ProviderKind::RobotoProvider => format!("{}/{}", self.kind.as_str(), self.name),
+        }
+    }
 }
 
 /// When the store is asked again.

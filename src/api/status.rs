@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// Condition: the Secret holds what the spec asks for.
 pub const READY: &str = "Ready";
+/// Reason of a provider's `Ready`: AWS says who its identity is.
+pub const IDENTIFIED: &str = "Identified";
 /// Condition: the last recheck worked.
 pub const FRESH: &str = "Fresh";
 /// Condition (kstatus): only an edit of the spec can help.

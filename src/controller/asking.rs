@@ -114,7 +114,7 @@ impl Work<'_> {
         let told = standing.status.last_check_time.as_ref().map(|time| time.0.as_second());
         let untold = matches!(known, Known::Moved(seen) if !standing.checked && seen.last_written(&self.manager) >= told);
         let expected = plan.questions.iter().zip(admitted).flat_map(|(planned, admitted)| {
-            let found = served::find(&record, &planned.question.to_string(), planned.foreign(&self.resource.spec.provider.name));
+            let found = served::find(&record, &planned.question.to_string(), planned.foreign(&self.resource.spec.provider).as_deref());
             let expected = match found.filter(|_| admitted.candidates.len() == 1 && !untold) {
                 Some(previous) if previous.gone => Expected::Absent,
                 Some(previous) if previous.served.version.lasts() => Expected::Version((&previous.served.version).into()),
@@ -161,12 +161,15 @@ fn lane(why: Why, known: &Known) -> Lane {
 }
 
 /// Whether the providers changed since the last try in a way that can make a difference: their addresses, region or identity; after
-/// they did not allow what the store answered, their rules; and after something vanished, whether that is confirmed.
+/// they did not allow what the store answered, their rules or the namespace's labels; after their identity did not work, whether it does; and after something vanished, whether that is confirmed.
 pub(super) fn reads_otherwise(standing: &Standing, admitted: &[Admitted]) -> bool {
     let failed = |reason: Reason| standing.failing.as_ref().is_some_and(|failing| failing.failure.reason == reason);
-    let (denied, missing) = (failed(Reason::NotAllowed), failed(Reason::SourceNotFound));
+    let (denied, missing, unidentified) = (failed(Reason::NotAllowed), failed(Reason::SourceNotFound), failed(Reason::CredentialsError));
     let differs = |was: &Through, is: &Admitted| {
-        was.scope != is.through.scope || (denied && was.rules != is.through.rules) || (missing && was.confirmed != is.through.confirmed)
+        was.scope != is.through.scope
+            || (denied && (&was.rules, &was.labels) != (&is.through.rules, &is.through.labels))
+            || (missing && was.confirmed != is.through.confirmed)
+            || (unidentified && was.recovered != is.through.recovered)
     };
     let was = &standing.tried_through;
     !was.is_empty() && (was.len() != admitted.len() || was.iter().zip(admitted).any(|(was, is)| differs(was, is)))

@@ -28,6 +28,7 @@ use super::{
 use crate::{
     api::{
         MERGE_FINALIZER, REFRESH_ANNOTATION, Reason, RobotoSecret, RobotoSecretSpec, RobotoSecretStatus,
+        provider::ProviderId,
         status::{FRESH, READY, TargetStatus},
     },
     reader::{Answer, ScopeId, phase},
@@ -178,7 +179,7 @@ pub struct Resources(Mutex<Indexes>);
 struct Indexes {
     of: HashMap<Arc<Key>, Indexed>,
     by_target: Relation<Arc<Key>>,
-    by_provider: Relation<String>,
+    by_provider: Relation<ProviderId>,
 }
 
 /// A resource at rest. It is kept as the JSON that it came as: it is looked at rarely, and there are a great many.
@@ -186,7 +187,7 @@ struct Indexed {
     resource: Box<[u8]>,
     status: Option<Box<[u8]>>,
     target: Arc<Key>,
-    providers: Box<[String]>,
+    providers: Box<[ProviderId]>,
 }
 
 /// What came as JSON always goes into JSON.
@@ -206,7 +207,8 @@ impl Resources {
         let target = (key.0.clone(), target_name(&resource));
         let single = resource.spec.data.iter().flatten().filter_map(|entry| entry.provider.as_ref());
         let many = resource.spec.data_from.iter().flatten().filter_map(|entry| entry.provider.as_ref());
-        let providers: BTreeSet<String> = single.chain(many).chain([&resource.spec.provider]).map(|provider| provider.name.clone()).collect();
+        let providers = single.chain(many).chain([&resource.spec.provider]);
+        let providers: BTreeSet<ProviderId> = providers.map(|provider| ProviderId::meant(provider, &key.0)).collect();
         let meta = resource.meta_mut();
         (meta.managed_fields, meta.labels, meta.owner_references) = (None, None, None);
         if let Some(finalizers) = &mut meta.finalizers {
@@ -256,7 +258,7 @@ impl Resources {
         let (key, indexed) = indexes.of.remove_entry(key)?;
         indexes.by_target.remove(&*indexed.target, &key);
         for provider in &indexed.providers {
-            indexes.by_provider.remove(provider.as_str(), &key);
+            indexes.by_provider.remove(provider, &key);
         }
         Some(key)
     }
@@ -269,7 +271,7 @@ impl Resources {
 
     /// The resources that read through this provider.
     #[must_use]
-    pub fn with_provider(&self, provider: &str) -> Vec<Arc<Key>> {
+    pub fn with_provider(&self, provider: &ProviderId) -> Vec<Arc<Key>> {
         locked(&self.0).by_provider.get(provider)
     }
 
@@ -601,6 +603,10 @@ mod tests {
         Arc::new(("shop".to_owned(), name.to_owned()))
     }
 
+    fn provider(name: &str) -> ProviderId {
+        ProviderId { namespace: None, name: name.to_owned() }
+    }
+
     fn resource(name: &str, spec: &str) -> RobotoSecret {
         let mut resource = RobotoSecret::new(name, serde_yaml::from_str(spec).expect("a spec"));
         resource.meta_mut().labels = Some([("app".to_owned(), "shop".to_owned())].into());
@@ -617,12 +623,12 @@ mod tests {
         resources.put(&key("a"), resource("a", &format!("{{provider: {{kind: ClusterRobotoProvider, name: x}}, target: {{name: db}}, {two}}}")));
         resources.put(&key("b"), resource("b", "{provider: {kind: ClusterRobotoProvider, name: x}, target: {name: db}, uri: 'aws.sm://k'}"));
         assert_eq!(resources.with_target("shop", "db"), [key("a"), key("b")]);
-        assert_eq!(resources.with_provider("x"), [key("a"), key("b")]);
-        assert_eq!(resources.with_provider("y"), [key("a")]);
+        assert_eq!(resources.with_provider(&provider("x")), [key("a"), key("b")]);
+        assert_eq!(resources.with_provider(&provider("y")), [key("a")]);
         resources.put(&key("a"), resource("a", "{provider: {kind: ClusterRobotoProvider, name: y}, uri: 'aws.sm://k'}"));
         assert_eq!(resources.with_target("shop", "db"), [key("b")]);
         assert_eq!(resources.with_target("shop", "a"), [key("a")]);
-        assert_eq!(resources.with_provider("x"), [key("b")]);
+        assert_eq!(resources.with_provider(&provider("x")), [key("b")]);
         resources.remove(&key("b"));
         assert_eq!(resources.with_target("shop", "db"), Vec::<Arc<Key>>::new());
         assert_eq!(resources.keys(None), [key("a")]);

@@ -75,7 +75,11 @@ impl Events {
 
     /// Publishes an event about a resource or a provider, some time. The log tells it at once, for whoever follows one resource there.
     pub fn publish<K: Resource<DynamicType = ()>>(&self, notice: Notice, about: &K) {
-        let mut about = about.object_ref(&());
+        self.publish_about(notice, about.object_ref(&()));
+    }
+
+    /// As [`Events::publish`], where a reference is all that is kept.
+    pub fn publish_about(&self, notice: Notice, mut about: ObjectReference) {
         tracing::info!(kind = about.kind, namespace = about.namespace, name = about.name, reason = notice.reason, note = notice.note, "told");
         // With a version in it, equal events would not be counted together.
         about.resource_version = None;

@@ -16,7 +16,7 @@ use crate::{
     api::{
         Reason,
         reference::{Reference, Source},
-        robotosecret::DeletionPolicy,
+        robotosecret::{DeletionPolicy, ProviderRef},
     },
     provider::{Found, Question, ReadError, Reading, Value},
     reader::{Answer, Held},
@@ -82,7 +82,7 @@ pub(super) struct Gathering<'g> {
     /// Whether what was found before was found by these very searches. If not, what they don't find now is not theirs to keep.
     pub(super) searched: bool,
     /// The resource's own provider.
-    pub(super) provider: &'g str,
+    pub(super) provider: &'g ProviderRef,
 }
 
 impl<'g> Gathering<'g> {
@@ -166,7 +166,7 @@ impl<'g> Gathering<'g> {
                     Value::List(listed) => heard.push(Heard::Listing(listed)),
                     Value::Text(_) | Value::Binary(_) if self.may_read(of, &held.reading().denotes) => heard.push(Heard::Value(held, keypath)),
                     // That name is not told: what the provider doesn't allow is not the reader's to know.
-                    Value::Text(_) | Value::Binary(_) => errors.push(answered_otherwise(&planned.provider.name, self.namespace, &planned.question.to_string())),
+                    Value::Text(_) | Value::Binary(_) => errors.push(answered_otherwise(&planned.provider, self.namespace, &planned.question.to_string())),
                 },
                 Some((Err(_), _)) if found.is_none() && mine.len() > 1 => {
                     let message = format!("{}: Secrets Manager has none of the secrets that this path may name", planned.question);
@@ -222,15 +222,14 @@ impl<'g> Gathering<'g> {
     }
 
     fn is_of(&self, previous: &Previous, planned: &Planned, search: &Search) -> bool {
-        previous.served.provider.as_deref() == planned.foreign(self.provider)
-            && plain(&previous.served.uri).is_some_and(|source| search.name_of(&source).is_some())
+        previous.served.provider == planned.foreign(self.provider) && plain(&previous.served.uri).is_some_and(|source| search.name_of(&source).is_some())
     }
 
     /// The source of a question that was mirrored before, what it was, and its ARN. A version has no absence that counts, and nothing has
     /// whose ARN nobody knows: the tags of a parameter don't tell it, its value does.
     fn mirrored<'p>(&self, planned: &'p Planned) -> Option<(&'p Source, &'g Previous, &'g str)> {
         let (Question::Value(source) | Question::Tags(source)) = &planned.question else { return None };
-        let find = |uri: &str| served::find(self.previous, uri, planned.foreign(self.provider));
+        let find = |uri: &str| served::find(self.previous, uri, planned.foreign(self.provider).as_deref());
         let previous = find(&planned.question.to_string())?;
         let arns = [Some(previous), find(&source.to_string())].into_iter().flatten().map(|previous| previous.served.version.arn.as_str());
         let arn = arns.into_iter().find(|arn| arn.starts_with("arn:"))?;
@@ -238,7 +237,7 @@ impl<'g> Gathering<'g> {
     }
 
     fn served(&self, planned: &Planned, question: &Question, reading: &Reading) -> Served {
-        Served { uri: question.to_string(), provider: planned.foreign(self.provider).map(str::to_owned), version: reading.version.clone() }
+        Served { uri: question.to_string(), provider: planned.foreign(self.provider), version: reading.version.clone() }
     }
 
     /// Questions of one scope share their answers.
@@ -324,7 +323,7 @@ impl<'g, J: FnMut(usize, &Source, Sight) -> Verdict> Sorting<'_, 'g, J> {
             }
         }
         if let Some(uri) = self.of.revoked(of, listed, search, naming) {
-            self.errors.push(not_allowed(&self.of.plan.questions[of].provider.name, self.of.namespace, &uri, None));
+            self.errors.push(not_allowed(&self.of.plan.questions[of].provider, self.of.namespace, &uri, None));
         }
         let mut gone: Vec<Served> = Vec::new();
         for (source, served) in self.of.missing(of, listed, search, naming) {
@@ -366,7 +365,7 @@ impl<'g, J: FnMut(usize, &Source, Sight) -> Verdict> Sorting<'_, 'g, J> {
     fn member(&mut self, of: usize, name: String, question: &Question, reading: &'g Reading) -> Option<(String, String, &'g Value)> {
         let planned = &self.of.plan.questions[of];
         if !self.of.may_read(of, &reading.denotes) {
-            self.errors.push(answered_otherwise(&planned.provider.name, self.of.namespace, &question.to_string()));
+            self.errors.push(answered_otherwise(&planned.provider, self.of.namespace, &question.to_string()));
             return None;
         }
         self.gathered.read(self.of.served(planned, question, reading));
@@ -419,7 +418,7 @@ mod tests {
     use crate::{
         api::{
             RobotoSecretSpec,
-            provider::{AllowRule, Namespaces},
+            allow::{AllowRule, OwnAllowRule, Verb},
         },
         controller::providers::Through,
         provider::ServedVersion,
@@ -433,6 +432,7 @@ mod tests {
         admitted: Vec<Admitted>,
         previous: Vec<Previous>,
         searched: bool,
+        provider: ProviderRef,
     }
 
     const FIND: &str = "dataFrom: [{find: {store: aws.sm, path: p/}}]";
@@ -441,16 +441,15 @@ mod tests {
     fn case(policy: &str, spec: &str, previous: &[&str]) -> Case {
         let spec: RobotoSecretSpec = serde_yaml::from_str(&format!("{{target: {{deletionPolicy: {policy}}}, {spec}}}")).expect("a spec");
         let plan = Plan::new(&spec).expect("a plan");
-        let names = Namespaces { names: Some(vec!["shop".into()]), all: None };
         let references = vec!["aws.sm://*".into(), "aws.sm://p/[ab]".into(), "aws.sm://p/a*".into(), "aws.sm://p/b*".into()];
-        let rules: Arc<[AllowRule]> = [AllowRule { namespaces: names, references }].into();
-        let through = Through { scope: ScopeId(1), rules, generation: 1, confirmed: None };
+        let rules: Arc<[AllowRule]> = [OwnAllowRule { references, verbs: vec![Verb::Read], ..OwnAllowRule::default() }.for_all()].into();
+        let through = Through { scope: ScopeId(1), rules, labels: Arc::default(), generation: 1, confirmed: None, recovered: 0 };
         let admitted = plan.questions.iter().map(|planned| Admitted { through: through.clone(), candidates: vec![(planned.question.clone(), Vec::new())] });
         let previous = previous.iter().map(|uri| {
             let (uri, gone) = uri.strip_suffix(" gone").map_or((*uri, false), |uri| (uri, true));
             Previous { served: Served { uri: uri.into(), provider: None, version: version(uri) }, gone }
         });
-        Case { admitted: admitted.collect(), previous: previous.collect(), plan, searched: true }
+        Case { admitted: admitted.collect(), previous: previous.collect(), plan, searched: true, provider: ProviderRef::default() }
     }
 
     fn version(uri: &str) -> ServedVersion {
@@ -497,7 +496,14 @@ mod tests {
 
     impl Case {
         fn gathering(&self) -> Gathering<'_> {
-            Gathering { plan: &self.plan, admitted: &self.admitted, namespace: "shop", previous: &self.previous, searched: self.searched, provider: "default" }
+            Gathering {
+                plan: &self.plan,
+                admitted: &self.admitted,
+                namespace: "shop",
+                previous: &self.previous,
+                searched: self.searched,
+                provider: &self.provider,
+            }
         }
 
         fn needs(&self, first: &[Answer]) -> Result<Vec<String>, String> {

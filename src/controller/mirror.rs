@@ -78,7 +78,7 @@ pub struct Context {
     /// Who cares for what.
     pub resources: Resources,
     /// The labels of namespaces.
-    pub namespaces: NamespaceCache,
+    pub namespaces: Arc<NamespaceCache>,
     /// How each resource stands.
     pub standings: Standings,
     /// Which resource is looked at next.
@@ -247,7 +247,7 @@ impl Work<'_> {
                 return self.fail(standing, failure, None).await;
             }
         };
-        let admitted = match self.context.providers.admit(&plan, &self.key.0) {
+        let admitted = match self.context.providers.admit(&plan, &self.key) {
             Ok(admitted) => admitted,
             Err(error) => {
                 self.stop_reading(standing);
@@ -524,7 +524,7 @@ impl Work<'_> {
             return Err(Trouble::Doubt);
         }
         // A permission may have been taken back while the store was read.
-        if Admitted::asked(&self.context.providers.admit(plan, &self.key.0)?) != Admitted::asked(admitted) {
+        if Admitted::asked(&self.context.providers.admit(plan, &self.key)?) != Admitted::asked(admitted) {
             return Err(Trouble::Target(TargetError::Changed));
         }
         if let Look::Ours(seen) = look
@@ -558,7 +558,7 @@ impl Work<'_> {
 
     /// Deletes the Secret whose sources are all gone, if it is the one that we wrote.
     async fn remove(&self, standing: &Standing, plan: &Plan, look: &Look, gone: Vec<Served>) -> Result<Done, Trouble> {
-        self.context.providers.admit(plan, &self.key.0)?;
+        self.context.providers.admit(plan, &self.key)?;
         if let (Look::Ours(seen), Some(was)) = (look, &standing.status.target)
             && seen.uid == was.uid
         {

@@ -13,14 +13,12 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,
 };
-use kube::{
-    Api, Resource, ResourceExt,
-    api::{Patch, PatchParams},
-};
+use kube::Resource;
 use serde_json::json;
 
 use super::{
     absence::{Kind, Lens},
+    attendance::write_status,
     cache::Standing,
     gather::{Gathered, Gathering, Sight, Verdict},
     mirror::{Context, Rounds, Work},
@@ -31,8 +29,8 @@ use super::{
 };
 use crate::{
     api::{
-        ClusterRobotoProvider, GROUP, Reason,
-        provider::{CONFIRM_ABSENCE_ANNOTATION, MASS_ABSENCE},
+        Reason,
+        provider::{CONFIRM_ABSENCE_ANNOTATION, MASS_ABSENCE, ProviderId},
         reference::Source,
     },
     provider::ReadError,
@@ -46,7 +44,7 @@ impl Work<'_> {
     pub(super) fn gathering<'g>(&'g self, standing: &Standing, plan: &'g Plan, admitted: &'g [Admitted], previous: &'g [Previous]) -> Gathering<'g> {
         // Where nobody knows what was searched for, it may have been the same.
         let searched = standing.asked.is_none_or(|asked| asked.searches == self.asked.searches);
-        Gathering { plan, admitted, namespace: &self.key.0, previous, searched, provider: &self.resource.spec.provider.name }
+        Gathering { plan, admitted, namespace: &self.key.0, previous, searched, provider: &self.resource.spec.provider }
     }
 
     /// Whether it may have been mirrored from the same sources as are asked for now. Where only the status tells, an edit of another
@@ -73,7 +71,7 @@ impl Work<'_> {
         let absences = &mut standing.absences;
         let judge = |of: usize, source: &Source, sight: Sight| {
             let Through { scope, generation, confirmed, .. } = admitted[of].through;
-            let (uri, provider) = (source.to_string(), &plan.questions[of].provider.name);
+            let (uri, provider) = (source.to_string(), ProviderId::meant(&plan.questions[of].provider, &self.key.0));
             let lens = Lens { scope, generation };
             let id = format!("{provider} {uri}");
             let kind = match sight {
@@ -95,8 +93,8 @@ impl Work<'_> {
             let mass = self.context.providers.sighted(scope, &uri, is_confirmed).is_some_and(|tally| tally.is_mass());
             if mass && !is_confirmed {
                 return Verdict::Waiting(format!(
-                    "nothing is removed while the ClusterRobotoProvider {provider} says {MASS_ABSENCE}; if all that is really gone: \
-                     kubectl annotate clusterrobotoprovider {provider} --overwrite {CONFIRM_ABSENCE_ANNOTATION}=$(date +%s)"
+                    "nothing is removed while the {provider} says {MASS_ABSENCE}; if all that is really gone: {}",
+                    confirmation(&provider)
                 ));
             }
             if proven { Verdict::Proven } else { Verdict::Waiting("before anything is removed, a look at least a minute later has to agree".to_owned()) }
@@ -136,6 +134,7 @@ impl Work<'_> {
 pub(super) async fn watch_mass_absence(context: Arc<Context>) {
     loop {
         tokio::time::sleep(Duration::from_mins(1)).await;
+        context.providers.sweep();
         for scope in context.providers.scopes() {
             if let Some(mass) = context.providers.mass_absence(scope, true) {
                 tell(&context, scope, mass).await;
@@ -144,38 +143,40 @@ pub(super) async fn watch_mass_absence(context: Arc<Context>) {
     }
 }
 
+/// What a person types who knows that all is really gone.
+fn confirmation(id: &ProviderId) -> String {
+    let namespace = id.namespace.as_ref().map(|namespace| format!(" --namespace {namespace}")).unwrap_or_default();
+    let kind = id.kind().as_str().to_lowercase();
+    format!("kubectl annotate {kind} {}{namespace} --overwrite {CONFIRM_ABSENCE_ANNOTATION}=$(date +%s)", id.name)
+}
+
 async fn tell(context: &Context, scope: ScopeId, MassAbsence { provider, tally }: MassAbsence) {
-    let name = provider.name_any();
+    let id = &provider.id;
     let (status, reason, message) = if tally.is_mass() {
         let message = format!(
-            "so much vanished from the store that it is taken for an accident ({} references and more; up to {} are believed), and nothing is removed. If all of it is really gone: \
-             kubectl annotate clusterrobotoprovider {name} --overwrite {CONFIRM_ABSENCE_ANNOTATION}=$(date +%s)",
+            "so much vanished from the store that it is taken for an accident ({} references and more; up to {} are believed), and nothing is removed. If all of it is really gone: {}",
             tally.limit,
-            tally.limit - 1
+            tally.limit - 1,
+            confirmation(id)
         );
         ("True", "TooManyAtOnce", message)
     } else {
         ("False", "Few", "few references vanished from the store within the last hour".to_owned())
     };
-    tracing::warn!(provider = name, vanished = tally.vanished, limit = tally.limit, mass = tally.is_mass(), "references vanished from the store");
+    tracing::warn!(provider = %id, vanished = tally.vanished, limit = tally.limit, mass = tally.is_mass(), "references vanished from the store");
     let condition = Condition {
         type_: MASS_ABSENCE.to_owned(),
         status: status.to_owned(),
         reason: reason.to_owned(),
         message: message.clone(),
-        observed_generation: provider.metadata.generation,
+        observed_generation: Some(provider.generation),
         last_transition_time: Time(Timestamp::now()),
     };
-    let body =
-        json!({"apiVersion": format!("{GROUP}/v1alpha1"), "kind": "ClusterRobotoProvider", "metadata": {"name": name}, "status": {"conditions": [condition]}});
-    let api = Api::<ClusterRobotoProvider>::all(context.client.clone());
-    let (parameters, patch) = (PatchParams::apply("robotosecret").force(), Patch::Apply(&body));
-    if context.metrics.kube_write("Status", api.patch_status(&name, &parameters, &patch)).await.is_err() {
+    if !write_status(context, id, "robotosecret", &json!({"conditions": [condition]})).await {
         context.providers.untold(scope);
-        tracing::warn!(provider = name, "the provider's status could not be written");
     }
     if tally.is_mass() {
-        context.events.publish(Notice { warning: true, reason: "MassAbsence", action: "Check", note: message }, &provider);
+        context.events.publish_about(Notice { warning: true, reason: "MassAbsence", action: "Check", note: message }, provider.about.clone());
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod absence;
 mod asking;
+mod attendance;
 pub mod cache;
 pub mod compose;
 pub mod decide;
@@ -13,6 +14,7 @@ pub mod drift;
 pub mod events;
 mod finalizer;
 mod gather;
+mod keys;
 pub mod lease;
 pub mod mirror;
 mod missing;
@@ -30,13 +32,14 @@ pub mod status;
 pub mod target;
 pub mod tellings;
 pub mod templates;
+pub mod tenant;
 mod watches;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use k8s_openapi::jiff::Timestamp;
-use kube::{Client, Config, ResourceExt, runtime::reflector};
+use kube::{Api, Client, Config, core::DeserializeGuard};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -53,10 +56,11 @@ use self::{
     status::Notice,
     tellings::Tellings,
     templates::ConfigMaps,
+    tenant::Terms,
     watches::Gates,
 };
 use crate::{
-    api::RobotoSecret,
+    api::{ClusterRobotoProvider, RobotoProvider, RobotoSecret},
     provider::aws::Ambient,
     reader::{Denied, Lane, Reader},
     telemetry::{Metrics, Readiness, metrics::SERIES, traces},
@@ -78,6 +82,8 @@ pub struct Settings {
     pub status_interval: Duration,
     /// Whether workloads may be restarted after a rotation.
     pub allow_rollout: bool,
+    /// What providers may do, whoever writes them.
+    pub terms: Terms,
     /// Whether Secrets are never read, not even their metadata: what the answers to writes show is all that is known of them.
     pub confined: bool,
     /// The lease that says which of several controllers works; `None`: this one does.
@@ -129,15 +135,16 @@ pub async fn run(config: Config, settings: Settings, metrics: Metrics, readiness
         }
         None => Client::try_from(config)?,
     };
-    let (known_providers, provider_writer) = reflector::store();
     let (events, publishing) = Events::start(client.clone(), settings.instance, metrics.clone());
     let reader = Arc::new(Reader::new(metrics.clone()));
+    let namespaces = Arc::new(NamespaceCache::default());
+    let ambient = Ambient::load().await;
     let context = Arc::new(Context {
         client: client.clone(),
-        providers: Providers::new(known_providers, Ambient::load().await, reader.clone(), metrics.clone()),
+        providers: Providers::new(client.clone(), settings.terms, ambient, namespaces.clone(), reader.clone(), metrics.clone()),
         secrets: Secrets::default(),
         resources: Resources::default(),
-        namespaces: NamespaceCache::default(),
+        namespaces,
         standings: Standings::default(),
         queue: Queue::default(),
         reader,
@@ -151,6 +158,7 @@ pub async fn run(config: Config, settings: Settings, metrics: Metrics, readiness
         status_interval: settings.status_interval,
     });
     let _ = insight.0.set((context.clone(), election.as_ref().map(Election::fence)));
+    let everybody = settings.namespaces.is_empty();
     let scopes: Vec<Option<String>> = if settings.namespaces.is_empty() { vec![None] } else { settings.namespaces.into_iter().map(Some).collect() };
     let mut beside = JoinSet::new();
     let gates = Gates::new(&readiness, scopes.len(), settings.confined);
@@ -160,9 +168,12 @@ pub async fn run(config: Config, settings: Settings, metrics: Metrics, readiness
             beside.spawn(watches::secrets(client.clone(), scope.clone(), context.clone(), gates.clone()));
         }
         beside.spawn(namespaces::watch(client.clone(), scope.clone(), context.clone(), gates.clone()));
+        let own = watches::api::<DeserializeGuard<RobotoProvider>>(&client, scope.as_deref());
+        beside.spawn(watches::providers(own, scope.clone(), watches::OWN_PROVIDERS, context.clone(), gates.clone()));
         beside.spawn(templates::watch(client.clone(), scope.clone(), context.clone()));
     }
-    beside.spawn(watches::providers(client, provider_writer, context.clone(), gates.clone()));
+    let everybodys = Api::<DeserializeGuard<ClusterRobotoProvider>>::all(client);
+    beside.spawn(watches::providers(everybodys, None, watches::PROVIDERS, context.clone(), gates.clone()));
     if let Some(candidate) = &mut election {
         let win = async {
             // Who knows nothing yet would only keep others from working.
@@ -180,6 +191,11 @@ pub async fn run(config: Config, settings: Settings, metrics: Metrics, readiness
     let end = CancellationToken::new();
     let mut leading = tokio::spawn(lead(election, end.clone(), readiness));
     let done = CancellationToken::new();
+    let (attending, synced) = (context.clone(), gates.clone());
+    beside.spawn(async move {
+        synced.all_synced().await;
+        attendance::run(attending, everybody).await;
+    });
     let mut working = start_work(&context, settings.concurrency.into(), gates, &mut beside, &stop, &done);
     let ended = tokio::select! {
         ended = until_stopped(&mut beside, &stop) => ended,
@@ -227,6 +243,7 @@ fn start_work(
     beside.spawn(async move { telling.tellings.run(|key| telling.queue.push(&Arc::new(key.clone()), Lane::Periodic)).await });
     beside.spawn(restarts::run(context.clone()));
     beside.spawn(missing::watch_mass_absence(context.clone()));
+    beside.spawn(keys::watch(context.clone()));
     let (reading, until) = (context.clone(), stop.clone());
     beside.spawn(async move {
         let reader = reading.reader.clone();
@@ -255,12 +272,11 @@ async fn until_stopped(parts: &mut JoinSet<()>, stop: &CancellationToken) -> Res
 /// Tells that a provider's identity may not read in company.
 fn tell_denied(context: &Context, denied: &Denied) {
     let Some(provider) = context.providers.of(denied.scope) else { return };
-    let Ok(provider) = &provider.0 else { return };
     let Denied { lot, error, .. } = denied;
     let note =
         format!("the identity may not call {}; grant it. Until then everything is read one by one, which costs up to {} times the calls", lot.action, lot.size);
-    tracing::warn!(provider = provider.name_any(), action = lot.action, problem = error.message, detail = error.detail, "batch reads are denied");
-    context.events.publish(Notice { warning: true, reason: "BatchDenied", action: "Read", note }, provider);
+    tracing::warn!(provider = %provider.id, action = lot.action, problem = error.message, detail = error.detail, "batch reads are denied");
+    context.events.publish_about(Notice { warning: true, reason: "BatchDenied", action: "Read", note }, provider.about.clone());
 }
 
 /// Works the queue until the controller stops; then finishes what it has begun.

@@ -132,10 +132,10 @@ pub struct Search {
 }
 
 impl Planned {
-    /// The provider's name, where it is not the resource's own.
+    /// How a status names the provider, where it is not the resource's own.
     #[must_use]
-    pub fn foreign(&self, own: &str) -> Option<&str> {
-        Some(self.provider.name.as_str()).filter(|name| *name != own)
+    pub fn foreign(&self, own: &ProviderRef) -> Option<String> {
+        (self.provider != *own).then(|| self.provider.label())
     }
 }
 

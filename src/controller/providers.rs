@@ -1,36 +1,38 @@
 //! Which provider serves a resource, and whether it may.
 //!
-//! A plan and a namespace enter; the provider of each source leaves, or the reason why no call may be made. Clients are made once a
-//! provider and kept until its addresses, region or identity change.
+//! A plan and who asks enter; what to ask through whom leaves, or the reason why no call may be made. Clients are made once for each
+//! identity of a provider and kept until its addresses, region or identity change. No value and no credential is held here.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use k8s_openapi::jiff::Timestamp;
-use kube::{
-    ResourceExt,
-    core::DeserializeGuard,
-    runtime::reflector::{ObjectRef, Store},
-};
+use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
+use kube::{Client, Resource, ResourceExt};
+use tokio::sync::watch;
 
 use super::{
     absence::{Tally, Vanished},
+    namespaces::NamespaceCache,
     plan::{Plan, Planned},
+    tenant::{KeyGrants, Tenant, Terms, TokenGrants, UsedVersion},
 };
 use crate::{
     api::{
-        ClusterRobotoProvider, Reason,
-        provider::{AllowRule, AwsSpec, CONFIRM_ABSENCE_ANNOTATION, MASS_ABSENCE, allows, allows_reference, allows_something},
-        reference::Source,
+        ClusterRobotoProvider, Reason, RobotoProvider,
+        allow::{AllowRule, Home, Refusal, Verb, may_read, may_read_something, permit, readable_prefix},
+        aws::{AwsSpec, Placeholder},
+        namespaces::{Labels, Place},
+        provider::{CONFIRM_ABSENCE_ANNOTATION, MASS_ABSENCE, OnRevoked, ProviderId, ProviderStatus},
+        reference::{Reference, Source, Store},
         robotosecret::ProviderRef,
     },
     provider::{
-        Question, ReadError,
-        aws::{Ambient, AwsProvider},
+        Listing, Question, ReadError,
+        aws::{ANOTHER_ACCOUNT, Ambient, AwsProvider, Grants, Principal, Role},
     },
     reader::{Key, Reader, ScopeId},
     telemetry::Metrics,
@@ -40,30 +42,158 @@ use crate::{
 const CLOCKS_DIFFER: i64 = 60;
 /// How soon after a start all that was missing before has been looked for again: what failed is tried again within seconds.
 const SEEN_AGAIN: Duration = Duration::from_mins(1);
+/// After how long without use the clients of an identity are let go.
+const UNUSED: Duration = Duration::from_mins(10);
+/// How long the name of a session may be.
+const SESSION_NAME: usize = 64;
+/// The name of a session where the provider says none.
+const DEFAULT_SESSION: &str = "robotosecret";
 
-/// All providers of the cluster.
-pub struct Providers {
-    known: Store<DeserializeGuard<ClusterRobotoProvider>>,
-    ambient: Ambient,
-    metrics: Metrics,
-    reader: Arc<Reader>,
-    built: Mutex<HashMap<String, Built>>,
+/// A provider as it was last seen.
+#[derive(Clone, Debug)]
+pub struct Provided {
+    /// Which one.
+    pub id: ProviderId,
+    /// Its uid.
+    pub uid: String,
+    /// Its generation.
+    pub generation: i64,
+    /// Where in AWS, and as whom.
+    pub aws: AwsSpec,
+    /// Who may use it for what.
+    pub rules: Arc<[AllowRule]>,
+    /// What becomes of what was mirrored under a permission that was taken back.
+    pub on_revoked: OnRevoked,
+    /// What its annotation says that confirms absences.
+    confirmed: Option<i64>,
+    /// Its status.
+    pub status: ProviderStatus,
+    /// Whom events are about.
+    pub about: ObjectReference,
 }
 
-struct Built {
-    spec: AwsSpec,
-    provider: Arc<AwsProvider>,
-    rules: Arc<[AllowRule]>,
+/// A kind of provider.
+pub trait ProviderResource: Resource<DynamicType = ()> + Clone {
+    /// Its spec, as far as both kinds have it in common.
+    fn terms(&self) -> (&AwsSpec, Vec<AllowRule>, OnRevoked);
+
+    /// Its status.
+    fn said(&self) -> Option<&ProviderStatus>;
+}
+
+impl ProviderResource for ClusterRobotoProvider {
+    fn terms(&self) -> (&AwsSpec, Vec<AllowRule>, OnRevoked) {
+        (&self.spec.aws, self.spec.allow.clone(), self.spec.on_revoked)
+    }
+
+    fn said(&self) -> Option<&ProviderStatus> {
+        self.status.as_ref()
+    }
+}
+
+impl ProviderResource for RobotoProvider {
+    fn terms(&self) -> (&AwsSpec, Vec<AllowRule>, OnRevoked) {
+        (&self.spec.aws, self.spec.rules(), self.spec.on_revoked)
+    }
+
+    fn said(&self) -> Option<&ProviderStatus> {
+        self.status.as_ref()
+    }
+}
+
+impl Provided {
+    /// A provider as the API server tells it.
+    #[must_use]
+    pub fn new(provider: &impl ProviderResource) -> Self {
+        let (aws, rules, on_revoked) = provider.terms();
+        Self {
+            id: ProviderId { namespace: provider.namespace(), name: provider.name_any() },
+            uid: provider.uid().unwrap_or_default(),
+            generation: provider.meta().generation.unwrap_or_default(),
+            aws: aws.clone(),
+            rules: rules.into(),
+            on_revoked,
+            confirmed: provider.annotations().get(CONFIRM_ABSENCE_ANNOTATION).and_then(|time| time.parse().ok()),
+            status: provider.said().cloned().unwrap_or_default(),
+            about: provider.object_ref(&()),
+        }
+    }
+
+    /// Which of its identities reads for whom.
+    fn variant(&self, asker: Asker<'_>) -> Variant {
+        let is_theirs = self.id.namespace.is_none() && (self.aws.identity.service_account.is_some() || self.aws.names(Placeholder::Namespace));
+        let is_each = self.aws.names(Placeholder::Resource);
+        Variant { namespace: (is_theirs || is_each).then(|| asker.namespace.to_owned()), resource: is_each.then(|| asker.resource.to_owned()) }
+    }
+
+    /// Whether it has one identity for all who ask.
+    #[must_use]
+    pub fn has_one_identity(&self) -> bool {
+        self.variant(Asker { namespace: "", resource: "" }) == Variant::default()
+    }
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    /// The namespace.
+    pub namespace: &'a str,
+    /// The resource.
+    pub resource: &'a str,
+}
+
+/// What tells identities of one provider apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Variant {
+    namespace: Option<String>,
+    resource: Option<String>,
+}
+
+/// A Secret with an access key: namespace and name.
+pub type KeySecret = (String, String);
+
+/// An identity of a provider, in its place.
+struct Scoped {
     scope: ScopeId,
+    provider: Arc<AwsProvider>,
+    used: Instant,
+    key: Option<(KeySecret, UsedVersion)>,
+}
+
+/// What was made for a provider.
+struct Built {
+    uid: String,
+    aws: AwsSpec,
+    rules: Arc<[AllowRule]>,
+    scopes: HashMap<Variant, Scoped>,
     /// What is not there any more of all that was mirrored through it.
     vanished: Vanished,
     /// Whether that was too much to be believed when it was last told.
     mass: bool,
     /// Since when that is counted.
     since: Instant,
+    /// How often its identity came to work.
+    recovered: u64,
 }
 
 impl Built {
+    fn new(found: &Provided) -> Self {
+        Self {
+            uid: found.uid.clone(),
+            aws: found.aws.clone(),
+            rules: found.rules.clone(),
+            scopes: HashMap::new(),
+            vanished: Vanished::default(),
+            mass: found.status.conditions.iter().any(|condition| condition.type_ == MASS_ABSENCE && condition.status == "True"),
+            since: Instant::now(),
+            recovered: 0,
+        }
+    }
+
+    fn scopes(&self) -> Vec<ScopeId> {
+        self.scopes.values().map(|scoped| scoped.scope).collect()
+    }
+
     /// Whether nothing vanished from it and nothing is to be taken back.
     fn misses_nothing(&self) -> bool {
         self.vanished.is_empty() && !self.mass
@@ -74,7 +204,7 @@ impl Built {
 #[derive(Clone, Debug)]
 pub struct MassAbsence {
     /// The provider.
-    pub provider: ClusterRobotoProvider,
+    pub provider: Arc<Provided>,
     /// How much.
     pub tally: Tally,
 }
@@ -86,10 +216,22 @@ pub struct Through {
     pub scope: ScopeId,
     /// The provider's rules, for the checks of what the store answers.
     pub rules: Arc<[AllowRule]>,
+    /// The labels of the namespace that asks.
+    pub labels: Arc<Labels>,
     /// The provider's generation.
     pub generation: i64,
     /// Absences that were first seen before this time are believed, however many: seconds since the epoch.
     pub confirmed: Option<i64>,
+    /// How often the provider's identity came to work.
+    pub recovered: u64,
+}
+
+impl Through {
+    /// Whether the namespace may read this plain reference (`aws.sm://name`).
+    #[must_use]
+    pub fn may_read(&self, namespace: &str, reference: &str) -> bool {
+        may_read(&self.rules, Place { name: namespace, labels: &self.labels }, reference)
+    }
 }
 
 /// A provider that lets a namespace read a source. Only [`Providers::admit`] makes one.
@@ -114,91 +256,352 @@ impl Admitted {
     }
 }
 
+/// A provider whose identity is looked after.
+pub struct Attended {
+    /// The provider.
+    pub provider: Arc<Provided>,
+    /// Why it isn't served at all.
+    pub refused: Option<String>,
+    /// Its identities, as far as somebody asked.
+    pub identities: Vec<Arc<AwsProvider>>,
+}
+
+type Found = Result<Arc<Provided>, ()>;
+
+/// All providers of the cluster.
+pub struct Providers {
+    known: Mutex<HashMap<ProviderId, Found>>,
+    namespaces: Arc<NamespaceCache>,
+    terms: Terms,
+    client: Client,
+    ambient: Ambient,
+    metrics: Metrics,
+    reader: Arc<Reader>,
+    built: Mutex<HashMap<ProviderId, Built>>,
+    changes: watch::Sender<()>,
+}
+
 impl Providers {
-    /// `known` is the cache of all providers.
+    /// No provider is known yet.
     #[must_use]
-    pub fn new(known: Store<DeserializeGuard<ClusterRobotoProvider>>, ambient: Ambient, reader: Arc<Reader>, metrics: Metrics) -> Self {
-        Self { known, ambient, metrics, reader, built: Mutex::default() }
+    pub fn new(client: Client, terms: Terms, ambient: Ambient, namespaces: Arc<NamespaceCache>, reader: Arc<Reader>, metrics: Metrics) -> Self {
+        let (known, built) = (Mutex::default(), Mutex::default());
+        Self { known, namespaces, terms, client, ambient, metrics, reader, built, changes: watch::Sender::new(()) }
     }
 
-    /// The provider of each question of the plan, in order; or why not. Makes no call.
-    pub fn admit(&self, plan: &Plan, namespace: &str) -> Result<Vec<Admitted>, ReadError> {
-        plan.questions.iter().map(|planned| self.admit_one(planned, namespace)).collect()
+    fn known(&self) -> MutexGuard<'_, HashMap<ProviderId, Found>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn admit_one(&self, planned: &Planned, namespace: &str) -> Result<Admitted, ReadError> {
-        let ProviderRef { name, .. } = &planned.provider;
-        let missing = |problem: &str| ReadError::new(Reason::ProviderNotFound, format!("the ClusterRobotoProvider {name} {problem}"));
-        let found = self.known.get(&ObjectRef::new(name)).ok_or_else(|| missing("does not exist; create it, or name another in spec.provider"))?;
-        let found = found.0.as_ref().map_err(|_| missing("cannot be read; it is older than the controller's rules"))?;
-        let rules = &found.spec.allow;
-        let candidates = match &planned.question {
-            Question::Value(source) => admit_source(name, rules, namespace, source, Question::Value)?,
-            Question::Tags(source) => admit_source(name, rules, namespace, source, Question::Tags)?,
-            // Each of its members is checked by itself.
-            question if allows_something(rules, namespace, question.store()) => vec![(question.clone(), Vec::new())],
-            question => return Err(not_allowed(name, namespace, &question.to_string(), None)),
+    fn built(&self) -> MutexGuard<'_, HashMap<ProviderId, Built>> {
+        self.built.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a provider in; an error: one that can't be read. Returns whether anything changed but its status, and who has to look again
+    /// because what they read through was closed.
+    pub fn put(&self, id: &ProviderId, found: Result<Provided, ()>) -> (bool, Vec<Arc<Key>>) {
+        let of = |found: &Found| found.as_ref().ok().map(|found| (found.uid.clone(), found.generation, found.confirmed));
+        let found = found.map(Arc::new);
+        let is = of(&found);
+        let was = self.known().insert(id.clone(), found);
+        self.changes.send_replace(());
+        (was.as_ref().map(of) != Some(is), self.forget_gone())
+    }
+
+    /// Lets a provider go. Returns who read through it.
+    pub fn remove(&self, id: &ProviderId) -> Vec<Arc<Key>> {
+        self.known().remove(id);
+        self.changes.send_replace(());
+        self.forget_gone()
+    }
+
+    /// Which providers are known.
+    #[must_use]
+    pub fn ids(&self) -> Vec<ProviderId> {
+        self.known().keys().cloned().collect()
+    }
+
+    /// Tells of every change of a provider or its identities from now on.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// Closes the scopes of providers that are gone. Returns who read through them.
+    fn forget_gone(&self) -> Vec<Arc<Key>> {
+        let gone: Vec<ScopeId> = {
+            let known = self.known();
+            let stays = |id: &ProviderId, built: &Built| match known.get(id) {
+                Some(Ok(found)) => found.uid == built.uid,
+                // It can't be read: it may come to be again.
+                Some(Err(())) => true,
+                None => false,
+            };
+            self.built().extract_if(|id, built| !stays(id, built)).flat_map(|(_, built)| built.scopes()).collect()
         };
-        Ok(Admitted { through: self.through(found), candidates })
+        gone.into_iter().flat_map(|scope| self.reader.close(scope)).collect()
     }
 
-    fn through(&self, found: &ClusterRobotoProvider) -> Through {
-        let uid = found.uid().unwrap_or_default();
-        let generation = found.metadata.generation.unwrap_or_default();
+    /// What each question of the plan is read through, in order; or why it may not be. Makes no call.
+    pub fn admit(&self, plan: &Plan, key: &Key) -> Result<Vec<Admitted>, ReadError> {
+        plan.questions.iter().map(|planned| self.admit_one(planned, Asker { namespace: &key.0, resource: &key.1 })).collect()
+    }
+
+    fn find(&self, id: &ProviderId) -> Result<Arc<Provided>, ReadError> {
+        let missing = |problem: &str| ReadError::new(Reason::ProviderNotFound, format!("the {id} {problem}"));
+        let found = self.known().get(id).cloned().ok_or_else(|| missing("does not exist; create it, or name another in spec.provider"))?;
+        found.map_err(|()| missing("cannot be read; it is older than the controller's rules"))
+    }
+
+    fn admit_one(&self, planned: &Planned, asker: Asker<'_>) -> Result<Admitted, ReadError> {
+        let id = ProviderId::meant(&planned.provider, asker.namespace);
+        let found = self.find(&id)?;
+        if let Some(problem) = self.terms.refuse(&id, &found.aws) {
+            return Err(ReadError::new(Reason::NotAllowed, problem));
+        }
+        let labels = self.namespaces.labels(asker.namespace);
+        let place = Place { name: asker.namespace, labels: &labels };
+        let mut account = None;
+        // Whose account an ARN belongs to is known once the identity is; before, what may be wrong is refused.
+        if matches!(&planned.question, Question::Value(source) | Question::Tags(source) if source.arn().is_some()) {
+            account = self.known_account(&found, asker);
+        }
+        let admission = Admission { id: &id, rules: &found.rules, place, home: Home { region: &found.aws.region, account: account.as_deref() } };
+        let candidates = match &planned.question {
+            Question::Value(source) => admission.source(source, Question::Value)?,
+            Question::Tags(source) => admission.source(source, Question::Tags)?,
+            // Each of its members is checked by itself.
+            question if may_read_something(&found.rules, place, question.store()) => vec![(narrowed(question, &found.rules, place), Vec::new())],
+            question => return Err(not_allowed(&planned.provider, asker.namespace, &question.to_string(), None)),
+        };
+        Ok(Admitted { through: self.through(&found, asker, labels.clone())?, candidates })
+    }
+
+    /// The account of the identity that reads for somebody, if it is known.
+    fn known_account(&self, found: &Provided, asker: Asker<'_>) -> Option<String> {
+        let built = self.built();
+        let known = built.get(&found.id).filter(|known| known.uid == found.uid && known.aws.same_place(&found.aws))?;
+        known.scopes.get(&found.variant(asker))?.provider.known_caller().map(|caller| caller.account)
+    }
+
+    fn through(&self, found: &Arc<Provided>, asker: Asker<'_>, labels: Arc<Labels>) -> Result<Through, ReadError> {
         // A time to come would confirm what nobody has seen yet; it is most probably in milliseconds.
         let now = Timestamp::now().as_second();
-        let confirmed = found.annotations().get(CONFIRM_ABSENCE_ANNOTATION).and_then(|time| time.parse().ok()).filter(|time| *time <= now + CLOCKS_DIFFER);
+        let confirmed = found.confirmed.filter(|time| *time <= now + CLOCKS_DIFFER);
+        let through = |scope, known: &Built| Through {
+            scope,
+            rules: known.rules.clone(),
+            labels: labels.clone(),
+            generation: found.generation,
+            confirmed,
+            recovered: known.recovered,
+        };
         let mut built = self.built();
-        if let Some(known) = built.get_mut(&uid) {
-            if *known.rules != *found.spec.allow {
-                known.rules = found.spec.allow.as_slice().into();
-            }
-            if known.spec.same_place(&found.spec.aws) {
-                if known.spec.limits != found.spec.aws.limits {
-                    known.spec.limits = found.spec.aws.limits;
-                    known.provider.limit(known.spec.limits);
-                    self.reader.reprice(known.scope);
-                }
-                return Through { scope: known.scope, rules: known.rules.clone(), generation, confirmed };
-            }
-            // Who read through it before is woken by the provider's change itself.
-            self.reader.close(known.scope);
+        let known = built.entry(found.id.clone()).or_insert_with(|| Built::new(found));
+        self.renew(known, found);
+        let variant = found.variant(asker);
+        if let Some(scoped) = known.scopes.get_mut(&variant) {
+            scoped.used = Instant::now();
+            let scope = scoped.scope;
+            return Ok(through(scope, known));
         }
-        let provider = Arc::new(AwsProvider::new(&found.spec.aws, &self.ambient, self.metrics.clone()));
+        let (principal, key) = self.principal(found, asker)?;
+        let provider = Arc::new(AwsProvider::new(&found.aws, principal, &self.ambient, self.metrics.clone()));
+        provider.reach(accounts(&known.rules));
         let scope = self.reader.open(provider.clone());
-        let rules: Arc<[AllowRule]> = found.spec.allow.as_slice().into();
-        let spec = found.spec.aws.clone();
-        built.insert(
-            uid,
-            Built { spec, provider, rules: rules.clone(), scope, vanished: Vanished::default(), mass: says_mass_absence(found), since: Instant::now() },
-        );
-        Through { scope, rules, generation, confirmed }
+        known.scopes.insert(variant, Scoped { scope, provider, used: Instant::now(), key });
+        self.changes.send_replace(());
+        Ok(through(scope, known))
     }
 
-    /// Takes note of whether a reference that was mirrored is there, and tells how many of the scope vanished lately.
+    /// Takes up what changed of a provider. Who read through what is closed here is woken by the provider's change itself.
+    fn renew(&self, known: &mut Built, found: &Provided) {
+        if known.uid != found.uid || !known.aws.same_place(&found.aws) {
+            known.scopes.drain().for_each(|(_, scoped)| drop(self.reader.close(scoped.scope)));
+            if known.uid != found.uid {
+                *known = Built::new(found);
+            }
+            known.aws = found.aws.clone();
+        }
+        if known.rules != found.rules {
+            known.rules = found.rules.clone();
+            known.scopes.values().for_each(|scoped| scoped.provider.reach(accounts(&known.rules)));
+        }
+        if known.aws.limits != found.aws.limits {
+            known.aws.limits = found.aws.limits;
+            for scoped in known.scopes.values() {
+                scoped.provider.limit(known.aws.limits);
+                self.reader.reprice(scoped.scope);
+            }
+        }
+    }
+
+    /// As whom a provider reads for somebody, and which Secret that depends on.
+    fn principal(&self, found: &Provided, asker: Asker<'_>) -> Result<(Principal, Option<(KeySecret, UsedVersion)>), ReadError> {
+        let fill = |text: &str| {
+            let filled = text.replace(Placeholder::Namespace.as_str(), asker.namespace).replace(Placeholder::Resource.as_str(), asker.resource);
+            filled.replace(Placeholder::Provider.as_str(), &found.id.name)
+        };
+        let session = |text: &str| fill(text).chars().take(SESSION_NAME).collect::<String>();
+        let roles: Vec<Role> = found
+            .aws
+            .assume_roles
+            .iter()
+            .map(|role| Role {
+                arn: role.arn.clone(),
+                external_id: role.external_id.clone(),
+                session_name: session(role.session_name.as_deref().unwrap_or(DEFAULT_SESSION)),
+                tags: role.tags.iter().map(|(key, value)| (key.clone(), fill(value))).collect(),
+            })
+            .collect();
+        let mut payer = "ambient".to_owned();
+        let (mut grants, mut key): (Option<Box<dyn Grants>>, _) = (None, None);
+        if let Some(account) = &found.aws.identity.service_account {
+            let tenant = Tenant::of_account(&found.id, asker.namespace)?;
+            payer = account.role_arn.as_deref().and_then(account_of).unwrap_or_else(|| format!("{}/{}", tenant.namespace(), account.name));
+            grants = Some(Box::new(TokenGrants { client: self.client.clone(), tenant, account: account.clone() }));
+        } else if let Some(access_key) = &found.aws.identity.access_key {
+            let tenant = Tenant::of_key(&found.id, asker.namespace, &self.terms)?;
+            let secret = access_key.secret_ref.clone();
+            payer = format!("{}/{}", tenant.namespace(), secret.name);
+            let used = UsedVersion::default();
+            key = Some(((tenant.namespace().to_owned(), secret.name.clone()), used.clone()));
+            grants = Some(Box::new(KeyGrants { client: self.client.clone(), tenant, secret, used }));
+        }
+        if let Some(account) = roles.last().and_then(|role| account_of(&role.arn)) {
+            payer = account;
+        }
+        let session_name = session(&format!("{DEFAULT_SESSION}-{}", asker.namespace));
+        Ok((Principal { grants, session_name, roles, payer }, key))
+    }
+
+    /// All providers of those who are served, each with its identities; one that has only one gets it made if nobody asked yet. `everybody`:
+    /// whether every namespace is served; else those that let none of the served ones in are another controller's to look after.
+    #[must_use]
+    pub fn attended(&self, everybody: bool) -> Vec<Attended> {
+        let served = self.namespaces.all();
+        let serves = |rule: &AllowRule| served.iter().any(|(name, known)| rule.namespaces.contain(Place { name, labels: &known.labels }));
+        let is_ours = |provider: &Arc<Provided>| everybody || provider.id.namespace.is_some() || provider.rules.iter().any(serves);
+        let all: Vec<Arc<Provided>> = self.known().values().filter_map(|found| found.clone().ok()).filter(is_ours).collect();
+        let attend = |provider: Arc<Provided>| {
+            let refused = self.terms.refuse(&provider.id, &provider.aws);
+            if refused.is_none() && provider.has_one_identity() {
+                let asker = Asker { namespace: provider.id.namespace.as_deref().unwrap_or_default(), resource: "" };
+                if let Err(error) = self.through(&provider, asker, Arc::default()) {
+                    return Attended { provider, refused: Some(error.message), identities: Vec::new() };
+                }
+            }
+            let built = self.built();
+            let identities = built.get(&provider.id).into_iter().flat_map(|built| built.scopes.values().map(|scoped| scoped.provider.clone())).collect();
+            drop(built);
+            Attended { provider, refused, identities }
+        };
+        all.into_iter().map(attend).collect()
+    }
+
+    /// Takes note that a provider's identity came to work.
+    pub fn recovered(&self, id: &ProviderId) {
+        if let Some(built) = self.built().get_mut(id) {
+            built.recovered += 1;
+        }
+    }
+
+    /// The Secrets with access keys that are in use.
+    #[must_use]
+    pub fn key_secrets(&self) -> BTreeSet<KeySecret> {
+        self.built().values().flat_map(|built| built.scopes.values()).filter_map(|scoped| scoped.key.as_ref().map(|(secret, _)| secret.clone())).collect()
+    }
+
+    /// A Secret with an access key was seen in this version (`None`: it is gone), in a list or because it changed. Lets go of all that was made
+    /// with another. Returns the providers that this concerns.
+    pub fn key_seen(&self, secret: &KeySecret, version: Option<&str>, listed: bool) -> Vec<ProviderId> {
+        let is_outdated = |scoped: &Scoped| {
+            let used = scoped.key.as_ref().filter(|(known, _)| known == secret).map(|(_, used)| used.lock().unwrap_or_else(PoisonError::into_inner).clone());
+            // What was not read yet when it was listed will be read as it is by then.
+            used.is_some_and(|used| used.as_deref() != version && !(listed && used.is_none()))
+        };
+        let mut concerned = Vec::new();
+        let mut closed = Vec::new();
+        for (id, built) in self.built().iter_mut() {
+            let outdated: Vec<ScopeId> = built.scopes.extract_if(|_, scoped| is_outdated(scoped)).map(|(_, scoped)| scoped.scope).collect();
+            let reads = !outdated.is_empty() || built.scopes.values().any(|scoped| scoped.key.as_ref().is_some_and(|(known, _)| known == secret));
+            if reads {
+                concerned.push(id.clone());
+            }
+            closed.extend(outdated);
+        }
+        for scope in closed {
+            drop(self.reader.close(scope));
+        }
+        self.changes.send_replace(());
+        concerned
+    }
+
+    /// Lets go of identities that nobody uses any more.
+    pub fn sweep(&self) {
+        let unused: Vec<ScopeId> = {
+            let mut built = self.built();
+            let is_unused = |scoped: &Scoped| scoped.used.elapsed() > UNUSED && self.reader.references(scoped.scope) == 0;
+            let unused = built.values_mut().flat_map(|built| built.scopes.extract_if(|variant, scoped| *variant != Variant::default() && is_unused(scoped)));
+            unused.map(|(_, scoped)| scoped.scope).collect()
+        };
+        for scope in unused {
+            drop(self.reader.close(scope));
+        }
+    }
+
+    /// Whether a permission under which something was mirrored was taken back, and the provider wants that removed. `sources` are the
+    /// references that were mirrored through it.
+    #[must_use]
+    pub fn takes_back(&self, provider: &ProviderRef, namespace: &str, sources: &[&str]) -> bool {
+        let id = ProviderId::meant(provider, namespace);
+        let Ok(found) = self.find(&id) else { return false };
+        if found.on_revoked != OnRevoked::Delete || self.terms.refuse(&id, &found.aws).is_some() {
+            return false;
+        }
+        let labels = self.namespaces.labels(namespace);
+        let place = Place { name: namespace, labels: &labels };
+        // Accounts and regions are not looked at: which of them is the provider's own may have changed, and a permission only with that.
+        let is_denied = |uri: &&str| {
+            let plain = uri.strip_prefix("tags of ").unwrap_or(uri);
+            let Ok(reference) = plain.parse::<Reference>() else { return false };
+            reference.source.denotes().iter().any(|reference| !may_read(&found.rules, place, reference))
+        };
+        sources.iter().any(|uri| is_denied(uri))
+    }
+
+    /// Takes note of whether a reference that was mirrored is there, and tells how many of the provider vanished lately.
     pub fn sighted(&self, scope: ScopeId, reference: &str, there: bool) -> Option<Tally> {
-        let references = if there { 0 } else { self.reader.references(scope) };
+        let references = if there { 0 } else { self.references(scope) };
         let mut built = self.built();
-        let vanished = &mut built.values_mut().find(|built| built.scope == scope)?.vanished;
+        let vanished = &mut built.values_mut().find(|built| built.scopes().contains(&scope))?.vanished;
+        // Another identity may mean another thing by the same name.
+        let reference = format!("{} {reference}", scope.0);
         if there {
-            vanished.remove(reference);
+            vanished.remove(&reference);
             return None;
         }
-        vanished.add(reference, Instant::now());
+        vanished.add(&reference, Instant::now());
         Some(vanished.tally(references, Instant::now()))
     }
 
-    /// Whether it changed that too much vanished from a scope; told once. Whether it is over is told only to who asks for that: what
-    /// was told before a restart holds until what is missing can have been seen again.
+    /// How many references the provider of this scope serves in all.
+    fn references(&self, scope: ScopeId) -> usize {
+        let scopes = self.built().values().map(Built::scopes).find(|scopes| scopes.contains(&scope)).unwrap_or_default();
+        scopes.into_iter().map(|scope| self.reader.references(scope)).sum()
+    }
+
+    /// Whether it changed that too much vanished from the provider of a scope; told once. Whether it is over is told only to who asks for
+    /// that: what was told before a restart holds until what is missing can have been seen again.
     pub fn mass_absence(&self, scope: ScopeId, or_over: bool) -> Option<MassAbsence> {
         // Asked after every mirroring: what is missing from nobody is not worth counting all references for.
-        if self.built().values().find(|built| built.scope == scope)?.misses_nothing() {
+        if self.built().values().find(|built| built.scopes().contains(&scope))?.misses_nothing() {
             return None;
         }
-        let references = self.reader.references(scope);
+        let references = self.references(scope);
         let tally = {
             let mut built = self.built();
-            let known = built.values_mut().find(|built| built.scope == scope)?;
+            let known = built.values_mut().find(|built| built.scopes().contains(&scope))?;
             let tally = known.vanished.tally(references, Instant::now());
             if known.mass == tally.is_mass() || known.mass && !(or_over && known.since.elapsed() >= SEEN_AGAIN) {
                 return None;
@@ -206,97 +609,125 @@ impl Providers {
             known.mass = tally.is_mass();
             tally
         };
-        let provider = self.of(scope)?.0.as_ref().ok()?.clone();
-        Some(MassAbsence { provider, tally })
+        Some(MassAbsence { provider: self.of(scope)?, tally })
     }
 
     /// What [`Providers::mass_absence`] said could not be told.
     pub fn untold(&self, scope: ScopeId) {
-        if let Some(known) = self.built().values_mut().find(|built| built.scope == scope) {
+        if let Some(known) = self.built().values_mut().find(|built| built.scopes().contains(&scope)) {
             known.mass = !known.mass;
         }
     }
 
-    /// All scopes that are read through.
+    /// One scope of each provider that is read through.
     #[must_use]
     pub fn scopes(&self) -> Vec<ScopeId> {
-        self.built().values().map(|built| built.scope).collect()
-    }
-
-    fn built(&self) -> MutexGuard<'_, HashMap<String, Built>> {
-        self.built.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Closes the scopes of providers that are gone. Returns who read through them.
-    pub fn forget_gone(&self) -> Vec<Arc<Key>> {
-        let uids: Vec<String> = self.known.state().iter().filter_map(|provider| provider.uid()).collect();
-        let gone: Vec<ScopeId> = self.built().extract_if(|uid, _| !uids.contains(uid)).map(|(_, built)| built.scope).collect();
-        gone.into_iter().flat_map(|scope| self.reader.close(scope)).collect()
+        self.built().values().filter_map(|built| built.scopes().first().copied()).collect()
     }
 
     /// The provider whose scope this is.
     #[must_use]
-    pub fn of(&self, scope: ScopeId) -> Option<Arc<DeserializeGuard<ClusterRobotoProvider>>> {
-        let uid = self.built().iter().find(|(_, built)| built.scope == scope).map(|(uid, _)| uid.clone())?;
-        self.known.find(|provider| provider.uid().as_deref() == Some(&uid))
+    pub fn of(&self, scope: ScopeId) -> Option<Arc<Provided>> {
+        let id = self.built().iter().find(|(_, built)| built.scopes().contains(&scope)).map(|(id, _)| id.clone())?;
+        self.find(&id).ok()
     }
 }
 
-fn says_mass_absence(provider: &ClusterRobotoProvider) -> bool {
-    let conditions = provider.status.iter().flat_map(|status| &status.conditions);
-    conditions.into_iter().any(|condition| condition.type_ == MASS_ABSENCE && condition.status == "True")
+/// All accounts that rules name.
+fn accounts(rules: &[AllowRule]) -> BTreeSet<String> {
+    rules.iter().flat_map(|rule| rule.accounts.iter().cloned()).collect()
 }
 
-/// The question about each secret or parameter that a source may denote and that may be read, the longest name first; or why about none.
-fn admit_source(
-    provider: &str,
-    rules: &[AllowRule],
-    namespace: &str,
-    source: &Source,
-    ask: fn(Source) -> Question,
-) -> Result<Vec<(Question, Vec<String>)>, ReadError> {
-    // A parameter that stands for a secret is checked as the secrets that it may denote.
-    let mut candidates = source.through_secrets_manager();
-    let is_plain = candidates.is_empty();
-    if is_plain {
-        candidates.push((source.clone(), Vec::new()));
-    }
-    candidates.retain(|(source, _)| allows(rules, namespace, source));
-    if candidates.is_empty() {
-        // An ARN may denote two names; the one that is not allowed is what a pattern has to match.
-        let denied = source.denotes().into_iter().find(|reference| is_plain && !allows_reference(rules, namespace, reference));
-        return Err(not_allowed(provider, namespace, &source.to_string(), denied.as_deref()));
-    }
-    Ok(candidates.into_iter().map(|(source, rest)| (ask(source), rest)).collect())
+/// The account of a role.
+fn account_of(role: &str) -> Option<String> {
+    role.split(':').nth(4).filter(|account| !account.is_empty()).map(str::to_owned)
 }
 
-impl Through {
-    /// Whether the namespace may read this plain reference (`aws.sm://name`).
-    #[must_use]
-    pub fn may_read(&self, namespace: &str, reference: &str) -> bool {
-        allows_reference(&self.rules, namespace, reference)
+/// A search that asks the store for no more than may be read, where what it finds is the same.
+fn narrowed(question: &Question, rules: &[AllowRule], place: Place<'_>) -> Question {
+    let Question::List(listing) = question else { return question.clone() };
+    let prefix = readable_prefix(rules, place, listing.store);
+    let path = listing.path.as_deref().unwrap_or_default();
+    let prefix = match listing.store {
+        Store::SecretsManager => prefix.as_str(),
+        // A path there ends with a segment. Where none is written, another call with another permission would be made than without.
+        Store::ParameterStore if listing.path.is_some() => prefix.rsplit_once('/').map_or("", |(path, _)| path),
+        Store::ParameterStore => "",
+    };
+    if !listing.recursive || prefix.len() <= path.len() || !prefix.starts_with(path) {
+        return question.clone();
+    }
+    Question::List(Listing { path: Some(prefix.to_owned()), ..listing.clone() })
+}
+
+/// The circumstances under which a reference is admitted or not.
+struct Admission<'a> {
+    id: &'a ProviderId,
+    rules: &'a [AllowRule],
+    place: Place<'a>,
+    home: Home<'a>,
+}
+
+impl Admission<'_> {
+    /// The question about each secret or parameter that a source may denote and that may be read, the longest name first; or why about none.
+    fn source(&self, source: &Source, ask: fn(Source) -> Question) -> Result<Vec<(Question, Vec<String>)>, ReadError> {
+        // A parameter that stands for a secret is checked as the secrets that it may denote.
+        let mut candidates = source.through_secrets_manager();
+        if candidates.is_empty() {
+            candidates.push((source.clone(), Vec::new()));
+        }
+        let mut refusal = None;
+        candidates.retain(|(source, _)| {
+            let permitted = permit(self.rules, Verb::Read, self.place, source, self.home);
+            refusal = permitted.as_ref().err().cloned().or(refusal.take());
+            permitted.is_ok()
+        });
+        if candidates.is_empty() {
+            return Err(self.refused(source, refusal));
+        }
+        Ok(candidates.into_iter().map(|(source, rest)| (ask(source), rest)).collect())
+    }
+
+    fn refused(&self, source: &Source, refusal: Option<Refusal>) -> ReadError {
+        let elsewhere = |problem: String| ReadError::new(Reason::NotAllowed, format!("{source}: {problem} of a rule in the spec.allow of the {}", self.id));
+        match refusal {
+            Some(Refusal::Region(region)) => elsewhere(format!(
+                "the provider reads the region {}; an ARN of another region is not allowed, unless {region} is among the regions",
+                self.home.region
+            )),
+            Some(Refusal::Account(account)) => elsewhere(format!("{ANOTHER_ACCOUNT}, unless {account} is among the accounts")),
+            // An ARN may denote two names; the one that is not allowed is what a pattern has to match.
+            Some(Refusal::Reference(name)) if source.through_secrets_manager().is_empty() => {
+                refused(self.id, self.place.name, &source.to_string(), Some(&name))
+            }
+            _ => refused(self.id, self.place.name, &source.to_string(), None),
+        }
     }
 }
 
 /// The refusal of one reference. `missing`: the name that it denotes and that no pattern matches, where it is another.
-#[must_use]
-pub fn not_allowed(provider: &str, namespace: &str, reference: &str, missing: Option<&str>) -> ReadError {
+fn refused(id: &ProviderId, namespace: &str, reference: &str, missing: Option<&str>) -> ReadError {
     let missing = missing.filter(|missing| *missing != reference).unwrap_or("it");
     ReadError::new(
         Reason::NotAllowed,
-        format!(
-            "the ClusterRobotoProvider {provider} does not allow the namespace {namespace} to read {reference}; add {missing} to the provider's spec.allow"
-        ),
+        format!("the {id} does not allow the namespace {namespace} to read {reference}; add {missing} to the provider's spec.allow"),
     )
+}
+
+/// The refusal of one reference of a resource.
+#[must_use]
+pub fn not_allowed(provider: &ProviderRef, namespace: &str, reference: &str, missing: Option<&str>) -> ReadError {
+    refused(&ProviderId::meant(provider, namespace), namespace, reference, missing)
 }
 
 /// The refusal of an answer that comes from another secret than the one that was asked for.
 #[must_use]
-pub fn answered_otherwise(provider: &str, namespace: &str, reference: &str) -> ReadError {
+pub fn answered_otherwise(provider: &ProviderRef, namespace: &str, reference: &str) -> ReadError {
+    let id = ProviderId::meant(provider, namespace);
     ReadError::new(
         Reason::NotAllowed,
         format!(
-            "{reference}: the store answered with another name, which the ClusterRobotoProvider {provider} does not allow the namespace {namespace} to read; \
+            "{reference}: the store answered with another name, which the {id} does not allow the namespace {namespace} to read; \
              refer to the secret by its full name"
         ),
     )

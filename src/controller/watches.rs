@@ -5,27 +5,34 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
     pin::pin,
     sync::Arc,
     time::Duration,
 };
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         WatchStreamExt,
-        reflector::store::Writer,
         utils::Backoff,
         watcher::{self, Event, watcher},
     },
 };
 
-use super::{cache::Key, drift::Seen, mirror::Context};
+use serde::de::DeserializeOwned;
+
+use super::{
+    cache::Key,
+    drift::Seen,
+    mirror::Context,
+    providers::{Provided, ProviderResource},
+};
 use crate::{
-    api::{ClusterRobotoProvider, MANAGED_LABEL, REFRESH_ANNOTATION, RobotoSecret},
+    api::{MANAGED_LABEL, REFRESH_ANNOTATION, RobotoSecret, provider::ProviderId},
     reader::Lane,
     telemetry::Readiness,
 };
@@ -34,7 +41,6 @@ use crate::{
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 type Guarded = DeserializeGuard<RobotoSecret>;
-type Providing = DeserializeGuard<ClusterRobotoProvider>;
 
 /// Opens when all caches hold their first complete list.
 #[derive(Clone)]
@@ -47,7 +53,7 @@ pub(super) struct Gates {
 impl Gates {
     pub(super) fn new(readiness: &Readiness, scopes: usize, confined: bool) -> Self {
         let secrets = (!confined).then_some((SECRETS, scopes));
-        let missing: BTreeMap<_, _> = [(RESOURCES, scopes), (NAMESPACES, scopes), (PROVIDERS, 1)].into_iter().chain(secrets).collect();
+        let missing: BTreeMap<_, _> = [(RESOURCES, scopes), (NAMESPACES, scopes), (PROVIDERS, 1), (OWN_PROVIDERS, scopes)].into_iter().chain(secrets).collect();
         for what in missing.keys() {
             readiness.wait_for(what, "the first list");
         }
@@ -82,7 +88,8 @@ impl Gates {
 }
 
 const RESOURCES: &str = "robotosecrets.robotosecret.dev";
-const PROVIDERS: &str = "clusterrobotoproviders.robotosecret.dev";
+pub(super) const PROVIDERS: &str = "clusterrobotoproviders.robotosecret.dev";
+pub(super) const OWN_PROVIDERS: &str = "robotoproviders.robotosecret.dev";
 pub(super) const NAMESPACES: &str = "namespaces";
 const SECRETS: &str = "secrets";
 
@@ -238,29 +245,43 @@ pub(super) async fn secrets(client: Client, scope: Option<String>, context: Arc<
     }
 }
 
-/// Watches providers: keeps their cache, and wakes the resources that read through a changed one.
-pub(super) async fn providers(client: Client, writer: Writer<Providing>, context: Arc<Context>, gates: Gates) {
-    let events =
-        watcher(Api::<Providing>::all(client), watcher::Config::default()).map_ok(|event| event.modify(|provider| provider.meta_mut().managed_fields = None));
-    let mut events = pin!(kube::runtime::reflector(writer, events.backoff(Pauses::default())));
+/// Watches one kind of providers: keeps their cache, and wakes the resources that read through a changed one. `scope`: the namespace, or all.
+pub(super) async fn providers<K>(api: Api<DeserializeGuard<K>>, scope: Option<String>, what: &'static str, context: Arc<Context>, gates: Gates)
+where
+    K: ProviderResource + DeserializeOwned + Debug + Send + 'static,
+{
+    let mut events = pin!(watcher(api, watcher::Config::default()).backoff(Pauses::default()));
+    let mut listed = BTreeSet::new();
     let mut synced = false;
+    let take_in = |provider: DeserializeGuard<K>| {
+        let id = ProviderId { namespace: provider.namespace(), name: provider.name_any() };
+        let (changed, closed) = context.providers.put(&id, provider.0.map(|provider| Provided::new(&provider)).map_err(drop));
+        let readers = if changed { context.resources.with_provider(&id) } else { Vec::new() };
+        closed.iter().chain(&readers).for_each(|key| context.queue.push(key, Lane::Event));
+        id
+    };
+    let let_go = |id: &ProviderId| {
+        let (closed, readers) = (context.providers.remove(id), context.resources.with_provider(id));
+        closed.iter().chain(&readers).for_each(|key| context.queue.push(key, Lane::Event));
+    };
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Apply(provider) | Event::InitApply(provider) | Event::Delete(provider)) => {
-                for key in context.providers.forget_gone() {
-                    context.queue.push(&key, Lane::Event);
-                }
-                for key in context.resources.with_provider(&provider.name_any()) {
-                    context.queue.push(&key, Lane::Event);
-                }
-            }
-            Ok(Event::Init) => {}
+            Ok(Event::Apply(provider)) => drop(take_in(provider)),
+            Ok(Event::InitApply(provider)) => drop(listed.insert(take_in(provider))),
+            Ok(Event::Delete(provider)) => let_go(&ProviderId { namespace: provider.namespace(), name: provider.name_any() }),
+            Ok(Event::Init) => listed.clear(),
             Ok(Event::InitDone) => {
+                let is_mine = |id: &ProviderId| match (&id.namespace, what == PROVIDERS) {
+                    (None, is_cluster) => is_cluster,
+                    (Some(namespace), is_cluster) => !is_cluster && scope.as_ref().is_none_or(|scope| scope == namespace),
+                };
+                context.providers.ids().iter().filter(|id| is_mine(id) && !listed.contains(*id)).for_each(&let_go);
+                listed.clear();
                 if !std::mem::replace(&mut synced, true) {
-                    gates.synced(PROVIDERS);
+                    gates.synced(what);
                 }
             }
-            Err(error) => gates.trouble(PROVIDERS, None, &error),
+            Err(error) => gates.trouble(what, scope.as_deref(), &error),
         }
     }
 }

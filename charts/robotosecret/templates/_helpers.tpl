@@ -109,6 +109,13 @@ spec:
   resources: [secrets]
   verbs: [get, list, watch, create, patch, delete]
 {{- end }}
+# The namespace's own providers, and whether their identity works and so much vanished from the store that nothing is removed.
+- apiGroups: [robotosecret.dev]
+  resources: [robotoproviders]
+  verbs: [get, list, watch]
+- apiGroups: [robotosecret.dev]
+  resources: [robotoproviders/status]
+  verbs: [patch]
 # Templates that RobotoSecrets of the same namespace keep in ConfigMaps (spec.target.template.from): get for the text, list and
 # watch, metadata only and from the first such RobotoSecret on, to see a change.
 - apiGroups: [""]
@@ -125,6 +132,37 @@ spec:
   resources: [deployments, statefulsets, daemonsets]
   verbs: [patch]
 {{- end }}
+{{- end -}}
+
+{{/* What a token of a ServiceAccount takes. */}}
+{{- define "robotosecret.tokenRules" -}}
+# A token for AWS: get for the annotation by which the ServiceAccount opts in, create for the token itself.
+- apiGroups: [""]
+  resources: [serviceaccounts]
+  verbs: [get]
+  resourceNames: [{{ .name | quote }}]
+- apiGroups: [""]
+  resources: [serviceaccounts/token]
+  verbs: [create]
+  resourceNames: [{{ .name | quote }}]
+{{- end -}}
+
+{{/* Binds a Role of the same name to the controller. Takes the root, the Role's name and namespace. */}}
+{{- define "robotosecret.roleBinding" -}}
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: {{ .name }}
+  namespace: {{ .namespace }}
+  labels: {{- include "robotosecret.labels" .root | nindent 4 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: Role
+  name: {{ .name }}
+subjects:
+- kind: ServiceAccount
+  name: {{ include "robotosecret.serviceAccountName" .root }}
+  namespace: {{ .root.Release.Namespace }}
 {{- end -}}
 
 {{/* That two maps of an admission policy are equal but for some keys: takes the names of both, new and old, and the list of keys. */}}

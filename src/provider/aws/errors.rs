@@ -68,8 +68,41 @@ where
     }
 }
 
+/// Why a role was not given. `explain` says what AWS's code most probably means.
+pub(super) fn of_role<E>(role: &str, action: &str, error: &SdkError<E, HttpResponse>, explain: fn(&str) -> &'static str) -> ReadError
+where
+    E: ProvideErrorMetadata + StdError + 'static,
+{
+    let failure = classify(action, error).error;
+    let (code, _) = said(error);
+    let refused = error.raw_response().is_some_and(|response| response.status().is_client_error());
+    // The credentials before it told their own trouble, if that was it.
+    if carried(error).is_some() {
+        return failure;
+    }
+    if refused && !matches!(failure.reason, Reason::Throttled | Reason::ProviderUnavailable) || code == "ExpiredTokenException" {
+        return ReadError { reason: Reason::CredentialsError, message: format!("{role}: {} ({code})", explain(code)), ..failure };
+    }
+    ReadError { message: format!("{role}: {}", failure.message), ..failure }
+}
+
+/// What one of our own sources of credentials said.
+fn carried<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e ReadError> {
+    let mut cause = Some(error);
+    while let Some(current) = cause {
+        if let Some(said) = current.downcast_ref::<ReadError>() {
+            return Some(said);
+        }
+        cause = current.source();
+    }
+    None
+}
+
 /// Why nothing was answered.
 fn unsent(error: &(dyn StdError + 'static)) -> ReadError {
+    if let Some(said) = carried(error) {
+        return said.clone();
+    }
     if let Some(reason) = credentials_problem(error) {
         return ReadError::new(reason, "the controller has no AWS credentials; give its ServiceAccount a role, or its pod an identity");
     }
@@ -220,7 +253,7 @@ fn explain(action: &str, status: Option<u16>, code: &str, said: &str) -> (Reason
         | "IncompleteSignature"
         | "MissingAuthenticationToken"
         | "MissingAuthenticationTokenException"
-        | "OptInRequired" => (Reason::CredentialsError, "AWS does not accept the controller's credentials; check the identity it runs with".into()),
+        | "OptInRequired" => (Reason::CredentialsError, "AWS does not accept the credentials; check the provider's identity".into()),
         _ if EXPIRED.contains(&code) => (
             Reason::ProviderUnavailable,
             "the credentials have run out, or the clock of the controller's node is wrong, by which they are renewed; retrying with new ones".into(),

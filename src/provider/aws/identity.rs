@@ -1,9 +1,10 @@
 //! Whose identity calls AWS, through which HTTP stack, and the clients made from both.
 //!
-//! A provider's spec enters, clients leave. Clients are made once for a provider and kept: no set-up happens per read, and all of
+//! A provider's spec and its principal enter, clients leave. Clients are made once for a provider and kept: no set-up happens per read, and all of
 //! them ask one cache for credentials. Credentials are never logged and never leave the SDK.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -15,6 +16,7 @@ use aws_config::{
     BehaviorVersion, ConfigLoader, Region, SdkConfig, environment::EnvironmentVariableRegionProvider, meta::region::RegionProviderChain,
     profile::ProfileFileRegionProvider, retry::RetryConfig, timeout::TimeoutConfig,
 };
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_http_client::{
     Builder,
     tls::{Provider as TlsProvider, rustls_provider::CryptoMode},
@@ -22,14 +24,16 @@ use aws_smithy_http_client::{
 use tokio::sync::OnceCell;
 
 use super::{
-    account, errors, observed,
+    credentials::{Assumed, Granted, Grants, Role},
+    errors, observed, payer,
     renewal::Renewing,
     routes::{STS, ceiling},
 };
 use crate::{
     api::{
         Reason,
-        provider::{AwsSpec, Limits},
+        aws::{AwsSpec, Endpoints, Limits, REGION_PLACE},
+        reference::Source,
     },
     limit::{Budgets, Turns, lock},
     provider::{ReadError, aws::errors::Failure},
@@ -78,42 +82,108 @@ impl Ambient {
     }
 }
 
+/// As whom a provider reads.
+pub struct Principal {
+    /// What its identity stands on; `None`: the controller's own.
+    pub grants: Option<Box<dyn Grants>>,
+    /// The name of the session that a token is taken for.
+    pub session_name: String,
+    /// The roles that are assumed from there, in order.
+    pub roles: Vec<Role>,
+    /// Whose limits its calls count against, as far as that is known: an account, or what stands for one. No secret.
+    pub payer: String,
+}
+
+impl Principal {
+    /// The controller's own identity.
+    #[must_use]
+    pub fn ambient() -> Self {
+        Self { grants: None, session_name: String::new(), roles: Vec::new(), payer: "ambient".to_owned() }
+    }
+}
+
+/// The clients of one region.
+pub(super) struct Stores {
+    pub(super) secrets_manager: aws_sdk_secretsmanager::Client,
+    pub(super) parameter_store: aws_sdk_ssm::Client,
+}
+
+/// Who AWS says that somebody is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The account.
+    pub account: String,
+    /// The ARN of the user or role session.
+    pub arn: String,
+}
+
 /// The clients of one provider.
 pub(super) struct Clients {
     pub(super) region: String,
-    pub(super) secrets_manager: aws_sdk_secretsmanager::Client,
-    pub(super) parameter_store: aws_sdk_ssm::Client,
+    base: SdkConfig,
+    endpoints: Endpoints,
+    renewing: Renewing,
+    stores: Mutex<HashMap<String, Arc<Stores>>>,
     sts: Sts,
-    account: OnceCell<String>,
-    /// When the account was last asked in vain, and why.
+    caller: OnceCell<Caller>,
+    /// When AWS was last asked in vain who the caller is, and why.
     in_vain: Mutex<Option<(Instant, ReadError)>>,
 }
 
 impl Clients {
-    pub(super) fn new(spec: &AwsSpec, ambient: &Ambient) -> Self {
-        let base = ambient.config.to_builder().region(Region::new(spec.region.clone())).build();
+    pub(super) fn new(spec: &AwsSpec, principal: Principal, ambient: &Ambient) -> Self {
+        let region = Region::new(spec.region.clone());
         // What is left out stays as the environment says (AWS_ENDPOINT_URL and the like), or AWS's own.
         let endpoints = spec.endpoints.clone().unwrap_or_default();
-        let renewing = || ambient.renewing.clone();
-        let mut secrets_manager = aws_sdk_secretsmanager::config::Builder::from(&base).interceptor(renewing());
-        let mut parameter_store = aws_sdk_ssm::config::Builder::from(&base).interceptor(renewing());
-        let mut sts = aws_sdk_sts::config::Builder::from(&base).interceptor(renewing());
-        if let Some(url) = endpoints.secrets_manager {
-            secrets_manager.set_endpoint_url(Some(url));
+        let own = ambient.config.to_builder().region(region.clone()).build();
+        let turns = Turns::new(ambient.sts.clone(), (payer(&principal.payer, spec).into(), STS));
+        // One tenant's credentials that AWS calls outdated are no reason to ask for everybody else's anew.
+        let is_ambient = principal.grants.is_none() && principal.roles.is_empty();
+        let renewing = if is_ambient { ambient.renewing.clone() } else { Renewing::new() };
+        let mut base = own.clone();
+        let mut cache = &ambient.renewing;
+        if let Some(grants) = principal.grants {
+            // From nothing: what the environment says about endpoints and credentials is not for tokens.
+            let mut sts = aws_sdk_sts::Config::builder().behavior_version(BehaviorVersion::v2026_01_12()).region(region).retry_config(RetryConfig::disabled());
+            sts.set_http_client(own.http_client()).set_timeout_config(own.timeout_config().cloned());
+            sts.set_endpoint_url(endpoints.sts.as_deref().map(|url| placed(url, &spec.region)));
+            let granted = Granted::new(grants, aws_sdk_sts::Client::from_conf(sts.build()), turns.clone(), principal.session_name);
+            base = with_credentials(&own, granted, &renewing);
+            cache = &renewing;
         }
-        if let Some(url) = endpoints.ssm {
-            parameter_store.set_endpoint_url(Some(url));
+        for role in principal.roles {
+            let sts = sts_client(&base, &endpoints, &spec.region, cache);
+            base = with_credentials(&own, Assumed::new(role, sts, turns.clone()), &renewing);
+            cache = &renewing;
         }
-        if let Some(url) = endpoints.sts {
-            sts.set_endpoint_url(Some(url));
+        let sts = Sts::new(sts_client(&base, &endpoints, &spec.region, &renewing), ambient, turns, &payer(&principal.payer, spec), spec);
+        Self { region: spec.region.clone(), base, endpoints, renewing, stores: Mutex::default(), sts, caller: OnceCell::new(), in_vain: Mutex::default() }
+    }
+
+    /// The clients of the region that a source lies in.
+    pub(super) fn of(&self, source: &Source) -> Arc<Stores> {
+        self.at(source.arn().map_or(&self.region, |arn| &arn.region))
+    }
+
+    /// The clients of a region.
+    pub(super) fn at(&self, region: &str) -> Arc<Stores> {
+        let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
+        stores.entry(region.to_owned()).or_insert_with(|| Arc::new(self.stores_at(region))).clone()
+    }
+
+    fn stores_at(&self, region: &str) -> Stores {
+        let base = self.base.to_builder().region(Region::new(region.to_owned())).build();
+        let mut secrets_manager = aws_sdk_secretsmanager::config::Builder::from(&base).interceptor(self.renewing.clone());
+        let mut parameter_store = aws_sdk_ssm::config::Builder::from(&base).interceptor(self.renewing.clone());
+        if let Some(url) = &self.endpoints.secrets_manager {
+            secrets_manager.set_endpoint_url(Some(placed(url, region)));
         }
-        Self {
-            region: spec.region.clone(),
+        if let Some(url) = &self.endpoints.ssm {
+            parameter_store.set_endpoint_url(Some(placed(url, region)));
+        }
+        Stores {
             secrets_manager: aws_sdk_secretsmanager::Client::from_conf(secrets_manager.build()),
             parameter_store: aws_sdk_ssm::Client::from_conf(parameter_store.build()),
-            sts: Sts::new(aws_sdk_sts::Client::from_conf(sts.build()), ambient, spec),
-            account: OnceCell::new(),
-            in_vain: Mutex::default(),
         }
     }
 
@@ -122,39 +192,68 @@ impl Clients {
         self.sts.limit(limits);
     }
 
-    /// The account that the identity belongs to, asked once. Those who ask at the same time share the answer, also a failure.
-    pub(super) async fn account(&self, metrics: &Metrics) -> Result<String, ReadError> {
+    /// Who AWS says that the identity is, if it was asked already.
+    pub(super) fn known_caller(&self) -> Option<Caller> {
+        self.caller.get().cloned()
+    }
+
+    /// Who AWS says that the identity is, asked once. Those who ask at the same time share the answer, also a failure.
+    pub(super) async fn caller(&self, metrics: &Metrics) -> Result<Caller, ReadError> {
         let asked = Instant::now();
         let ask = async || {
             let in_vain = self.in_vain.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if let Some((_, error)) = in_vain.filter(|(when, _)| *when >= asked) {
                 return Err(error);
             }
-            let answer = observed(metrics, ("aws.sts", "GetCallerIdentity", 1), |failure: &Failure| failure.error.reason, self.ask_account()).await;
-            answer.map_err(|Failure { error, .. }| {
-                let error = ReadError { message: format!("the account of the provider's identity: {}", error.message), ..error };
+            self.ask_caller(metrics).await.inspect_err(|error| {
                 *self.in_vain.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), error.clone()));
-                error
             })
         };
-        self.account.get_or_try_init(ask).await.cloned()
+        self.caller.get_or_try_init(ask).await.cloned()
     }
 
-    async fn ask_account(&self) -> Result<String, Failure> {
+    /// Asks AWS now who the identity is, which takes credentials that work.
+    pub(super) async fn ask_caller(&self, metrics: &Metrics) -> Result<Caller, ReadError> {
         let ask = async {
             self.sts.turns.next().await;
             self.sts.client.get_caller_identity().send().await
         };
-        let Ok(answer) = tokio::time::timeout(ACCOUNT_TIMEOUT, ask).await else {
-            return Err(Failure::elsewhere(errors::unavailable("the store did not answer within 4 s")));
+        let ask = async {
+            let Ok(answer) = tokio::time::timeout(ACCOUNT_TIMEOUT, ask).await else {
+                return Err(Failure::elsewhere(errors::unavailable("the store did not answer within 4 s")));
+            };
+            let answer = answer.map_err(|error| errors::classify("sts:GetCallerIdentity", &error));
+            if answer.as_ref().is_err_and(|failure| failure.error.reason == Reason::Throttled) {
+                self.sts.turns.throttled();
+            }
+            let answer = answer?;
+            let caller = answer.account.zip(answer.arn).map(|(account, arn)| Caller { account, arn });
+            caller.ok_or_else(|| Failure::elsewhere(errors::incomplete()))
         };
-        let answer = answer.map_err(|error| errors::classify("sts:GetCallerIdentity", &error));
-        if answer.as_ref().is_err_and(|failure| failure.error.reason == Reason::Throttled) {
-            self.sts.turns.throttled();
-        }
-        let answer = answer?;
-        answer.account.ok_or_else(|| Failure::elsewhere(errors::incomplete()))
+        let answer = observed(metrics, ("aws.sts", "GetCallerIdentity", 1), |failure: &Failure| failure.error.reason, ask).await;
+        answer.map_err(|Failure { error, .. }| match error.reason {
+            // They name what was refused already.
+            Reason::CredentialsError => error,
+            _ => ReadError { message: format!("the account of the provider's identity: {}", error.message), ..error },
+        })
     }
+}
+
+/// An address for a region.
+fn placed(url: &str, region: &str) -> String {
+    url.replace(REGION_PLACE, region)
+}
+
+fn with_credentials(own: &SdkConfig, provider: impl ProvideCredentials + 'static, renewing: &Renewing) -> SdkConfig {
+    own.to_builder().credentials_provider(SharedCredentialsProvider::new(provider)).identity_cache(renewing.clone()).build()
+}
+
+fn sts_client(base: &SdkConfig, endpoints: &Endpoints, region: &str, renewing: &Renewing) -> aws_sdk_sts::Client {
+    let mut sts = aws_sdk_sts::config::Builder::from(base).interceptor(renewing.clone());
+    if let Some(url) = &endpoints.sts {
+        sts.set_endpoint_url(Some(placed(url, region)));
+    }
+    aws_sdk_sts::Client::from_conf(sts.build())
 }
 
 /// The Security Token Service, within its limit.
@@ -167,12 +266,10 @@ struct Sts {
 }
 
 impl Sts {
-    fn new(client: aws_sdk_sts::Client, ambient: &Ambient, spec: &AwsSpec) -> Self {
+    fn new(client: aws_sdk_sts::Client, ambient: &Ambient, turns: Turns, payer: &str, spec: &AwsSpec) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let id = COUNT.fetch_add(1, Ordering::Relaxed).to_string();
-        let (budgets, account) = (ambient.sts.clone(), Arc::from(account(spec)));
-        let turns = Turns::new(budgets.clone(), (Arc::clone(&account), STS));
-        let sts = Self { client, budgets, account, turns, id };
+        let sts = Self { client, budgets: ambient.sts.clone(), account: payer.into(), turns, id };
         sts.limit(spec.limits.unwrap_or_default());
         sts
     }

@@ -3,6 +3,7 @@
 //! Questions to both stores enter, readings leave. ARNs of another region or account are refused here, before the call that would
 //! read them; a parameter that stands for a secret is resolved as Secrets Manager reads it.
 
+mod credentials;
 mod errors;
 mod identity;
 mod listing;
@@ -16,8 +17,9 @@ mod tags;
 mod tests;
 
 use std::{
-    sync::{Mutex, PoisonError},
-    time::Instant,
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use futures::{FutureExt, future::BoxFuture};
@@ -26,14 +28,15 @@ use super::{Calls, Family, Listing, Lot, LotAnswer, Provider, Question, ReadErro
 use crate::{
     api::{
         Reason,
-        provider::{AwsSpec, Limits},
+        aws::{AwsSpec, Limits},
         reference::{Source, Store},
     },
     telemetry::{Metrics, traces},
 };
 
-pub use identity::Ambient;
-use identity::Clients;
+pub use credentials::{Grant, Grants, Role};
+pub use identity::{Ambient, Caller, Principal};
+use identity::{Clients, Stores};
 pub use routes::{BATCH_GET_SECRET_VALUE, DESCRIBE_PARAMETERS, DESCRIBE_SECRET, GET_SECRET_VALUE, LIST_SECRETS, SSM_READS, SSM_TAGS, STS};
 
 /// Reads with one identity in one region.
@@ -41,14 +44,66 @@ pub struct AwsProvider {
     clients: Clients,
     account: String,
     limits: Mutex<Limits>,
+    /// Accounts besides the identity's own that rules name: what lies there may be asked for by ARN.
+    accounts: Mutex<BTreeSet<String>>,
+    /// What no read gets past, and since when.
+    trouble: Mutex<Option<(Instant, ReadError)>>,
     metrics: Metrics,
 }
 
 impl AwsProvider {
     /// Prepares the clients; nothing is called yet.
     #[must_use]
-    pub fn new(spec: &AwsSpec, ambient: &Ambient, metrics: Metrics) -> Self {
-        Self { clients: Clients::new(spec, ambient), account: account(spec), limits: Mutex::new(spec.limits.unwrap_or_default()), metrics }
+    pub fn new(spec: &AwsSpec, principal: Principal, ambient: &Ambient, metrics: Metrics) -> Self {
+        let account = payer(&principal.payer, spec);
+        let limits = Mutex::new(spec.limits.unwrap_or_default());
+        Self { clients: Clients::new(spec, principal, ambient), account, limits, accounts: Mutex::default(), trouble: Mutex::default(), metrics }
+    }
+
+    /// Lets what lies in these accounts be asked for by ARN, besides the identity's own.
+    pub fn reach(&self, accounts: BTreeSet<String>) {
+        *self.accounts.lock().unwrap_or_else(PoisonError::into_inner) = accounts;
+    }
+
+    fn reaches(&self, account: &str) -> bool {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner).contains(account)
+    }
+
+    /// Who AWS says that the identity is, if it was asked already.
+    #[must_use]
+    pub fn known_caller(&self) -> Option<Caller> {
+        self.clients.known_caller()
+    }
+
+    /// Who AWS says that the identity is; asked once, unless `anew`.
+    pub async fn caller(&self, anew: bool) -> Result<Caller, ReadError> {
+        let answer = if anew { self.clients.ask_caller(&self.metrics).await } else { self.clients.caller(&self.metrics).await };
+        if answer.is_ok() {
+            self.trouble().take_if(|(_, error)| error.reason == Reason::CredentialsError);
+        }
+        answer
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Option<(Instant, ReadError)>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What no read gets past since this long: credentials that don't work, or a store that does not answer.
+    #[must_use]
+    pub fn in_trouble(&self) -> Option<(Duration, ReadError)> {
+        self.trouble().as_ref().map(|(since, error)| (since.elapsed(), error.clone()))
+    }
+
+    /// Takes note of how a call went.
+    fn went(&self, error: Option<&ReadError>) {
+        let lasting = error.filter(|error| matches!(error.reason, Reason::CredentialsError | Reason::ProviderUnavailable));
+        let mut trouble = self.trouble();
+        *trouble = match (lasting, trouble.take()) {
+            (Some(error), was) => Some((was.filter(|(_, was)| was.reason == error.reason).map_or_else(Instant::now, |(since, _)| since), error.clone())),
+            // A throttle says nothing about either.
+            (None, was) if error.is_some_and(|error| error.reason == Reason::Throttled) => was,
+            (None, _) => None,
+        };
     }
 
     /// Takes other limits; the clients stay.
@@ -76,7 +131,8 @@ impl AwsProvider {
 
     async fn read_tags(&self, source: &Source) -> Result<Reading, ReadError> {
         self.check(source).await?;
-        let (Clients { secrets_manager, parameter_store, .. }, reason) = (&self.clients, |error: &ReadError| error.reason);
+        let (stores, reason) = (self.clients.of(source), |error: &ReadError| error.reason);
+        let Stores { secrets_manager, parameter_store } = &*stores;
         match source.store {
             Store::SecretsManager => observed(&self.metrics, ("aws.sm", "DescribeSecret", 1), reason, secrets_manager::tags(secrets_manager, source)).await,
             Store::ParameterStore => {
@@ -87,10 +143,11 @@ impl AwsProvider {
 
     async fn read_presence(&self, source: &Source, arn: &str, calls: &Calls) -> Result<Reading, ReadError> {
         // Elsewhere it may be missing for ever without being gone.
-        self.check_home(arn).await?;
+        self.check_home(source, arn).await?;
         self.check(source).await?;
         let source = &Source { version: None, ..source.clone() };
-        let (Clients { secrets_manager, parameter_store, .. }, reason) = (&self.clients, |error: &ReadError| error.reason);
+        let (stores, reason) = (self.clients.of(source), |error: &ReadError| error.reason);
+        let Stores { secrets_manager, parameter_store } = &*stores;
         match source.store {
             Store::SecretsManager => secrets_manager::presence(secrets_manager, source, calls, &self.metrics).await,
             Store::ParameterStore => observed(&self.metrics, ("aws.ps", "GetParameter", 1), reason, parameter_store::presence(parameter_store, source)).await,
@@ -98,9 +155,10 @@ impl AwsProvider {
     }
 
     async fn list(&self, listing: &Listing, calls: &Calls) -> Result<Reading, ReadError> {
+        let stores = self.clients.at(&self.clients.region);
         match listing.store {
-            Store::SecretsManager => secrets_manager::list(&self.clients.secrets_manager, listing, calls, &self.metrics).await,
-            Store::ParameterStore => parameter_store::list(&self.clients.parameter_store, listing, calls, &self.metrics).await,
+            Store::SecretsManager => secrets_manager::list(&stores.secrets_manager, listing, calls, &self.metrics).await,
+            Store::ParameterStore => parameter_store::list(&stores.parameter_store, listing, calls, &self.metrics).await,
         }
     }
 
@@ -110,36 +168,36 @@ impl AwsProvider {
         if source.through_secrets_manager().is_empty() { Ok(()) } else { Err(misrouted()) }
     }
 
-    /// Whether what has this ARN would be found where the provider reads now.
-    async fn check_home(&self, arn: &str) -> Result<(), ReadError> {
+    /// Whether what has this ARN would be found where the provider reads the source now.
+    async fn check_home(&self, source: &Source, arn: &str) -> Result<(), ReadError> {
         let mut parts = arn.split(':').skip(3);
         let elsewhere = |what: &str| {
             let problem =
                 format!("the provider now reads another {what} than the one where this was mirrored from; that it is not found there does not count as gone");
             Err(ReadError::new(Reason::SourceNotFound, problem))
         };
-        if parts.next() != Some(&self.clients.region) {
+        let (region, account) = source.arn().map_or((&self.clients.region, None), |arn| (&arn.region, Some(&arn.account)));
+        if parts.next() != Some(region) {
             return elsewhere("region");
         }
-        let account = self.clients.account(&self.metrics).await?;
+        let account = match account {
+            Some(account) => account.clone(),
+            None => self.clients.caller(&self.metrics).await?.account,
+        };
         if parts.next() == Some(&account) { Ok(()) } else { elsewhere("account") }
     }
 
-    /// An ARN must be of this provider's region, which costs nothing to tell, and account, which costs one call once.
+    /// An ARN must be of the identity's account, which costs one call once to tell, or of one that rules name. Whether whoever asks may read
+    /// there was decided before.
     async fn check_arns(&self, sources: &[&Source]) -> Vec<Result<(), ReadError>> {
-        let region = &self.clients.region;
-        let at_home = |source: &Source| source.arn().is_some_and(|arn| arn.region == *region);
-        let account = if sources.iter().any(|source| at_home(source)) { Some(self.clients.account(&self.metrics).await) } else { None };
-        let refuse = |problem: String| Err(ReadError::new(Reason::NotAllowed, problem));
+        let is_open = |source: &Source| source.arn().is_none_or(|arn| self.reaches(&arn.account));
+        let caller = if sources.iter().all(|source| is_open(source)) { None } else { Some(self.clients.caller(&self.metrics).await) };
         let check = |source: &&Source| {
-            let Some(arn) = source.arn() else { return Ok(()) };
-            if arn.region != *region {
-                return refuse(format!("the provider reads the region {region}; an ARN of another region is not allowed"));
-            }
-            match &account {
-                Some(Ok(account)) if *account == arn.account => Ok(()),
+            let Some(arn) = source.arn().filter(|_| !is_open(source)) else { return Ok(()) };
+            match &caller {
+                Some(Ok(caller)) if caller.account == arn.account => Ok(()),
                 Some(Err(error)) => Err(error.clone()),
-                _ => refuse("the provider's identity belongs to another account than the ARN; that is not allowed".to_owned()),
+                _ => Err(ReadError::new(Reason::NotAllowed, ANOTHER_ACCOUNT)),
             }
         };
         sources.iter().map(check).collect()
@@ -149,18 +207,21 @@ impl AwsProvider {
     async fn read_together(&self, lot: &'static Lot, questions: &[Question]) -> LotAnswer {
         // A version that a shared call can't ask for would be answered with another one.
         let mut answers: Vec<Option<Result<Reading, ReadError>>> = questions.iter().map(|_| Some(Err(misrouted()))).collect();
-        let fitting = questions.iter().enumerate().filter(|(_, question)| routes::route(question).lot == Some(lot));
+        let fitting = questions.iter().enumerate().filter(|(_, question)| routes::route(question, &self.clients.region).lot == Some(lot));
         let fitting: Vec<(usize, &Source)> =
             fitting.filter_map(|(i, question)| if let Question::Value(source) = question { Some((i, source)) } else { None }).collect();
         let sources: Vec<&Source> = fitting.iter().map(|(_, source)| *source).collect();
         for ((i, _), check) in fitting.iter().zip(self.check_arns(&sources).await) {
             answers[*i] = check.err().map(Err);
         }
-        let (open, asked): (Vec<usize>, Vec<&Source>) = fitting.into_iter().filter(|(i, _)| answers[*i].is_none()).unzip();
+        let is_open = |(i, source): &(usize, &Source)| answers[*i].is_none() && !source.arn().is_some_and(|arn| self.reaches(&arn.account));
+        // What may lie in another account is read by itself: whether it may share a call is not documented.
+        let (open, asked): (Vec<usize>, Vec<&Source>) = fitting.into_iter().filter(is_open).unzip();
         let Some(first) = asked.first() else { return LotAnswer::Each { answers, pages: 0 } };
+        let stores = self.clients.of(first);
         let heard = match first.store {
-            Store::SecretsManager => secrets_manager::read_lot(&self.clients.secrets_manager, &asked, &self.metrics).await,
-            Store::ParameterStore => parameter_store::read_lot(&self.clients.parameter_store, &asked, &self.metrics).await,
+            Store::SecretsManager => secrets_manager::read_lot(&stores.secrets_manager, &asked, &self.metrics).await,
+            Store::ParameterStore => parameter_store::read_lot(&stores.parameter_store, &asked, &self.metrics).await,
         };
         let LotAnswer::Each { answers: heard, pages } = heard else { return heard };
         for (i, answer) in open.into_iter().zip(heard) {
@@ -170,24 +231,27 @@ impl AwsProvider {
     }
 
     async fn call(&self, source: &Source) -> Result<Reading, ReadError> {
-        let reason = |error: &ReadError| error.reason;
+        let (stores, reason) = (self.clients.of(source), |error: &ReadError| error.reason);
         match source.store {
             Store::SecretsManager => {
-                observed(&self.metrics, ("aws.sm", "GetSecretValue", 1), reason, secrets_manager::read(&self.clients.secrets_manager, source)).await
+                observed(&self.metrics, ("aws.sm", "GetSecretValue", 1), reason, secrets_manager::read(&stores.secrets_manager, source)).await
             }
             Store::ParameterStore => {
-                observed(&self.metrics, ("aws.ps", "GetParameter", 1), reason, parameter_store::read(&self.clients.parameter_store, source)).await
+                observed(&self.metrics, ("aws.ps", "GetParameter", 1), reason, parameter_store::read(&stores.parameter_store, source)).await
             }
         }
     }
 }
 
-/// Whose limits the calls count against: those of one identity in one region at the same addresses.
-fn account(spec: &AwsSpec) -> String {
+/// What is refused for the identity's account.
+pub const ANOTHER_ACCOUNT: &str = "the provider's identity belongs to another account than the ARN; that is not allowed";
+
+/// Whose limits the calls count against: those of one payer in one region at the same addresses.
+fn payer(payer: &str, spec: &AwsSpec) -> String {
     let endpoints = spec.endpoints.clone().unwrap_or_default();
     let named = [("secretsManager", endpoints.secrets_manager), ("ssm", endpoints.ssm), ("sts", endpoints.sts)];
     let named = named.into_iter().filter_map(|(service, url)| url.map(|url| format!("{service}={}", url.trim_end_matches('/'))));
-    format!("ambient/{}/{}", spec.region, named.collect::<Vec<_>>().join(","))
+    format!("{payer}/{}/{}", spec.region, named.collect::<Vec<_>>().join(","))
 }
 
 /// A source that was to be read in a way that its route does not have.
@@ -229,7 +293,7 @@ impl Drop for Observation<'_> {
 
 impl Provider for AwsProvider {
     fn route(&self, question: &Question) -> Route {
-        routes::route(question)
+        routes::route(question, &self.clients.region)
     }
 
     fn account(&self) -> &str {
@@ -244,10 +308,15 @@ impl Provider for AwsProvider {
     }
 
     fn read_one<'a>(&'a self, question: &'a Question, calls: &'a Calls) -> BoxFuture<'a, Result<Reading, ReadError>> {
-        self.read_alone(question, calls).boxed()
+        self.read_alone(question, calls).inspect(|answer| self.went(answer.as_ref().err())).boxed()
     }
 
     fn read_lot<'a>(&'a self, lot: &'static Lot, questions: &'a [Question]) -> BoxFuture<'a, LotAnswer> {
-        self.read_together(lot, questions).boxed()
+        let noted = |answer: &LotAnswer| match answer {
+            LotAnswer::Failed(error) => self.went(Some(error)),
+            LotAnswer::Each { pages: 0, .. } => {}
+            LotAnswer::Each { .. } | LotAnswer::Refused(_) | LotAnswer::Denied(_) => self.went(None),
+        };
+        self.read_together(lot, questions).inspect(noted).boxed()
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::{
     api::{
-        provider::Limits,
+        aws::Limits,
         reference::{Name, Source, Store, without_root, without_suffix},
     },
     provider::{Family, Listing, Lot, Question, Route},
@@ -33,8 +33,8 @@ const PARAMETERS: Lot = Lot { name: "aws.ps", size: 10, family: SSM_READS, actio
 const SECRETS_BY_ARN: Lot = Lot { name: "aws.sm by ARN", ..SECRETS };
 const PARAMETERS_BY_ARN: Lot = Lot { name: "aws.ps by ARN", ..PARAMETERS };
 
-/// How a question may be asked.
-pub(super) fn route(question: &Question) -> Route {
+/// How a question may be asked of a provider of this region.
+pub(super) fn route(question: &Question, region: &str) -> Route {
     let single = match (question.store(), question) {
         (Store::SecretsManager, Question::Value(_) | Question::Presence { .. }) => GET_SECRET_VALUE,
         (Store::SecretsManager, Question::Tags(_)) => DESCRIBE_SECRET,
@@ -45,13 +45,17 @@ pub(super) fn route(question: &Question) -> Route {
         (Store::ParameterStore, Question::List(_)) => DESCRIBE_PARAMETERS,
     };
     let (lot, denoted) = match question {
-        Question::Value(source) => (lot(source), source.denotes()),
+        Question::Value(source) => (lot(source, region), source.denotes()),
         Question::Presence { .. } | Question::Tags(_) | Question::List(_) => (None, Vec::new()),
     };
     Route { service: question.store().as_str(), single, lot, aliases: denoted.iter().map(|reference| without_root(reference)).collect() }
 }
 
-fn lot(source: &Source) -> Option<&'static Lot> {
+fn lot(source: &Source, region: &str) -> Option<&'static Lot> {
+    // One call goes to one region.
+    if source.arn().is_some_and(|arn| arn.region != region) {
+        return None;
+    }
     // A shared call asks for current versions only (a parameter's could be named, but answers would have to be told apart by it),
     // and a parameter that stands for a secret is read as that secret.
     if source.version.is_some() || !source.through_secrets_manager().is_empty() {
@@ -82,7 +86,7 @@ pub(super) fn ceiling(limits: Limits, family: Family) -> f64 {
         DESCRIBE_PARAMETERS => 3,
         SSM_TAGS => 5,
         // No other family comes out of a route.
-        _ => limits.sts.unwrap_or(10),
+        _ => limits.sts.unwrap_or(50),
     };
     calls.into()
 }
@@ -95,7 +99,7 @@ mod tests {
     const SECRET_ARN: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/db-AbCdEf";
 
     fn of(uri: &str) -> Route {
-        route(&Question::Value(uri.parse::<Reference>().expect("a reference").source))
+        route(&Question::Value(uri.parse::<Reference>().expect("a reference").source), "eu-west-1")
     }
 
     #[test]
@@ -119,6 +123,8 @@ mod tests {
             "aws.sm://prod/db?version-id=11111111-2222-3333-4444-555555555555",
             &format!("{SECRET_ARN}?version-stage=AWSPREVIOUS"),
             "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/db",
+            &SECRET_ARN.replace("eu-west-1", "eu-west-2"),
+            "arn:aws:ssm:eu-central-1:123456789012:parameter/prod/token",
             "aws.ps:///prod/token?version=3",
             "aws.ps:///prod/token?label=blue",
             "aws.ps:///aws/reference/secretsmanager/prod/db",
@@ -149,9 +155,9 @@ mod tests {
     fn the_provider_may_set_each_ceiling() {
         let all = [GET_SECRET_VALUE, BATCH_GET_SECRET_VALUE, SSM_READS, STS];
         let ceilings = |limits| all.map(|family| ceiling(limits, family).to_string());
-        assert_eq!(ceilings(Limits::default()), ["500", "50", "35", "10"]);
+        assert_eq!(ceilings(Limits::default()), ["500", "50", "35", "50"]);
         let limits = Limits { get_secret_value: Some(1), batch_get_secret_value: Some(2), ssm_reads: Some(3), sts: Some(4) };
         assert_eq!(ceilings(limits), ["1", "2", "3", "4"]);
-        assert_eq!(ceilings(Limits { ssm_reads: Some(9000), ..Limits::default() }), ["500", "50", "9000", "10"]);
+        assert_eq!(ceilings(Limits { ssm_reads: Some(9000), ..Limits::default() }), ["500", "50", "9000", "50"]);
     }
 }

@@ -102,7 +102,7 @@ impl Wire {
     }
 
     async fn provider(&self) -> AwsProvider {
-        AwsProvider::new(&self.spec(), &Keys::lasting(3600).ambient().await, Metrics::default())
+        AwsProvider::new(&self.spec(), Principal::ambient(), &Keys::lasting(3600).ambient().await, Metrics::default())
     }
 }
 
@@ -468,9 +468,9 @@ async fn what_its_route_does_not_allow_is_not_asked_in_company() {
 }
 
 #[tokio::test]
-async fn arns_are_held_against_region_and_account_which_is_asked_once() {
+async fn arns_are_held_against_the_account_which_is_asked_once() {
     let (home, away) = (secret_arn("a"), secret_arn("b").replace("123456789012", "210987654321"));
-    let (abroad, parameter_home) = (secret_arn("c").replace("eu-west-1", "eu-west-2"), parameter_arn("/p"));
+    let parameter_home = parameter_arn("/p");
     let wire = Wire::new([
         Answer("GetCallerIdentity", 200, ACCOUNT.to_owned()),
         ok("BatchGetSecretValue", &json!({"SecretValues": [secret("a", "one")]})),
@@ -479,15 +479,11 @@ async fn arns_are_held_against_region_and_account_which_is_asked_once() {
     ])
     .await;
     let provider = wire.provider().await;
-    let region = "NotAllowed: the provider reads the region eu-west-1; an ARN of another region is not allowed";
-    assert_eq!(each(&provider, &[&abroad]).await, (vec![region.to_owned()], 0));
-    assert_eq!(wire.actions(), Vec::<String>::new(), "the region is told from the reference alone");
-
-    let (uris, parameters, secrets) = ([home.as_str(), &away, &abroad], [parameter_home.as_str()], questions(&[&home]));
+    let (uris, parameters, secrets) = ([home.as_str(), &away], [parameter_home.as_str()], questions(&[&home]));
     let alone = calls();
     let ((answers, _), (parameters, _), single) = tokio::join!(each(&provider, &uris), each(&provider, &parameters), provider.read_one(&secrets[0], &alone));
     let account = "NotAllowed: the provider's identity belongs to another account than the ARN; that is not allowed";
-    assert_eq!((answers, parameters, text(&single.unwrap())), (vec!["one".into(), account.to_owned(), region.to_owned()], vec!["two".into()], "one".into()));
+    assert_eq!((answers, parameters, text(&single.unwrap())), (vec!["one".into(), account.to_owned()], vec!["two".into()], "one".into()));
     let mut actions = wire.actions();
     actions.sort();
     assert_eq!(actions, ["BatchGetSecretValue", "GetCallerIdentity", "GetParameters", "GetSecretValue"]);
@@ -501,10 +497,13 @@ async fn providers_of_one_identity_ask_for_the_account_within_their_limit() {
     let wire = Wire::new([Answer("GetCallerIdentity", 200, ACCOUNT.to_owned())]).await;
     let ambient = Keys::lasting(3600).ambient().await;
     let slow = AwsSpec { limits: Some(Limits { sts: Some(1), ..Limits::default() }), ..wire.spec() };
-    let (first, second) = (AwsProvider::new(&slow, &ambient, Metrics::default()), AwsProvider::new(&wire.spec(), &ambient, Metrics::default()));
+    let (first, second) = (
+        AwsProvider::new(&slow, Principal::ambient(), &ambient, Metrics::default()),
+        AwsProvider::new(&wire.spec(), Principal::ambient(), &ambient, Metrics::default()),
+    );
     let started = Instant::now();
-    let (one, two) = futures::join!(first.clients.account(&first.metrics), second.clients.account(&second.metrics));
-    assert_eq!((one.unwrap(), two.unwrap()), ("123456789012".to_owned(), "123456789012".to_owned()));
+    let (one, two) = futures::join!(first.caller(false), second.caller(false));
+    assert_eq!((one.unwrap().account, two.unwrap().account), ("123456789012".to_owned(), "123456789012".to_owned()));
     assert_eq!(wire.actions().len(), 2);
     assert!(started.elapsed() >= Duration::from_millis(900), "two calls in {:?}, where one a second is allowed", started.elapsed());
 }
@@ -539,14 +538,14 @@ async fn credentials_are_fetched_once_for_all_providers_and_renewed_before_they_
     // Five minutes are more than they are renewed before.
     let lasting = Keys::lasting(300);
     let ambient = lasting.ambient().await;
-    let providers: Vec<AwsProvider> = (0..20).map(|_| AwsProvider::new(&wire.spec(), &ambient, Metrics::default())).collect();
+    let providers: Vec<AwsProvider> = (0..20).map(|_| AwsProvider::new(&wire.spec(), Principal::ambient(), &ambient, Metrics::default())).collect();
     let reads = providers.iter().flat_map(|provider| [each(provider, &["aws.sm://a"]), each(provider, &["aws.ps:///a"])]);
     assert_eq!(join_all(reads).await.len(), 40);
     each(&providers[0], &["aws.sm://a"]).await;
     assert_eq!(lasting.asked.load(Ordering::SeqCst), 1);
     // One minute is less: they are still good, and the next call asks for others.
     let ending = Keys::lasting(60);
-    let provider = AwsProvider::new(&wire.spec(), &ending.ambient().await, Metrics::default());
+    let provider = AwsProvider::new(&wire.spec(), Principal::ambient(), &ending.ambient().await, Metrics::default());
     for times in 1..=2 {
         assert_eq!(each(&provider, &["aws.sm://a"]).await.0, ["one"]);
         assert_eq!(ending.asked.load(Ordering::SeqCst), times);
@@ -559,7 +558,7 @@ async fn credentials_that_aws_says_have_run_out_are_fetched_anew_for_the_next_ca
     let denied = fails("BatchGetSecretValue", 400, "AccessDeniedException", "no");
     let wire = Wire::new([denied, expired(), expired(), ok("BatchGetSecretValue", &json!({"SecretValues": [secret("a", "one")]}))]).await;
     let keys = Keys::lasting(3600);
-    let provider = AwsProvider::new(&wire.spec(), &keys.ambient().await, Metrics::default());
+    let provider = AwsProvider::new(&wire.spec(), Principal::ambient(), &keys.ambient().await, Metrics::default());
     for (asked, refused) in [(1, true), (1, true), (2, true), (2, false)] {
         let answer = read(&provider, &["aws.sm://a"]).await;
         assert_eq!((keys.asked.load(Ordering::SeqCst), !matches!(answer, LotAnswer::Each { .. })), (asked, refused));
@@ -569,7 +568,7 @@ async fn credentials_that_aws_says_have_run_out_are_fetched_anew_for_the_next_ca
 #[tokio::test]
 async fn without_credentials_no_call_is_made_and_no_source_is_to_blame() {
     let wire = Wire::new([]).await;
-    let provider = AwsProvider::new(&wire.spec(), &Keys::lasting(0).ambient().await, Metrics::default());
+    let provider = AwsProvider::new(&wire.spec(), Principal::ambient(), &Keys::lasting(0).ambient().await, Metrics::default());
     for uri in ["aws.sm://a", "aws.ps:///a"] {
         let LotAnswer::Failed(error) = read(&provider, &[uri]).await else { panic!("not failed") };
         assert_eq!(error.reason, Reason::CredentialsError, "{error:?}");
@@ -609,7 +608,7 @@ async fn a_call_that_is_given_up_counts_as_unavailable() {
 async fn limits_change_without_new_clients_and_budgets_are_shared_by_place() {
     let wire = Wire::new([]).await;
     let ambient = Keys::lasting(3600).ambient().await;
-    let of = |spec: &AwsSpec| AwsProvider::new(spec, &ambient, Metrics::default());
+    let of = |spec: &AwsSpec| AwsProvider::new(spec, Principal::ambient(), &ambient, Metrics::default());
     let (plain, limits) = (wire.spec(), Limits { ssm_reads: Some(900), ..Limits::default() });
     let limited = AwsSpec { limits: Some(limits), ..plain.clone() };
     let provider = of(&plain);

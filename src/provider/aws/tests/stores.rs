@@ -11,7 +11,7 @@ use super::{
 
 async fn provider(url: &str) -> AwsProvider {
     let spec = json!({"region": "eu-west-1", "endpoints": {"secretsManager": url, "ssm": url, "sts": url}, "identity": {"ambient": {}}});
-    AwsProvider::new(&serde_json::from_value(spec).unwrap(), &Keys::lasting(3600).ambient().await, Metrics::default())
+    AwsProvider::new(&serde_json::from_value(spec).unwrap(), Principal::ambient(), &Keys::lasting(3600).ambient().await, Metrics::default())
 }
 
 async fn make(url: &str) {
