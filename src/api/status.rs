@@ -238,6 +238,9 @@ pub struct TargetStatus {
     /// Tells apart the templates from ConfigMaps that it was made with; left out: it was made with none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_hash: Option<String>,
+    /// The generation of the spec that it was last written or checked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
 }
 
 /// Restarts of workloads. It is written together with the change that asks for them, so that a crash in between loses none.
@@ -271,6 +274,10 @@ pub struct SourceStatus {
     /// When the store says that this version was made. With `arn` and `version` it tells a new value from the old one, also when a secret was deleted and made again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_time: Option<String>,
+    /// The failover region that served it, while the provider's own is unavailable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub region: Option<String>,
     /// When the controller first saw this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_changed_time: Option<Time>,

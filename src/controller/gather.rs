@@ -236,8 +236,17 @@ impl<'g> Gathering<'g> {
         (source.version.is_none() && source.through_secrets_manager().is_empty()).then_some((source, previous, arn))
     }
 
-    fn served(&self, planned: &Planned, question: &Question, reading: &Reading) -> Served {
-        Served { uri: question.to_string(), provider: planned.foreign(self.provider), version: reading.version.clone() }
+    /// What a reading comes to; an error if it is older than what is mirrored.
+    fn served(&self, planned: &Planned, question: &Question, reading: &Reading) -> Result<Served, ReadError> {
+        let (uri, provider) = (question.to_string(), planned.foreign(self.provider));
+        let before = served::find(self.previous, &uri, provider.as_deref()).map(|previous| &previous.served.version);
+        let served = Served::new(uri, provider, &reading.version, before);
+        if served.lags_behind(before) {
+            let region = served.region.unwrap_or_default();
+            let message = format!("{question}: the provider's region is unavailable, and {region} has an older version than is mirrored");
+            return Err(ReadError::new(Reason::ProviderUnavailable, message));
+        }
+        Ok(served)
     }
 
     /// Questions of one scope share their answers.
@@ -273,7 +282,10 @@ impl<'g, J: FnMut(usize, &Source, Sight) -> Verdict> Sorting<'_, 'g, J> {
         if let Question::Value(source) = &planned.question {
             (self.judge)(of, source, Sight::There);
         }
-        self.gathered.read(self.of.served(planned, &planned.question, reading));
+        match self.of.served(planned, &planned.question, reading) {
+            Ok(served) => self.gathered.read(served),
+            Err(error) => self.errors.push(error),
+        }
         compose::Found::Value(planned.question.to_string(), &reading.value, inner)
     }
 
@@ -368,7 +380,10 @@ impl<'g, J: FnMut(usize, &Source, Sight) -> Verdict> Sorting<'_, 'g, J> {
             self.errors.push(answered_otherwise(&planned.provider, self.of.namespace, &question.to_string()));
             return None;
         }
-        self.gathered.read(self.of.served(planned, question, reading));
+        match self.of.served(planned, question, reading) {
+            Ok(served) => self.gathered.read(served),
+            Err(error) => self.errors.push(error),
+        }
         Some((name, question.to_string(), &reading.value))
     }
 }
@@ -447,13 +462,13 @@ mod tests {
         let admitted = plan.questions.iter().map(|planned| Admitted { through: through.clone(), candidates: vec![(planned.question.clone(), Vec::new())] });
         let previous = previous.iter().map(|uri| {
             let (uri, gone) = uri.strip_suffix(" gone").map_or((*uri, false), |uri| (uri, true));
-            Previous { served: Served { uri: uri.into(), provider: None, version: version(uri) }, gone }
+            Previous { served: Served { uri: uri.into(), provider: None, version: version(uri), region: None }, gone }
         });
         Case { admitted: admitted.collect(), previous: previous.collect(), plan, searched: true, provider: ProviderRef::default() }
     }
 
     fn version(uri: &str) -> ServedVersion {
-        ServedVersion { arn: format!("arn:of {uri}"), id: "1".into(), created: None }
+        ServedVersion { arn: format!("arn:of {uri}"), id: "1".into(), created: None, region: None }
     }
 
     fn source(uri: &str) -> Source {

@@ -256,6 +256,9 @@ impl Work<'_> {
                     // One that was made together with the resource may come by its own watch a moment later.
                     return Next::In(SOON * 4);
                 }
+                if error.reason == Reason::NotAllowed && self.is_taken_back(standing, &plan) {
+                    return self.take_back(standing, &error).await;
+                }
                 return self.read_failed(standing, &error, known.is_intact()).await;
             }
         };

@@ -24,6 +24,7 @@ pub mod providers;
 pub mod queue;
 pub mod ration;
 mod restarts;
+mod revoked;
 pub mod rollout;
 pub mod schedule;
 pub mod served;

@@ -438,7 +438,7 @@ mod tests {
     }
 
     fn version(id: &str) -> ServedVersion {
-        ServedVersion { arn: "arn".into(), id: id.into(), created: None }
+        ServedVersion { arn: "arn".into(), id: id.into(), created: None, region: None }
     }
 
     fn before(sources: usize) -> RobotoSecretStatus {
@@ -469,7 +469,7 @@ mod tests {
     }
 
     fn sources(number: usize) -> Vec<Served> {
-        (0..number).map(|number| Served { uri: format!("aws.sm://{number}"), provider: None, version: version("v1") }).collect()
+        (0..number).map(|number| Served { uri: format!("aws.sm://{number}"), provider: None, version: version("v1"), region: None }).collect()
     }
 
     fn unchanged(number: usize) -> Mirrored {

@@ -2,20 +2,51 @@
 //!
 //! A status and what it had no room for enter; comparisons leave. Pure: no I/O. Versions and names only, never a value.
 
+use k8s_openapi::jiff::Timestamp;
+
 use crate::{api::RobotoSecretStatus, provider::ServedVersion};
 
 /// A source and the version of it that was served.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Served {
     /// The reference, without keypath.
     pub uri: String,
     /// The provider that it was read through, where it is not the resource's own.
     pub provider: Option<String>,
-    /// The version.
+    /// The version, wherever it was served.
     pub version: ServedVersion,
+    /// The failover region that served it, if one did.
+    pub region: Option<String>,
 }
 
+/// The same value is the same from whichever region.
+impl PartialEq for Served {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.uri, &self.provider, &self.version) == (&other.uri, &other.provider, &other.version)
+    }
+}
+
+impl Eq for Served {}
+
 impl Served {
+    /// What a reading comes to for whoever mirrored this before: a replica that has the same version has the very same.
+    #[must_use]
+    pub fn new(uri: String, provider: Option<String>, version: &ServedVersion, before: Option<&ServedVersion>) -> Self {
+        let region = version.region.clone();
+        let same = before.filter(|before| region.is_some() && (&before.arn, &before.id) == (&version.arn, &version.id));
+        let version = same.cloned().unwrap_or_else(|| ServedVersion { region: None, ..version.clone() });
+        Self { uri, provider, version, region }
+    }
+
+    /// Whether a failover region served something older than was mirrored before: it lags behind, and counts for nothing.
+    #[must_use]
+    pub fn lags_behind(&self, before: Option<&ServedVersion>) -> bool {
+        let time = |version: &ServedVersion| version.created.as_deref().and_then(|created| created.parse::<Timestamp>().ok());
+        let Some(before) = before.filter(|before| self.region.is_some() && **before != self.version) else { return false };
+        // Where either has no time, nothing says that it is newer.
+        !matches!((time(before), time(&self.version)), (Some(before), Some(is)) if is > before)
+    }
+
     /// Whether both are of one source.
     #[must_use]
     pub fn is_of(&self, other: &Self) -> bool {
@@ -40,7 +71,8 @@ pub fn record(status: &RobotoSecretStatus, beside: &[Served]) -> Vec<Previous> {
         served: Served {
             uri: source.uri.clone(),
             provider: source.provider.clone(),
-            version: ServedVersion { arn: source.arn.clone(), id: source.version.clone(), created: source.created_time.clone() },
+            version: ServedVersion { arn: source.arn.clone(), id: source.version.clone(), created: source.created_time.clone(), region: None },
+            region: source.region.clone(),
         },
         gone: source.gone_since.is_some(),
     });
@@ -116,8 +148,8 @@ mod tests {
     use crate::api::status::SourceStatus;
 
     fn served(uri: &str, provider: Option<&str>, id: &str) -> Served {
-        let version = ServedVersion { arn: "arn".into(), id: id.into(), created: None };
-        Served { uri: uri.into(), provider: provider.map(str::to_owned), version }
+        let version = ServedVersion { arn: "arn".into(), id: id.into(), created: None, region: None };
+        Served { uri: uri.into(), provider: provider.map(str::to_owned), version, region: None }
     }
 
     fn status() -> RobotoSecretStatus {
@@ -129,6 +161,30 @@ mod tests {
             ..SourceStatus::default()
         };
         RobotoSecretStatus { sources: vec![source("x", None, "1"), source("x", Some("b"), "2"), source("tags", None, "")], ..RobotoSecretStatus::default() }
+    }
+
+    #[test]
+    fn a_replica_counts_if_it_has_the_same_version_or_a_newer_one() {
+        let version = |id: &str, created: Option<&str>, region: Option<&str>| ServedVersion {
+            arn: "arn".into(),
+            id: id.into(),
+            created: created.map(str::to_owned),
+            region: region.map(str::to_owned),
+        };
+        let (before, far) = (version("2", Some("2026-01-02T00:00:00Z"), None), Some("eu-central-1"));
+        let seen = |version: ServedVersion| {
+            let served = Served::new("x".into(), None, &version, Some(&before));
+            let lags = served.lags_behind(Some(&before));
+            (served.version == before, served.region.is_some(), lags)
+        };
+        assert_eq!(seen(before.clone()), (true, false, false));
+        assert_eq!(seen(version("2", Some("2026-01-02T00:00:09Z"), far)), (true, true, false), "the same, replicated a moment later");
+        assert_eq!(seen(version("3", Some("2026-01-03T00:00:00Z"), far)), (false, true, false));
+        for old in [version("1", Some("2026-01-01T00:00:00Z"), far), version("1", None, far), version("1", before.created.as_deref(), far)] {
+            assert_eq!(seen(old), (false, true, true));
+        }
+        assert_eq!(seen(version("1", Some("2026-01-01T00:00:00Z"), None)), (false, false, false), "the primary always counts");
+        assert!(!Served::new("x".into(), None, &version("1", None, far), None).lags_behind(None), "nothing was mirrored before");
     }
 
     #[test]

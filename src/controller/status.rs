@@ -108,13 +108,15 @@ pub struct Failure {
     pub intact: bool,
     /// Only an edit of the spec can help.
     pub stalled: bool,
+    /// What was mirrored went with it.
+    pub removed: bool,
 }
 
 impl Failure {
     /// A failure that something else than an edit may end.
     #[must_use]
     pub fn new(reason: Reason, message: impl Into<String>, intact: bool) -> Self {
-        Self { reason, message: message.into(), intact, stalled: false }
+        Self { reason, message: message.into(), intact, stalled: false, removed: false }
     }
 }
 
@@ -153,7 +155,7 @@ pub fn next(prior: &RobotoSecretStatus, circumstances: &Circumstances<'_>, outco
     }
     next.conditions = match outcome {
         Outcome::Mirrored(mirrored) => {
-            next.target = Some(target_status(mirrored));
+            next.target = Some(target_status(mirrored, circumstances.generation));
             next.sources = sources_status(prior, &mirrored.sources, &mirrored.gone, circumstances.now);
             next.source_count = Some(count(mirrored.sources.len()));
             if changed(prior, mirrored) {
@@ -184,6 +186,12 @@ pub fn next(prior: &RobotoSecretStatus, circumstances: &Circumstances<'_>, outco
         Outcome::Failed(failure) => {
             let (status, reason, message) = ready_after(prior, circumstances, failure);
             let mut conditions = vec![stamp(READY, &status, reason, message), stamp(FRESH, "False", failure.reason, failure.message.clone())];
+            if failure.removed {
+                next.target = None;
+                next.sources = Vec::new();
+                next.source_count = Some(0);
+                next.last_change_time = Some(Time(circumstances.now));
+            }
             if failure.stalled {
                 conditions.push(stamp(STALLED, "True", failure.reason, failure.message.clone()));
             }
@@ -285,7 +293,7 @@ fn keep_unchanged_ready(prior: &RobotoSecretStatus, conditions: &mut [Condition]
     }
 }
 
-fn target_status(mirrored: &Mirrored) -> TargetStatus {
+fn target_status(mirrored: &Mirrored, generation: i64) -> TargetStatus {
     TargetStatus {
         name: mirrored.target.name.clone(),
         uid: mirrored.target.uid.clone(),
@@ -293,6 +301,7 @@ fn target_status(mirrored: &Mirrored) -> TargetStatus {
         key_count: count(mirrored.keys.len()),
         keys: mirrored.keys.iter().take(LISTED).cloned().collect(),
         template_hash: mirrored.template_hash.clone(),
+        generation: Some(generation),
     }
 }
 
@@ -309,6 +318,7 @@ fn sources_status(prior: &RobotoSecretStatus, sources: &[Served], gone: &[Served
             arn: version.arn.clone(),
             version: id,
             created_time: version.created.clone(),
+            region: served.region.clone(),
             last_changed_time: Some(unchanged.and_then(|source| source.last_changed_time.clone()).unwrap_or(Time(now))),
             gone_since: None,
         }
@@ -418,7 +428,12 @@ mod tests {
         Mirrored {
             target: Seen { name: "db".into(), uid: "s1".into(), resource_version: resource_version.into(), ..Seen::default() },
             keys: vec!["a".into()],
-            sources: vec![Served { uri: "aws.sm://x".into(), provider: None, version: ServedVersion { arn: "arn".into(), id: version.into(), created: None } }],
+            sources: vec![Served {
+                uri: "aws.sm://x".into(),
+                provider: None,
+                version: ServedVersion { arn: "arn".into(), id: version.into(), created: None, region: None },
+                region: None,
+            }],
             gone: Vec::new(),
             compared: if version == "v1" {
                 Comparison { same: true, ..Comparison::default() }

@@ -138,6 +138,8 @@ pub struct ServedVersion {
     pub id: String,
     /// When the store says it was made, RFC 3339 with fractions of a second.
     pub created: Option<String>,
+    /// The failover region that served it; `None`: the provider's own, or where its ARN says. The ARN is the primary's in either case.
+    pub region: Option<String>,
 }
 
 impl ServedVersion {

@@ -52,7 +52,7 @@ impl From<&ServedVersion> for Mark {
     fn from(version: &ServedVersion) -> Self {
         let half = |salt: u8| {
             let mut hasher = DefaultHasher::new();
-            (salt, &version.arn, &version.id, &version.created).hash(&mut hasher);
+            (salt, &version.arn, &version.id, &version.created, &version.region).hash(&mut hasher);
             hasher.finish()
         };
         Self([half(0), half(1)])

@@ -126,7 +126,7 @@ fn whole(store: Store, found: BTreeMap<String, Option<Reading>>) -> Reading {
     };
     let id = format!("{:016x}{:016x}", half(0), half(1));
     let found = found.into_iter().map(|(name, reading)| Found { source: Source { store, name: Name::Plain(name), version: None }, reading });
-    Reading { value: Value::List(found.collect()), version: ServedVersion { arn: String::new(), id, created: None }, denotes: Vec::new() }
+    Reading { value: Value::List(found.collect()), version: ServedVersion { arn: String::new(), id, created: None, region: None }, denotes: Vec::new() }
 }
 
 #[cfg(test)]
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn the_version_of_a_listing_tells_its_members_and_their_versions() {
         let member = |name: &str, id: Option<&str>| {
-            let version = id.map(|id| ServedVersion { arn: "arn".to_owned(), id: id.to_owned(), created: None });
+            let version = id.map(|id| ServedVersion { arn: "arn".to_owned(), id: id.to_owned(), created: None, region: None });
             (name.to_owned(), version.map(|version| Reading { value: Value::List(Vec::new()), version, denotes: Vec::new() }))
         };
         let version = |members: &[(&str, Option<&str>)]| {

@@ -5,6 +5,7 @@
 
 mod credentials;
 mod errors;
+mod failover;
 mod identity;
 mod listing;
 mod matcher;
@@ -35,6 +36,7 @@ use crate::{
 };
 
 pub use credentials::{Grant, Grants, Role};
+use failover::Failover;
 pub use identity::{Ambient, Caller, Principal};
 use identity::{Clients, Stores};
 pub use routes::{BATCH_GET_SECRET_VALUE, DESCRIBE_PARAMETERS, DESCRIBE_SECRET, GET_SECRET_VALUE, LIST_SECRETS, SSM_READS, SSM_TAGS, STS};
@@ -42,6 +44,7 @@ pub use routes::{BATCH_GET_SECRET_VALUE, DESCRIBE_PARAMETERS, DESCRIBE_SECRET, G
 /// Reads with one identity in one region.
 pub struct AwsProvider {
     clients: Clients,
+    failover: Failover,
     account: String,
     limits: Mutex<Limits>,
     /// Accounts besides the identity's own that rules name: what lies there may be asked for by ARN.
@@ -57,7 +60,8 @@ impl AwsProvider {
     pub fn new(spec: &AwsSpec, principal: Principal, ambient: &Ambient, metrics: Metrics) -> Self {
         let account = payer(&principal.payer, spec);
         let limits = Mutex::new(spec.limits.unwrap_or_default());
-        Self { clients: Clients::new(spec, principal, ambient), account, limits, accounts: Mutex::default(), trouble: Mutex::default(), metrics }
+        let failover = Failover::new(spec.failover_regions.clone());
+        Self { clients: Clients::new(spec, principal, ambient), failover, account, limits, accounts: Mutex::default(), trouble: Mutex::default(), metrics }
     }
 
     /// Lets what lies in these accounts be asked for by ARN, besides the identity's own.
@@ -126,7 +130,20 @@ impl AwsProvider {
 
     async fn read_value(&self, source: &Source) -> Result<Reading, ReadError> {
         self.check(source).await?;
-        self.call(source).await
+        if !self.failover.covers(source) {
+            return self.call(source).await;
+        }
+        let primary = self.failover.primary(source.store, self.call(source), |answer| answer.as_ref().err().cloned()).await;
+        let error = match primary {
+            Ok(answer) => return answer,
+            Err(error) => error,
+        };
+        for region in self.failover.regions() {
+            if let Some(Ok(reading)) = self.failover.replica(self.call(&failover::moved(source, region))).await {
+                return Ok(failover::served(reading, region, &self.clients.region));
+            }
+        }
+        Err(self.failover.exhausted(error))
     }
 
     async fn read_tags(&self, source: &Source) -> Result<Reading, ReadError> {
@@ -218,16 +235,44 @@ impl AwsProvider {
         // What may lie in another account is read by itself: whether it may share a call is not documented.
         let (open, asked): (Vec<usize>, Vec<&Source>) = fitting.into_iter().filter(is_open).unzip();
         let Some(first) = asked.first() else { return LotAnswer::Each { answers, pages: 0 } };
-        let stores = self.clients.of(first);
-        let heard = match first.store {
-            Store::SecretsManager => secrets_manager::read_lot(&stores.secrets_manager, &asked, &self.metrics).await,
-            Store::ParameterStore => parameter_store::read_lot(&stores.parameter_store, &asked, &self.metrics).await,
+        let heard = if asked.iter().all(|source| self.failover.covers(source)) {
+            let failed = |answer: &LotAnswer| if let LotAnswer::Failed(error) = answer { Some(error.clone()) } else { None };
+            match self.failover.primary(first.store, self.call_lot(&asked), failed).await {
+                Ok(heard) => heard,
+                Err(error) => self.read_replicas(&asked, error).await,
+            }
+        } else {
+            self.call_lot(&asked).await
         };
         let LotAnswer::Each { answers: heard, pages } = heard else { return heard };
         for (i, answer) in open.into_iter().zip(heard) {
             answers[i] = answer;
         }
         LotAnswer::Each { answers, pages }
+    }
+
+    async fn call_lot(&self, asked: &[&Source]) -> LotAnswer {
+        let Some(first) = asked.first() else { return LotAnswer::Each { answers: Vec::new(), pages: 0 } };
+        let stores = self.clients.of(first);
+        match first.store {
+            Store::SecretsManager => secrets_manager::read_lot(&stores.secrets_manager, asked, &self.metrics).await,
+            Store::ParameterStore => parameter_store::read_lot(&stores.parameter_store, asked, &self.metrics).await,
+        }
+    }
+
+    /// Asks the failover regions for what the primary did not answer. What they don't have says nothing: they are copies.
+    async fn read_replicas(&self, asked: &[&Source], error: ReadError) -> LotAnswer {
+        for region in self.failover.regions() {
+            let there: Vec<Source> = asked.iter().map(|source| failover::moved(source, region)).collect();
+            let there: Vec<&Source> = there.iter().collect();
+            let Some(LotAnswer::Each { answers, pages }) = self.failover.replica(self.call_lot(&there)).await else { continue };
+            let served = |answer| match answer {
+                Some(Ok(reading)) => Some(Ok(failover::served(reading, region, &self.clients.region))),
+                _ => Some(Err(self.failover.exhausted(error.clone()))),
+            };
+            return LotAnswer::Each { answers: answers.into_iter().map(served).collect(), pages };
+        }
+        LotAnswer::Failed(self.failover.exhausted(error))
     }
 
     async fn call(&self, source: &Source) -> Result<Reading, ReadError> {

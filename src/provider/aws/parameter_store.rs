@@ -172,5 +172,9 @@ fn reading(parameter: Parameter) -> Result<Reading, ReadError> {
     let (Some(value), Some(arn), Some(id)) = (parameter.value, parameter.arn, id) else { return Err(errors::incomplete()) };
     let Some((_, resource)) = arn.split_once(":parameter") else { return Err(errors::incomplete()) };
     let created = parameter.last_modified_date.and_then(|time| time.fmt(Format::DateTime).ok());
-    Ok(Reading { value: Value::Text(Sensitive::from(value)), denotes: vec![format!("aws.ps://{resource}")], version: ServedVersion { arn, id, created } })
+    Ok(Reading {
+        value: Value::Text(Sensitive::from(value)),
+        denotes: vec![format!("aws.ps://{resource}")],
+        version: ServedVersion { arn, id, created, region: None },
+    })
 }

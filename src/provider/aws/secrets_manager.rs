@@ -199,5 +199,5 @@ fn reading(
         (None, None) => return Err(ReadError::new(Reason::SourceNotFound, "the secret has no value")),
     };
     let created = created.and_then(|time| time.fmt(Format::DateTime).ok());
-    Ok(Reading { value, denotes: vec![format!("aws.sm://{name}")], version: ServedVersion { arn, id, created } })
+    Ok(Reading { value, denotes: vec![format!("aws.sm://{name}")], version: ServedVersion { arn, id, created, region: None } })
 }

@@ -22,6 +22,6 @@ pub(super) fn reading(arn: String, denotes: String, tags: impl Iterator<Item = (
     let tags = tags.map(|(tag, value)| Some((tag?, value.unwrap_or_default()))).collect::<Option<BTreeMap<_, _>>>().ok_or_else(errors::incomplete)?;
     let text = serde_json::to_string(&tags).map_err(|_| errors::misunderstood())?;
     let [one, other] = KEYS.each_ref().map(|key| key.hash_one(&text));
-    let version = ServedVersion { arn, id: format!("{}{one:016x}{other:016x}", ServedVersion::KEYED), created: None };
+    let version = ServedVersion { arn, id: format!("{}{one:016x}{other:016x}", ServedVersion::KEYED), created: None, region: None };
     Ok(Reading { value: Value::Text(Sensitive::from(text)), version, denotes: vec![denotes] })
 }

@@ -35,7 +35,7 @@ fn item(scope: u64, name: &str) -> Item {
 }
 
 fn version(id: &str) -> ServedVersion {
-    ServedVersion { arn: "arn".to_owned(), id: id.to_owned(), created: None }
+    ServedVersion { arn: "arn".to_owned(), id: id.to_owned(), created: None, region: None }
 }
 
 /// A value that tells where it comes from.
