@@ -82,6 +82,9 @@ struct ControllerArguments {
     /// somebody changed or deleted are then found by a look once a TTL (1m at least, 5m at most).
     #[arg(long, env = "ROBOTOSECRET_CONFINED")]
     confined: bool,
+    /// Serve ClusterRobotoSecrets: make, change and remove RobotoSecrets in the namespaces that they select; needs the right to.
+    #[arg(long, env = "ROBOTOSECRET_CLUSTER_ROBOTOSECRETS")]
+    cluster_robotosecrets: bool,
     /// Let RobotoProviders use the controller's own identity (`identity.ambient`): whoever may write one in a namespace then reads with it.
     #[arg(long, env = "ROBOTOSECRET_ALLOW_AMBIENT_PROVIDERS")]
     allow_ambient_providers: bool,
@@ -221,6 +224,7 @@ async fn run_controller(arguments: ControllerArguments) -> anyhow::Result<()> {
         concurrency: arguments.concurrency,
         status_interval: arguments.status_interval,
         allow_rollout: arguments.allow_rollout,
+        fan_out: arguments.cluster_robotosecrets,
         terms,
         confined: arguments.confined,
         lease: arguments.lease,

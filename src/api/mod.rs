@@ -4,6 +4,7 @@
 
 pub mod allow;
 pub mod aws;
+pub mod clusterrobotosecret;
 pub mod duration;
 pub mod namespaces;
 pub mod provider;
@@ -17,6 +18,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 use serde_json::json;
 
+pub use clusterrobotosecret::{ClusterRobotoSecret, ClusterRobotoSecretSpec};
 pub use provider::{ClusterRobotoProvider, ClusterRobotoProviderSpec, RobotoProvider, RobotoProviderSpec};
 pub use robotosecret::{RobotoSecret, RobotoSecretSpec};
 pub use status::{Reason, RobotoSecretStatus};
@@ -39,7 +41,7 @@ pub const RESTARTED_FOR_ANNOTATION: &str = "robotosecret.dev/restarted-for";
 /// The custom resource definitions, as they are installed.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    let mut crds = vec![RobotoSecret::crd(), ClusterRobotoProvider::crd(), RobotoProvider::crd()];
+    let mut crds = vec![RobotoSecret::crd(), ClusterRobotoSecret::crd(), ClusterRobotoProvider::crd(), RobotoProvider::crd()];
     // GitOps tools and `kubectl wait` take a resource without status for a finished one, so it starts with an honest one.
     let honest = json!({
         "observedGeneration": -1,

@@ -22,6 +22,7 @@ use super::{
     decide::{Decision, Pause, Situation, Why, decide},
     drift::{self, Claim, DATA_FIELD, Drift, MANAGER_PREFIX, Ownership, Seen, first_apply_changed_nothing, is_older, judge, ownership},
     events::Events,
+    fan_out::FanOut,
     finalizer::is_held,
     gather::{Gathered, Need},
     namespaces::NamespaceCache,
@@ -77,6 +78,8 @@ pub struct Context {
     pub secrets: Secrets,
     /// Who cares for what.
     pub resources: Resources,
+    /// What is fanned out.
+    pub fan_out: FanOut,
     /// The labels of namespaces.
     pub namespaces: Arc<NamespaceCache>,
     /// How each resource stands.

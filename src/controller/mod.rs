@@ -12,6 +12,7 @@ pub mod compose;
 pub mod decide;
 pub mod drift;
 pub mod events;
+pub mod fan_out;
 mod finalizer;
 mod gather;
 mod keys;
@@ -48,6 +49,7 @@ use tracing::Instrument;
 use self::{
     cache::{Key, Resources, Secrets, Standings},
     events::Events,
+    fan_out::FanOut,
     lease::{Election, Fence, LeaseName, Lost},
     mirror::Context,
     namespaces::NamespaceCache,
@@ -83,6 +85,8 @@ pub struct Settings {
     pub status_interval: Duration,
     /// Whether workloads may be restarted after a rotation.
     pub allow_rollout: bool,
+    /// Whether `ClusterRobotoSecret`s are served.
+    pub fan_out: bool,
     /// What providers may do, whoever writes them.
     pub terms: Terms,
     /// Whether Secrets are never read, not even their metadata: what the answers to writes show is all that is known of them.
@@ -145,6 +149,7 @@ pub async fn run(config: Config, settings: Settings, metrics: Metrics, readiness
         providers: Providers::new(client.clone(), settings.terms, ambient, namespaces.clone(), reader.clone(), metrics.clone()),
         secrets: Secrets::default(),
         resources: Resources::default(),
+        fan_out: FanOut::default(),
         namespaces,
         standings: Standings::default(),
         queue: Queue::default(),
@@ -162,7 +167,7 @@ pub async fn run(config: Config, settings: Settings, metrics: Metrics, readiness
     let everybody = settings.namespaces.is_empty();
     let scopes: Vec<Option<String>> = if settings.namespaces.is_empty() { vec![None] } else { settings.namespaces.into_iter().map(Some).collect() };
     let mut beside = JoinSet::new();
-    let gates = Gates::new(&readiness, scopes.len(), settings.confined);
+    let gates = Gates::new(&readiness, scopes.len(), settings.confined, settings.fan_out);
     for scope in scopes {
         beside.spawn(watches::resources(client.clone(), scope.clone(), context.clone(), gates.clone()));
         if !settings.confined {
@@ -172,6 +177,9 @@ pub async fn run(config: Config, settings: Settings, metrics: Metrics, readiness
         let own = watches::api::<DeserializeGuard<RobotoProvider>>(&client, scope.as_deref());
         beside.spawn(watches::providers(own, scope.clone(), watches::OWN_PROVIDERS, context.clone(), gates.clone()));
         beside.spawn(templates::watch(client.clone(), scope.clone(), context.clone()));
+    }
+    if settings.fan_out {
+        beside.spawn(fan_out::watch(context.clone(), gates.clone()));
     }
     let everybodys = Api::<DeserializeGuard<ClusterRobotoProvider>>::all(client);
     beside.spawn(watches::providers(everybodys, None, watches::PROVIDERS, context.clone(), gates.clone()));
@@ -197,6 +205,9 @@ pub async fn run(config: Config, settings: Settings, metrics: Metrics, readiness
         synced.all_synced().await;
         attendance::run(attending, everybody).await;
     });
+    if settings.fan_out {
+        beside.spawn(fan_out::run(context.clone(), gates.clone()));
+    }
     let mut working = start_work(&context, settings.concurrency.into(), gates, &mut beside, &stop, &done);
     let ended = tokio::select! {
         ended = until_stopped(&mut beside, &stop) => ended,

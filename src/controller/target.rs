@@ -415,7 +415,7 @@ fn code(error: &kube::Error) -> Option<u16> {
     }
 }
 
-fn causes(status: &Status) -> impl Iterator<Item = (&str, &str)> {
+pub(super) fn causes(status: &Status) -> impl Iterator<Item = (&str, &str)> {
     status.details.iter().flat_map(|details| &details.causes).map(|cause| (cause.field.as_str(), cause.reason.as_str()))
 }
 

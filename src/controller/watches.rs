@@ -51,9 +51,11 @@ pub(super) struct Gates {
 }
 
 impl Gates {
-    pub(super) fn new(readiness: &Readiness, scopes: usize, confined: bool) -> Self {
+    pub(super) fn new(readiness: &Readiness, scopes: usize, confined: bool, fan_out: bool) -> Self {
         let secrets = (!confined).then_some((SECRETS, scopes));
-        let missing: BTreeMap<_, _> = [(RESOURCES, scopes), (NAMESPACES, scopes), (PROVIDERS, 1), (OWN_PROVIDERS, scopes)].into_iter().chain(secrets).collect();
+        let parents = fan_out.then_some((CLUSTER_RESOURCES, 1));
+        let missing: BTreeMap<_, _> =
+            [(RESOURCES, scopes), (NAMESPACES, scopes), (PROVIDERS, 1), (OWN_PROVIDERS, scopes)].into_iter().chain(secrets).chain(parents).collect();
         for what in missing.keys() {
             readiness.wait_for(what, "the first list");
         }
@@ -91,6 +93,7 @@ const RESOURCES: &str = "robotosecrets.robotosecret.dev";
 pub(super) const PROVIDERS: &str = "clusterrobotoproviders.robotosecret.dev";
 pub(super) const OWN_PROVIDERS: &str = "robotoproviders.robotosecret.dev";
 pub(super) const NAMESPACES: &str = "namespaces";
+pub(super) const CLUSTER_RESOURCES: &str = "clusterrobotosecrets.robotosecret.dev";
 const SECRETS: &str = "secrets";
 
 /// The pauses of a watch that fails. kube's own grow to a minute: for that long after an outage of the API server nothing that is new or
@@ -170,6 +173,7 @@ fn take_in(context: &Context, resource: Guarded) -> Key {
     let key = key_of(&resource);
     if let Ok(resource) = resource.0 {
         let lane = lane(&resource);
+        context.fan_out.see(&resource);
         context.config_maps.refer(&Arc::new(key.clone()), &resource);
         context.queue.push(&context.resources.put(&key, resource), lane);
     } else {
@@ -197,6 +201,7 @@ fn forget(context: &Context, key: &Key) {
     context.tellings.forget(key);
     context.rollouts.forget(key);
     context.config_maps.forget(key);
+    context.fan_out.forget(key);
 }
 
 /// Watches our Secrets: keeps what is used of their metadata, and wakes the resources that care.

@@ -415,7 +415,7 @@ async fn credentials_that_are_not_accepted_are_told_from_those_that_ran_out() {
         s.front.clear_faults();
         recovers(s, "db").await;
         s.front.add_fault(error(s.path("db"), 400, "UnrecognizedClientException", "The security token included in the request is invalid."));
-        says(&fails(s, "db", "False CredentialsError", "CredentialsError").await, "check the identity it runs with (UnrecognizedClientException)");
+        says(&fails(s, "db", "False CredentialsError", "CredentialsError").await, "check the provider's identity (UnrecognizedClientException)");
         assert_eq!(good(s, "db").await, before);
         s.front.clear_faults();
         recovers(s, "db").await;

@@ -437,7 +437,7 @@ async fn after_a_restart_only_what_is_overdue_is_read() {
         until("one more recheck", WITHIN_TTL, async || (s.reads(&s.path("due")) > reads).then_some(())).await;
         // Others may share a call with it; none has one of its own.
         let made = s.front.calls().split_off(calls);
-        let own = made.iter().filter(|call| !call.ids.contains(&s.path("due"))).count();
+        let own = made.iter().filter(|call| call.service != "sts" && !call.ids.contains(&s.path("due"))).count();
         assert_eq!(own, 0, "{made:?}");
         for (name, before) in later.iter().zip(before) {
             assert_eq!(versions(s, name).await, before, "{name} was written");

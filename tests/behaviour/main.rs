@@ -14,6 +14,7 @@ mod examples;
 mod failure;
 mod freshness;
 mod gitops;
+mod identity;
 mod judgement;
 mod leadership;
 mod leaks;

@@ -17,7 +17,7 @@ use crate::support::{
     Controller, SECONDS, Said, Scene, WITHIN_TTL, apply_object, emulated_elsewhere, kubectl, root, run, says, scene, scene_before_controller, until, world,
 };
 
-const FLAGS: [(&str, &str); 11] = [
+const FLAGS: [(&str, &str); 16] = [
     ("--listen", "ROBOTOSECRET_LISTEN"),
     ("--namespaces", "ROBOTOSECRET_NAMESPACES"),
     ("--log-level", "ROBOTOSECRET_LOG_LEVEL"),
@@ -28,6 +28,11 @@ const FLAGS: [(&str, &str); 11] = [
     ("--confined", "ROBOTOSECRET_CONFINED"),
     ("--lease", "ROBOTOSECRET_LEASE"),
     ("--resource-metrics", "ROBOTOSECRET_RESOURCE_METRICS"),
+    ("--cluster-robotosecrets", "ROBOTOSECRET_CLUSTER_ROBOTOSECRETS"),
+    ("--allow-ambient-providers", "ROBOTOSECRET_ALLOW_AMBIENT_PROVIDERS"),
+    ("--token-audiences", "ROBOTOSECRET_TOKEN_AUDIENCES"),
+    ("--allowed-endpoints", "ROBOTOSECRET_ALLOWED_ENDPOINTS"),
+    ("--pod-namespace", "POD_NAMESPACE"),
     ("--otlp-endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT"),
 ];
 
@@ -302,7 +307,8 @@ async fn a_controller_without_crds_waits_for_them_and_then_serves_the_whole_clus
     // Stands for AWS's own addresses, which the examples' provider relies on.
     let controller = start(&dir, &kubeconfig, &[("AWS_ENDPOINT_URL", front_url.as_str()), ("ROBOTOSECRET_LOG_LEVEL", "debug"), ("POD_NAME", "pod-1")]);
     let waits = |what: &str| format!("waiting for {what}: the API server does not know it; install the CRDs (kubectl apply -f crds/)\n");
-    let (resources, providers) = (waits("robotosecrets.robotosecret.dev"), waits("clusterrobotoproviders.robotosecret.dev"));
+    let providers = waits("clusterrobotoproviders.robotosecret.dev") + &waits("robotoproviders.robotosecret.dev");
+    let resources = waits("robotosecrets.robotosecret.dev");
     let text = page(&controller, "/readyz", 503, &[&resources, &providers]).await;
     assert!(!text.contains("waiting for secrets: the API"), "{text}");
     assert_eq!(controller.page("/livez").0, 200);

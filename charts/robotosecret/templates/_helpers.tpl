@@ -109,6 +109,13 @@ spec:
   resources: [secrets]
   verbs: [get, list, watch, create, patch, delete]
 {{- end }}
+{{- if .Values.clusterRobotoSecrets.enabled }}
+# The RobotoSecrets that ClusterRobotoSecrets make: each is made, changed as its template changes, and removed with it. RBAC can't say "only
+# those"{{ if include "robotosecret.guarded" . }}; the admission policy in admission.yaml does{{ end }}.
+- apiGroups: [robotosecret.dev]
+  resources: [robotosecrets]
+  verbs: [create, update, delete]
+{{- end }}
 # The namespace's own providers, and whether their identity works and so much vanished from the store that nothing is removed.
 - apiGroups: [robotosecret.dev]
   resources: [robotoproviders]

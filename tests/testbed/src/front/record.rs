@@ -15,6 +15,10 @@ pub struct Call {
     pub ids: Vec<String>,
     /// The access key id that it is signed with; "" if it isn't signed.
     pub access_key_id: String,
+    /// The region that it is signed for; "" if it isn't signed.
+    pub region: String,
+    /// The fields of a call to STS. In place of a `WebIdentityToken` stands what it claims, as JSON: whoever has the token could use it.
+    pub parameters: BTreeMap<String, String>,
     /// The HTTP status of the answer; none yet if the call is under way, hangs or was cut off.
     pub status: Option<u16>,
     /// When it arrived.

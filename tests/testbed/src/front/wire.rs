@@ -1,17 +1,21 @@
 //! How AWS speaks: requests enter and become [`Call`]s, answers leave in the form of their protocol (awsJson 1.1, XML for STS). And
 //! the socket that can break off. It must never log what it carries.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -38,7 +42,9 @@ impl Question {
             service: "",
             action: String::new(),
             ids: Vec::new(),
-            access_key_id: access_key_id(&parts.headers).to_owned(),
+            access_key_id: credential(&parts.headers, 0).to_owned(),
+            region: credential(&parts.headers, 2).to_owned(),
+            parameters: BTreeMap::new(),
             status: None,
             at: Instant::now(),
         };
@@ -61,10 +67,15 @@ impl Question {
         } else if parts.method == Method::GET && parts.uri.path() == "/credentials" {
             call.service = "credentials";
             "GetCredentials".clone_into(&mut call.action);
-        } else if let Some(action) = String::from_utf8_lossy(&body).split('&').find_map(|field| field.strip_prefix("Action=")) {
+        } else if let Some(action) = form(&body).remove("Action") {
             // STS is the only service with the query protocol here.
             call.service = "sts";
-            action.clone_into(&mut call.action);
+            call.action = action;
+            call.parameters = form(&body);
+            if let Some(token) = call.parameters.get_mut("WebIdentityToken") {
+                *token = claims(token);
+            }
+            call.ids.extend(call.parameters.get("RoleArn").cloned());
         }
         Self { call, parts, body, json }
     }
@@ -91,9 +102,22 @@ fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> &'a str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-/// From `AWS4-HMAC-SHA256 Credential=<access key id>/<date>/…`.
-fn access_key_id(headers: &HeaderMap) -> &str {
-    header(headers, &AUTHORIZATION).split_once("Credential=").and_then(|(_, rest)| rest.split('/').next()).unwrap_or_default()
+/// A part of `AWS4-HMAC-SHA256 Credential=<access key id>/<date>/<region>/…`.
+fn credential(headers: &HeaderMap, part: usize) -> &str {
+    header(headers, &AUTHORIZATION).split_once("Credential=").and_then(|(_, rest)| rest.split('/').nth(part)).unwrap_or_default()
+}
+
+/// The fields of a form; empty if it is none.
+fn form(body: &[u8]) -> BTreeMap<String, String> {
+    let text = String::from_utf8_lossy(body);
+    let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+    text.split('&').filter_map(|field| field.split_once('=')).map(|(key, value)| (decoded(key), decoded(value))).collect()
+}
+
+/// What a token claims; "" if it is none.
+fn claims(token: &str) -> String {
+    let payload = token.split('.').nth(1).and_then(|payload| URL_SAFE_NO_PAD.decode(payload).ok());
+    payload.and_then(|payload| String::from_utf8(payload).ok()).unwrap_or_default()
 }
 
 /// Code and message with which `answer` refuses an item, as IAM or KMS words them.
