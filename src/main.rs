@@ -56,6 +56,7 @@ enum Command {
 const PROBE_LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
 
 #[derive(Args)]
+#[allow(clippy::struct_excessive_bools)] // Each is a flag of its own.
 struct ControllerArguments {
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, env = "ROBOTOSECRET_LISTEN", default_value = "0.0.0.0:8080")]
@@ -82,20 +83,20 @@ struct ControllerArguments {
     /// somebody changed or deleted are then found by a look once a TTL (1m at least, 5m at most).
     #[arg(long, env = "ROBOTOSECRET_CONFINED")]
     confined: bool,
-    /// Serve ClusterRobotoSecrets: make, change and remove RobotoSecrets in the namespaces that they select; needs the right to.
+    /// Serve `ClusterRobotoSecrets`: make, change and remove RobotoSecrets in the namespaces that they select; needs the right to.
     #[arg(long, env = "ROBOTOSECRET_CLUSTER_ROBOTOSECRETS")]
     cluster_robotosecrets: bool,
-    /// Let RobotoProviders use the controller's own identity (`identity.ambient`): whoever may write one in a namespace then reads with it.
+    /// Let `RobotoProviders` use the controller's own identity (`identity.ambient`): whoever may write one in a namespace then reads with it.
     #[arg(long, env = "ROBOTOSECRET_ALLOW_AMBIENT_PROVIDERS")]
     allow_ambient_providers: bool,
-    /// Whom tokens of ServiceAccounts may be minted for, separated by commas; never the API server itself.
+    /// Whom tokens of `ServiceAccounts` may be minted for, separated by commas; never the API server itself.
     #[arg(long, env = "ROBOTOSECRET_TOKEN_AUDIENCES", value_delimiter = ',', default_value = api::aws::DEFAULT_AUDIENCE)]
     token_audiences: Vec<String>,
-    /// Addresses besides AWS's own that RobotoProviders may name and tokens may be sent to, separated by commas: <https://HOST> or
+    /// Addresses besides AWS's own that `RobotoProviders` may name and tokens may be sent to, separated by commas: <https://HOST> or
     /// <https://HOST:PORT> as the provider writes it, and http only on the loopback interface.
     #[arg(long, env = "ROBOTOSECRET_ALLOWED_ENDPOINTS", value_delimiter = ',', value_parser = endpoint)]
     allowed_endpoints: Vec<String>,
-    /// The namespace that the controller runs in: ClusterRobotoProviders read their access keys there.
+    /// The namespace that the controller runs in: `ClusterRobotoProviders` read their access keys there.
     #[arg(long, env = "POD_NAMESPACE", value_parser = namespace)]
     pod_namespace: Option<String>,
     /// The Lease that says which of several controllers works: NAMESPACE/NAME. Left out: this one does.

@@ -174,7 +174,7 @@ pub fn permit(rules: &[AllowRule], verb: Verb, place: Place<'_>, source: &Source
         if in_region.is_empty() {
             return Err(Refusal::Region(abroad.region.unwrap_or_default().to_owned()));
         }
-        if !in_region.iter().any(|rule| in_account(&rule)) {
+        if !in_region.iter().any(in_account) {
             return Err(Refusal::Account(abroad.account.unwrap_or_default().to_owned()));
         }
     }

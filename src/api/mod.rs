@@ -50,7 +50,9 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
             "message": "waiting for the controller", "lastTransitionTime": "1970-01-01T00:00:00Z",
         }],
     });
-    crds.iter_mut().for_each(|crd| set_default_status(crd, &honest));
+    for crd in &mut crds {
+        set_default_status(crd, &honest);
+    }
     crds.iter_mut().flat_map(schemas).for_each(refuse_null);
     crds
 }

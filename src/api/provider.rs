@@ -3,6 +3,7 @@
 //! The doc comments below are what `kubectl explain robotoprovider.spec` prints. Who may do what is decided in [`allow`](super::allow).
 
 #![allow(clippy::doc_markdown)] // `kubectl explain` prints them, where backticks are noise.
+#![allow(clippy::duplicated_attributes)] // Two kinds have the same columns.
 
 use std::fmt;
 

@@ -121,22 +121,21 @@ async fn look(context: &Context, attended: Attended, mut record: Record) -> (Pro
     }
     (record.generation, record.uid) = (provider.generation, provider.uid.clone());
     let may_ask = record.due.is_none_or(|due| due <= Instant::now());
-    let verdict = match refused {
-        Some(problem) => Verdict::new("False", Reason::NotAllowed.as_str(), problem),
-        None => {
-            let answers: Vec<Option<Result<String, ReadError>>> =
-                stream::iter(identities).map(|identity| ask(identity, may_ask)).buffer_unordered(AT_ONCE).collect().await;
-            let known = answers.iter().filter(|answer| matches!(answer, Some(Ok(_)))).count();
-            if known > record.identities && provider.rules.iter().any(|rule| !rule.accounts.is_empty()) {
-                // Which account is the identity's own decides who may name what by ARN.
-                wake(context, &id);
-            }
-            record.identities = known;
-            match answers.into_iter().collect::<Option<Vec<_>>>() {
-                Some(answers) => Verdict::of(&answers),
-                // It is asked again when its pause is over.
-                None => return (id, record),
-            }
+    let verdict = if let Some(problem) = refused {
+        Verdict::new("False", Reason::NotAllowed.as_str(), problem)
+    } else {
+        let answers: Vec<Option<Result<String, ReadError>>> =
+            stream::iter(identities).map(|identity| ask(identity, may_ask)).buffer_unordered(AT_ONCE).collect().await;
+        let known = answers.iter().filter(|answer| matches!(answer, Some(Ok(_)))).count();
+        if known > record.identities && provider.rules.iter().any(|rule| !rule.accounts.is_empty()) {
+            // Which account is the identity's own decides who may name what by ARN.
+            wake(context, &id);
+        }
+        record.identities = known;
+        match answers.into_iter().collect::<Option<Vec<_>>>() {
+            Some(answers) => Verdict::of(&answers),
+            // It is asked again when its pause is over.
+            None => return (id, record),
         }
     };
     let works = verdict.status != "False";

@@ -280,10 +280,11 @@ pub(super) async fn watch(context: Arc<Context>, gates: Gates) {
     let mut synced = false;
     let take_in = |parent: DeserializeGuard<ClusterRobotoSecret>| {
         let name = parent.name_any();
-        match parent.0 {
-            Ok(parent) => context.fan_out.put(parent),
+        if let Ok(parent) = parent.0 {
+            context.fan_out.put(parent);
+        } else {
             // What it made stays as it is.
-            Err(_) => tracing::warn!(name, "the ClusterRobotoSecret cannot be read; it is older than the CRD's rules"),
+            tracing::warn!(name, "the ClusterRobotoSecret cannot be read; it is older than the CRD's rules");
         }
         name
     };

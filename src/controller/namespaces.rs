@@ -72,13 +72,13 @@ impl NamespaceCache {
     }
 
     /// Takes a namespace in, or lets it go. Returns whether anything changed.
-    fn put(&self, name: &str, seen: Option<Known>) -> bool {
+    fn put(&self, name: &str, seen: Option<&Known>) -> bool {
         let mut known = self.known();
-        let was = match seen.clone() {
-            Some(seen) => known.insert(name.to_owned(), seen),
+        let was = match seen {
+            Some(seen) => known.insert(name.to_owned(), seen.clone()),
             None => known.remove(name),
         };
-        let changed = was != seen;
+        let changed = was.as_ref() != seen;
         drop(known);
         if changed {
             self.changes.send_replace(());
@@ -97,7 +97,7 @@ pub(super) async fn watch(client: Client, scope: Option<String>, context: Arc<Co
     let mut listed = BTreeSet::new();
     let mut synced = false;
     let tell = |name: &str, seen: Option<Known>| {
-        if context.namespaces.put(name, seen) {
+        if context.namespaces.put(name, seen.as_ref()) {
             for key in context.resources.keys(Some(name)) {
                 context.queue.push(&key, Lane::Event);
             }
@@ -115,7 +115,9 @@ pub(super) async fn watch(client: Client, scope: Option<String>, context: Arc<Co
             Ok(Event::InitDone) => {
                 let mine = |name: &String| scope.as_ref().is_none_or(|scope| scope == name);
                 let gone: Vec<String> = context.namespaces.known().keys().filter(|name| mine(name) && !listed.contains(*name)).cloned().collect();
-                gone.iter().for_each(|name| tell(name, None));
+                for name in &gone {
+                    tell(name, None);
+                }
                 listed.clear();
                 if !std::mem::replace(&mut synced, true) {
                     gates.synced(NAMESPACES);
@@ -140,7 +142,7 @@ mod tests {
         let cache = NamespaceCache::default();
         let mut changes = cache.changes();
         let known = |label: &str| Known { labels: Arc::new(BTreeMap::from([("team".to_owned(), label.to_owned())])), leaves: false };
-        assert!(cache.put("a", Some(known("x"))) && !cache.put("a", Some(known("x"))) && cache.put("a", Some(known("y"))));
+        assert!(cache.put("a", Some(&known("x"))) && !cache.put("a", Some(&known("x"))) && cache.put("a", Some(&known("y"))));
         assert!(changes.has_changed().expect("a cache"));
         changes.mark_unchanged();
         assert_eq!(cache.labels("a").get("team").map(String::as_str), Some("y"));

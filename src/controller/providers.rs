@@ -374,7 +374,7 @@ impl Providers {
             question if may_read_something(&found.rules, place, question.store()) => vec![(narrowed(question, &found.rules, place), Vec::new())],
             question => return Err(not_allowed(&planned.provider, asker.namespace, &question.to_string(), None)),
         };
-        Ok(Admitted { through: self.through(&found, asker, labels.clone())?, candidates })
+        Ok(Admitted { through: self.through(&found, asker, &labels)?, candidates })
     }
 
     /// The account of the identity that reads for somebody, if it is known.
@@ -384,7 +384,7 @@ impl Providers {
         known.scopes.get(&found.variant(asker))?.provider.known_caller().map(|caller| caller.account)
     }
 
-    fn through(&self, found: &Arc<Provided>, asker: Asker<'_>, labels: Arc<Labels>) -> Result<Through, ReadError> {
+    fn through(&self, found: &Arc<Provided>, asker: Asker<'_>, labels: &Arc<Labels>) -> Result<Through, ReadError> {
         // A time to come would confirm what nobody has seen yet; it is most probably in milliseconds.
         let now = Timestamp::now().as_second();
         let confirmed = found.confirmed.filter(|time| *time <= now + CLOCKS_DIFFER);
@@ -487,7 +487,7 @@ impl Providers {
             let refused = self.terms.refuse(&provider.id, &provider.aws);
             if refused.is_none() && provider.has_one_identity() {
                 let asker = Asker { namespace: provider.id.namespace.as_deref().unwrap_or_default(), resource: "" };
-                if let Err(error) = self.through(&provider, asker, Arc::default()) {
+                if let Err(error) = self.through(&provider, asker, &Arc::default()) {
                     return Attended { provider, refused: Some(error.message), identities: Vec::new() };
                 }
             }
@@ -567,7 +567,7 @@ impl Providers {
             let Ok(reference) = plain.parse::<Reference>() else { return false };
             reference.source.denotes().iter().any(|reference| !may_read(&found.rules, place, reference))
         };
-        sources.iter().any(|uri| is_denied(uri))
+        sources.iter().any(is_denied)
     }
 
     /// Takes note of whether a reference that was mirrored is there, and tells how many of the provider vanished lately.

@@ -1,7 +1,7 @@
 //! Whose ServiceAccount or access key a provider may use, and the only way to either.
 //!
 //! A provider, who asks and the controller's terms enter; a [`Tenant`] leaves, the proof that a namespace was not chosen by whoever wrote the
-//! spec: a RobotoProvider's own, the asking resource's, or the controller's. Only a tenant reads a Secret's data or mints a token, and nobody
+//! spec: a `RobotoProvider`'s own, the asking resource's, or the controller's. Only a tenant reads a Secret's data or mints a token, and nobody
 //! else can make one. Tokens and keys go to the provider's credentials and nowhere else; no message holds a part of them.
 
 use std::{
@@ -38,11 +38,11 @@ const EKS_ROLE_ANNOTATION: &str = "eks.amazonaws.com/role-arn";
 /// What the controller lets providers do, whoever writes them.
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
-    /// Whether a RobotoProvider may use the controller's own identity.
+    /// Whether a `RobotoProvider` may use the controller's own identity.
     pub allow_ambient: bool,
     /// Whom tokens may be minted for.
     pub token_audiences: BTreeSet<String>,
-    /// Addresses that tokens, and whatever a RobotoProvider sends, may go to besides AWS's own; without a slash at the end.
+    /// Addresses that tokens, and whatever a `RobotoProvider` sends, may go to besides AWS's own; without a slash at the end.
     pub allowed_endpoints: BTreeSet<String>,
     /// The namespace in which the controller runs, if it is known.
     pub home: Option<String>,
@@ -59,7 +59,7 @@ impl Terms {
                 "may not use the controller's own identity; give it a serviceAccount or an accessKey, or start the controller with --allow-ambient-providers";
             return Some(format!("the {id} {problem}"));
         }
-        let written = aws.endpoints.iter().flat_map(|endpoints| endpoints.written());
+        let written = aws.endpoints.iter().flat_map(super::super::api::aws::Endpoints::written);
         let sends_token = |field: &str| identity.service_account.is_some() && field == "sts";
         let mut closed = written.filter(|(field, url)| (is_own || sends_token(field)) && !self.allowed_endpoints.contains(url.trim_end_matches('/')));
         if let Some((field, url)) = closed.next() {
@@ -77,7 +77,7 @@ fn audiences(account: &ServiceAccountIdentity) -> Vec<String> {
     if account.audiences.is_empty() { vec![DEFAULT_AUDIENCE.to_owned()] } else { account.audiences.clone() }
 }
 
-/// A namespace whose ServiceAccounts or Secrets a provider may use for one who asks.
+/// A namespace whose `ServiceAccounts` or Secrets a provider may use for one who asks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tenant {
     namespace: String,
@@ -85,13 +85,13 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    /// Whose ServiceAccount: of a RobotoProvider its own namespace's, which must be that of who asks; of a ClusterRobotoProvider that of who asks.
+    /// Whose ServiceAccount: of a `RobotoProvider` its own namespace's, which must be that of who asks; of a ClusterRobotoProvider that of who asks.
     pub fn of_account(provider: &ProviderId, asking: &str) -> Result<Self, ReadError> {
         let namespace = provider.namespace.clone().unwrap_or_else(|| asking.to_owned());
         Self::proven(provider, namespace, asking)
     }
 
-    /// Whose Secret: of a RobotoProvider its own namespace's, which must be that of who asks; of a ClusterRobotoProvider the controller's.
+    /// Whose Secret: of a `RobotoProvider` its own namespace's, which must be that of who asks; of a ClusterRobotoProvider the controller's.
     pub fn of_key(provider: &ProviderId, asking: &str, terms: &Terms) -> Result<Self, ReadError> {
         let Some(namespace) = provider.namespace.clone().or_else(|| terms.home.clone()) else {
             let problem = "reads its access key from the namespace in which the controller runs, and that is not known; set POD_NAMESPACE";

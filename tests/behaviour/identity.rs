@@ -1,4 +1,4 @@
-//! As whom a provider reads: chains of roles, tokens of ServiceAccounts, access keys; and that nothing crosses from one identity to another.
+//! As whom a provider reads: chains of roles, tokens of `ServiceAccounts`, access keys; and that nothing crosses from one identity to another.
 //! AWS is moto with its accounts, behind a front that records what STS is asked.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -36,7 +36,7 @@ async fn provide(s: &Scene, suffix: &str, aws: Value) -> String {
     name
 }
 
-/// A RobotoProvider of a namespace.
+/// A `RobotoProvider` of a namespace.
 async fn provide_own(s: &Scene, namespace: &str, name: &str, aws: Value) {
     let provider = json!({
         "apiVersion": "robotosecret.dev/v1alpha1", "kind": "RobotoProvider", "metadata": {"name": name, "namespace": namespace},
@@ -45,6 +45,7 @@ async fn provide_own(s: &Scene, namespace: &str, name: &str, aws: Value) {
     apply_object(&s.client, &provider).await.unwrap();
 }
 
+#[allow(clippy::needless_pass_by_value)] // It is written where it is used.
 fn merged(s: &Scene, aws: Value) -> Value {
     let mut all = json!({"region": testbed::aws::REGION, "endpoints": endpoints(s)});
     all.as_object_mut().unwrap().extend(aws.as_object().unwrap().clone());
@@ -326,7 +327,9 @@ async fn the_same_name_in_two_accounts_is_two_secrets_whoever_asks_and_whatever_
             apply_object(&s.client, &resource).await.unwrap();
         };
         let names: Vec<String> = (0..6).map(|i| format!("r{i}")).collect();
-        let spec = |i: usize| if i % 2 == 0 { through(s, "RobotoProvider", "own", "db", TTL) } else { through(s, "ClusterRobotoProvider", &shared, "db", TTL) };
+        let spec = |i: usize| {
+            if i.is_multiple_of(2) { through(s, "RobotoProvider", "own", "db", TTL) } else { through(s, "ClusterRobotoProvider", &shared, "db", TTL) }
+        };
         for (namespace, _) in &tenants {
             for (i, name) in names.iter().enumerate() {
                 apply(namespace, name, spec(i)).await;

@@ -219,7 +219,7 @@ impl Clients {
             self.sts.client.get_caller_identity().send().await
         };
         let ask = async {
-            let Ok(answer) = tokio::time::timeout(ACCOUNT_TIMEOUT, ask).await else {
+            let Ok(answer) = tokio::time::timeout(ACCOUNT_TIMEOUT, Box::pin(ask)).await else {
                 return Err(Failure::elsewhere(errors::unavailable("the store did not answer within 4 s")));
             };
             let answer = answer.map_err(|error| errors::classify("sts:GetCallerIdentity", &error));
@@ -230,7 +230,7 @@ impl Clients {
             let caller = answer.account.zip(answer.arn).map(|(account, arn)| Caller { account, arn });
             caller.ok_or_else(|| Failure::elsewhere(errors::incomplete()))
         };
-        let answer = observed(metrics, ("aws.sts", "GetCallerIdentity", 1), |failure: &Failure| failure.error.reason, ask).await;
+        let answer = observed(metrics, ("aws.sts", "GetCallerIdentity", 1), |failure: &Failure| failure.error.reason, Box::pin(ask)).await;
         answer.map_err(|Failure { error, .. }| match error.reason {
             // They name what was refused already.
             Reason::CredentialsError => error,

@@ -131,15 +131,15 @@ impl AwsProvider {
     async fn read_value(&self, source: &Source) -> Result<Reading, ReadError> {
         self.check(source).await?;
         if !self.failover.covers(source) {
-            return self.call(source).await;
+            return Box::pin(self.call(source)).await;
         }
-        let primary = self.failover.primary(source.store, self.call(source), |answer| answer.as_ref().err().cloned()).await;
+        let primary = self.failover.primary(source.store, Box::pin(self.call(source)), |answer| answer.as_ref().err().cloned()).await;
         let error = match primary {
             Ok(answer) => return answer,
             Err(error) => error,
         };
         for region in self.failover.regions() {
-            if let Some(Ok(reading)) = self.failover.replica(self.call(&failover::moved(source, region))).await {
+            if let Some(Ok(reading)) = self.failover.replica(Box::pin(self.call(&failover::moved(source, region)))).await {
                 return Ok(failover::served(reading, region, &self.clients.region));
             }
         }
@@ -237,12 +237,12 @@ impl AwsProvider {
         let Some(first) = asked.first() else { return LotAnswer::Each { answers, pages: 0 } };
         let heard = if asked.iter().all(|source| self.failover.covers(source)) {
             let failed = |answer: &LotAnswer| if let LotAnswer::Failed(error) = answer { Some(error.clone()) } else { None };
-            match self.failover.primary(first.store, self.call_lot(&asked), failed).await {
+            match self.failover.primary(first.store, Box::pin(self.call_lot(&asked)), failed).await {
                 Ok(heard) => heard,
-                Err(error) => self.read_replicas(&asked, error).await,
+                Err(error) => Box::pin(self.read_replicas(&asked, error)).await,
             }
         } else {
-            self.call_lot(&asked).await
+            Box::pin(self.call_lot(&asked)).await
         };
         let LotAnswer::Each { answers: heard, pages } = heard else { return heard };
         for (i, answer) in open.into_iter().zip(heard) {
@@ -265,7 +265,7 @@ impl AwsProvider {
         for region in self.failover.regions() {
             let there: Vec<Source> = asked.iter().map(|source| failover::moved(source, region)).collect();
             let there: Vec<&Source> = there.iter().collect();
-            let Some(LotAnswer::Each { answers, pages }) = self.failover.replica(self.call_lot(&there)).await else { continue };
+            let Some(LotAnswer::Each { answers, pages }) = self.failover.replica(Box::pin(self.call_lot(&there))).await else { continue };
             let served = |answer| match answer {
                 Some(Ok(reading)) => Some(Ok(failover::served(reading, region, &self.clients.region))),
                 _ => Some(Err(self.failover.exhausted(error.clone()))),
