@@ -259,7 +259,7 @@ impl Owned<'_> {
 }
 
 /// An entry. Also one that owns nothing of what is told apart here has had its hand in the Secret.
-fn manager(entry: &ManagedFieldsEntry, created: i64) -> Manager {
+pub(super) fn manager(entry: &ManagedFieldsEntry, created: i64) -> Manager {
     let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
     let keys = |path: &[&str]| -> Names {
         let place = fields.and_then(|fields| path.iter().try_fold(fields, |place, step| place.get(step)));

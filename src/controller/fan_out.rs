@@ -1,24 +1,21 @@
 //! Fanning out: a `ClusterRobotoSecret` becomes a `RobotoSecret` in each selected namespace, and how those stand becomes its status.
 //!
-//! Templates, namespaces and the RobotoSecrets that are there enter; RobotoSecrets are made, put right and removed, and a status leaves. A
-//! RobotoSecret that isn't its own is never touched, and a namespace never gets a finalizer. No store is asked here: what it makes is read like
-//! any other, and the same value once for all of them. Where all is as it should be, no request is made.
+//! Watch events enter; RobotoSecrets are made, put right and removed, and a status leaves (what of it, says [`family`](super::family)). A
+//! namespace never gets a finalizer. No store is asked here: what it makes is read like any other, and the same value once for all of them. Where
+//! all is as it should be, no request is made; where a namespace refuses, or a `ClusterRobotoSecret` hangs, the others go on.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    hash::{DefaultHasher, Hash, Hasher},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    panic::AssertUnwindSafe,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use futures::{StreamExt, stream};
-use k8s_openapi::{
-    apimachinery::pkg::apis::meta::v1::{Condition, OwnerReference, Time},
-    jiff::Timestamp,
-};
+use futures::{FutureExt, StreamExt, stream};
+use k8s_openapi::jiff::Timestamp;
 use kube::{
-    Api, Resource, ResourceExt,
+    Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     core::DeserializeGuard,
     runtime::{
@@ -27,248 +24,161 @@ use kube::{
     },
 };
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use super::{
     cache::Key,
+    drift::is_older,
+    family::{Child, MANAGER, Pattern, Step, child_name, plan, selected, status_of},
     mirror::Context,
+    schedule::until_retry,
     status::Notice,
     target::causes,
     watches::{CLUSTER_RESOURCES, Gates, Pauses, key_of},
 };
 use crate::api::{
-    ClusterRobotoSecret, GROUP, REFRESH_ANNOTATION, Reason, RobotoSecret,
-    clusterrobotosecret::{ClusterRobotoSecretStatus, LISTED_FAILURES, NamespaceFailure},
-    namespaces::{Labels, Place},
-    status::READY,
+    ClusterRobotoSecret, GROUP, Reason, RobotoSecret,
+    clusterrobotosecret::{ClusterRobotoSecretStatus, NamespaceFailure},
 };
 
 /// What happens together is looked at together.
 const DEBOUNCE: Duration = Duration::from_millis(250);
-/// How soon something that failed is tried again.
-const RETRY: Duration = Duration::from_secs(10);
-/// How many are written at the same time.
-const AT_ONCE: usize = 8;
-/// The field manager of what is written.
-const MANAGER: &str = "robotosecret";
-/// The reason of a RobotoSecret that is somebody else's.
-const NOT_OWNED: &str = "ChildNotOwned";
-
-/// A RobotoSecret that a `ClusterRobotoSecret` made, as far as that is looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Child {
-    /// Its own uid.
-    uid: String,
-    /// Name and uid of whose it is.
-    owner: (String, String),
-    /// What it asks for (see [`print`]).
-    spec: u64,
-    labels: Labels,
-    annotations: Labels,
-    /// Its condition Ready: status, reason and message, if that is about its present spec.
-    ready: Option<(String, String, String)>,
-    leaves: bool,
-}
-
-/// Tells specs apart.
-fn print(spec: &impl serde::Serialize) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    // What came as JSON always goes into JSON.
-    serde_json::to_vec(spec).unwrap_or_default().hash(&mut hasher);
-    hasher.finish()
-}
-
-impl Child {
-    /// A RobotoSecret as it is, if it is the child of a `ClusterRobotoSecret`.
-    fn of(resource: &RobotoSecret) -> Option<Self> {
-        let owner = resource.owner_references().iter().find(|owner| owner.controller == Some(true) && owner.kind == ClusterRobotoSecret::kind(&()))?;
-        let status = resource.status.as_ref().filter(|status| status.observed_generation == resource.metadata.generation);
-        let ready = status.and_then(|status| status.condition(READY)).map(|ready| (ready.status.clone(), ready.reason.clone(), ready.message.clone()));
-        Some(Self {
-            uid: resource.uid().unwrap_or_default(),
-            owner: (owner.name.clone(), owner.uid.clone()),
-            spec: print(&resource.spec),
-            labels: resource.labels().clone(),
-            annotations: resource.annotations().clone(),
-            ready,
-            leaves: resource.metadata.deletion_timestamp.is_some(),
-        })
-    }
-}
-
-/// What every child of one `ClusterRobotoSecret` is to be.
-struct Pattern {
-    name: String,
-    owner: (String, String),
-    spec: u64,
-    labels: Labels,
-    annotations: Labels,
-}
-
-impl Pattern {
-    fn of(parent: &ClusterRobotoSecret) -> Self {
-        let metadata = parent.spec.template.metadata.clone().unwrap_or_default();
-        let refresh = parent.annotations().get(REFRESH_ANNOTATION).map(|value| (REFRESH_ANNOTATION.to_owned(), value.clone()));
-        Self {
-            name: parent.spec.roboto_secret_name.clone().unwrap_or_else(|| parent.name_any()),
-            owner: (parent.name_any(), parent.uid().unwrap_or_default()),
-            spec: print(&parent.spec.template.spec),
-            labels: metadata.labels,
-            annotations: metadata.annotations.into_iter().chain(refresh).collect(),
-        }
-    }
-
-    fn is_met_by(&self, child: &Child) -> bool {
-        let holds = |wanted: &Labels, is: &Labels| wanted.iter().all(|(key, value)| is.get(key) == Some(value));
-        child.spec == self.spec && holds(&self.labels, &child.labels) && holds(&self.annotations, &child.annotations)
-    }
-}
-
-/// What is to be done.
-#[derive(Debug, PartialEq, Eq)]
-enum Step {
-    Make(String),
-    PutRight(Key),
-    Remove(Key, String),
-}
-
-/// What is there in a namespace under the children's name.
-enum There<'t> {
-    Nothing,
-    Mine(&'t Child),
-    SomebodyElses,
-}
-
-/// What is to be done, and where that is impossible. `selected` are the namespaces, `children` all children there are, `taken` tells whether there
-/// is a RobotoSecret that is no child.
-fn plan(pattern: &Pattern, selected: &[String], children: &BTreeMap<Key, Child>, taken: impl Fn(&Key) -> bool) -> (Vec<Step>, Vec<NamespaceFailure>) {
-    let (mut steps, mut failures) = (Vec::new(), Vec::new());
-    for namespace in selected {
-        let key = (namespace.clone(), pattern.name.clone());
-        let there = match children.get(&key) {
-            Some(child) if child.owner == pattern.owner => There::Mine(child),
-            Some(_) => There::SomebodyElses,
-            None if taken(&key) => There::SomebodyElses,
-            None => There::Nothing,
-        };
-        match there {
-            There::Nothing => steps.push(Step::Make(namespace.clone())),
-            There::Mine(child) if child.leaves || pattern.is_met_by(child) => {}
-            There::Mine(_) => steps.push(Step::PutRight(key)),
-            There::SomebodyElses => failures.push(NamespaceFailure {
-                namespace: namespace.clone(),
-                reason: NOT_OWNED.to_owned(),
-                message: format!("there is a RobotoSecret {} that isn't made from this one; delete it, or choose another spec.robotoSecretName", pattern.name),
-            }),
-        }
-    }
-    let is_left_over =
-        |key: &Key, child: &Child| child.owner == pattern.owner && !child.leaves && (key.1 != pattern.name || selected.binary_search(&key.0).is_err());
-    let leftovers = children.iter().filter(|(key, child)| is_left_over(key, child));
-    steps.extend(leftovers.map(|(key, child)| Step::Remove(key.clone(), child.uid.clone())));
-    (steps, failures)
-}
-
-/// The status, from how the children stand and what could not be done.
-fn status_of(
-    parent: &ClusterRobotoSecret,
-    pattern: &Pattern,
-    selected: &[String],
-    children: &BTreeMap<Key, Child>,
-    mut failures: Vec<NamespaceFailure>,
-    now: Timestamp,
-) -> ClusterRobotoSecretStatus {
-    let mut ready = 0;
-    for namespace in selected {
-        let child = children.get(&(namespace.clone(), pattern.name.clone())).filter(|child| child.owner == pattern.owner);
-        match child.and_then(|child| child.ready.as_ref()) {
-            Some((status, ..)) if status == "True" => ready += 1,
-            Some((status, reason, message)) if status == "False" && !failures.iter().any(|failure| failure.namespace == *namespace) => {
-                let failure = NamespaceFailure { namespace: namespace.clone(), reason: reason.clone(), message: message.chars().take(4096).collect() };
-                failures.push(failure);
-            }
-            _ => {}
-        }
-    }
-    failures.sort_by(|a, b| a.namespace.cmp(&b.namespace));
-    let (all, failed) = (selected.len(), failures.len());
-    let (status, reason, message) = match failures.first() {
-        Some(first) => {
-            let rest = if failed == 1 { String::new() } else { format!("; {} more fail", failed - 1) };
-            ("False", "ChildrenFailed", format!("namespace {}: {} {}{rest}", first.namespace, first.reason, first.message))
-        }
-        None if all == 0 => ("True", "NothingSelected", "no namespace is selected".to_owned()),
-        None if ready == all => ("True", Reason::Mirrored.as_str(), format!("mirrored in {all} namespaces")),
-        None => ("Unknown", Reason::Pending.as_str(), format!("mirrored in {ready} of {all} namespaces so far")),
-    };
-    let message: String = message.chars().take(4096).collect();
-    let was = parent.status.iter().flat_map(|status| &status.conditions).find(|condition| condition.type_ == READY && condition.status == status);
-    let condition = Condition {
-        type_: READY.to_owned(),
-        status: status.to_owned(),
-        reason: reason.to_owned(),
-        message,
-        observed_generation: parent.metadata.generation,
-        last_transition_time: was.map_or(Time(now), |was| was.last_transition_time.clone()),
-    };
-    failures.truncate(LISTED_FAILURES);
-    let count = |count: usize| Some(i32::try_from(count).unwrap_or(i32::MAX));
-    ClusterRobotoSecretStatus {
-        observed_generation: parent.metadata.generation,
-        conditions: vec![condition],
-        namespaces: count(all),
-        ready: count(ready),
-        failed: count(failed),
-        failures,
-    }
-}
+/// How soon to look again after somebody else wrote at the same moment.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How often a status is written at most.
+const STATUS_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause between two tries in a namespace that refuses.
+const LONGEST_RETRY: Duration = Duration::from_mins(1);
+/// How soon to try a status again that could not be written.
+const STATUS_RETRY: Duration = Duration::from_secs(10);
+/// How long one look at a `ClusterRobotoSecret` may take.
+const LIMIT: Duration = Duration::from_mins(2);
+/// How many of them are worked on at the same time.
+const PARENTS_AT_ONCE: usize = 4;
+/// How many of its RobotoSecrets are written at the same time.
+const CHILDREN_AT_ONCE: usize = 8;
 
 /// What is known of fanning out.
 pub struct FanOut {
-    parents: Mutex<HashMap<String, Arc<ClusterRobotoSecret>>>,
-    children: Mutex<BTreeMap<Key, Child>>,
-    changes: watch::Sender<()>,
+    known: Mutex<Known>,
+    wake: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct Known {
+    parents: HashMap<String, Arc<ClusterRobotoSecret>>,
+    /// By the name of whose they are.
+    children: HashMap<String, BTreeMap<Key, Child>>,
+    owners: HashMap<Key, String>,
+    /// The names of those that are to be looked at.
+    changed: BTreeSet<String>,
 }
 
 impl Default for FanOut {
     fn default() -> Self {
-        Self { parents: Mutex::default(), children: Mutex::default(), changes: watch::Sender::new(()) }
+        Self { known: Mutex::default(), wake: watch::Sender::new(()) }
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+impl Known {
+    fn child(&self, key: &Key) -> Option<&Child> {
+        self.children.get(self.owners.get(key)?)?.get(key)
+    }
 
-impl FanOut {
+    fn take(&mut self, key: &Key) -> Option<Child> {
+        let owner = self.owners.remove(key)?;
+        let family = self.children.get_mut(&owner)?;
+        let child = family.remove(key);
+        if family.is_empty() {
+            self.children.remove(&owner);
+        }
+        child
+    }
+
     /// Takes note of a RobotoSecret.
-    pub fn see(&self, resource: &RobotoSecret) {
+    fn see(&mut self, resource: &RobotoSecret) {
         let key = key_of(resource);
-        let child = Child::of(resource);
-        let mut children = locked(&self.children);
-        let was = match child.clone() {
-            Some(child) => children.insert(key, child),
-            None => children.remove(&key),
+        let version = resource.resource_version().unwrap_or_default();
+        // What was written is known before the watch tells what was there before.
+        if self.child(&key).is_some_and(|known| is_older(&version, &known.version)) {
+            return;
+        }
+        let (was, is) = (self.take(&key), Child::of(resource));
+        let same = match (&was, &is) {
+            (Some(was), Some(is)) => was.looks_like(is),
+            (was, is) => was.is_none() && is.is_none(),
         };
-        drop(children);
-        if was != child {
-            self.changes.send_replace(());
+        if !same {
+            self.changed.extend(was.iter().chain(&is).map(|child| child.owner.name.clone()));
+        }
+        if let Some(child) = is {
+            self.owners.insert(key.clone(), child.owner.name.clone());
+            self.children.entry(child.owner.name.clone()).or_default().insert(key, child);
         }
     }
 
     /// A RobotoSecret is gone. Its place may be wanted, whosever it was.
+    fn forget(&mut self, key: &Key) {
+        let wanted = self.parents.values().filter(|parent| child_name(parent) == key.1).map(|parent| parent.name_any());
+        self.changed.extend(wanted);
+        let gone = self.take(key);
+        self.changed.extend(gone.map(|child| child.owner.name));
+    }
+
+    /// Takes in what a watch told.
+    fn put(&mut self, parent: ClusterRobotoSecret) {
+        let name = parent.name_any();
+        let known = self.parents.get(&name).filter(|known| known.uid() == parent.uid());
+        let (version, known_version) = (parent.resource_version(), known.and_then(|known| known.resource_version()));
+        if known_version.is_some_and(|known| version == Some(known.clone()) || is_older(&version.unwrap_or_default(), &known)) {
+            return;
+        }
+        self.parents.insert(name.clone(), Arc::new(parent));
+        self.changed.insert(name);
+    }
+
+    /// Takes in the answer to a write of ours, unless the watch told something newer meanwhile.
+    fn put_written(&mut self, parent: ClusterRobotoSecret) {
+        let Some(known) = self.parents.get_mut(&parent.name_any()) else { return };
+        let version = |of: &ClusterRobotoSecret| of.resource_version().unwrap_or_default();
+        if known.uid() == parent.uid() && is_older(&version(known), &version(&parent)) {
+            *known = Arc::new(parent);
+        }
+    }
+}
+
+impl FanOut {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Known)) {
+        let mut known = self.known();
+        change(&mut known);
+        let wakes = !known.changed.is_empty();
+        drop(known);
+        if wakes {
+            self.wake.send_replace(());
+        }
+    }
+
+    /// Takes note of a RobotoSecret.
+    pub fn see(&self, resource: &RobotoSecret) {
+        self.change(|known| known.see(resource));
+    }
+
+    /// A RobotoSecret is gone.
     pub fn forget(&self, key: &Key) {
-        locked(&self.children).remove(key);
-        self.changes.send_replace(());
+        self.change(|known| known.forget(key));
     }
 
-    fn put(&self, parent: ClusterRobotoSecret) {
-        locked(&self.parents).insert(parent.name_any(), Arc::new(parent));
-        self.changes.send_replace(());
-    }
-
-    fn parents(&self) -> Vec<Arc<ClusterRobotoSecret>> {
-        locked(&self.parents).values().cloned().collect()
+    /// Forgets the children, of one namespace or of all, that a complete list doesn't have.
+    pub fn keep_only(&self, scope: Option<&str>, listed: &BTreeSet<Key>) {
+        self.change(|known| {
+            let is_gone = |key: &&Key| scope.is_none_or(|scope| scope == key.0) && !listed.contains(*key);
+            let gone: Vec<Key> = known.owners.keys().filter(is_gone).cloned().collect();
+            gone.iter().for_each(|key| known.forget(key));
+        });
     }
 }
 
@@ -276,27 +186,30 @@ impl FanOut {
 pub(super) async fn watch(context: Arc<Context>, gates: Gates) {
     let api = Api::<DeserializeGuard<ClusterRobotoSecret>>::all(context.client.clone());
     let mut events = pin!(watcher(api, watcher::Config::default()).backoff(Pauses::default()));
-    let mut listed = Vec::new();
+    let mut listed = BTreeSet::new();
     let mut synced = false;
     let take_in = |parent: DeserializeGuard<ClusterRobotoSecret>| {
         let name = parent.name_any();
         if let Ok(parent) = parent.0 {
-            context.fan_out.put(parent);
+            context.fan_out.change(|known| known.put(parent));
         } else {
             // What it made stays as it is.
             tracing::warn!(name, "the ClusterRobotoSecret cannot be read; it is older than the CRD's rules");
+            context.fan_out.change(|known| drop(known.parents.remove(&name)));
         }
         name
     };
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Init) => listed.clear(),
-            Ok(Event::InitApply(parent)) => listed.push(take_in(parent)),
+            Ok(Event::InitApply(parent)) => drop(listed.insert(take_in(parent))),
             Ok(Event::Apply(parent)) => drop(take_in(parent)),
             // What it made goes by garbage collection, or stays if that was asked for.
-            Ok(Event::Delete(parent)) => drop(locked(&context.fan_out.parents).remove(&parent.name_any())),
+            Ok(Event::Delete(parent)) => context.fan_out.change(|known| {
+                known.changed.extend(known.parents.remove(&parent.name_any()).map(|parent| parent.name_any()));
+            }),
             Ok(Event::InitDone) => {
-                locked(&context.fan_out.parents).retain(|name, _| listed.contains(name));
+                context.fan_out.change(|known| known.parents.retain(|name, _| listed.contains(name)));
                 if !std::mem::replace(&mut synced, true) {
                     gates.synced(CLUSTER_RESOURCES);
                 }
@@ -306,226 +219,266 @@ pub(super) async fn watch(context: Arc<Context>, gates: Gates) {
     }
 }
 
+/// How the work on one of them goes.
+#[derive(Default)]
+struct Course {
+    /// The uid and the generation that this is about.
+    about: (Option<String>, Option<i64>),
+    /// When its status was last written.
+    told: Option<Instant>,
+    /// What is refused and waits.
+    refused: HashMap<Key, Refused>,
+}
+
+/// A write that was refused.
+struct Refused {
+    tries: u32,
+    again: Instant,
+    failure: NamespaceFailure,
+}
+
 /// Makes, puts right and removes, for ever.
 pub(super) async fn run(context: Arc<Context>, gates: Gates) {
     gates.all_synced().await;
-    let (mut changes, mut namespaces) = (context.fan_out.changes.subscribe(), context.namespaces.changes());
-    let mut told: HashMap<String, Vec<NamespaceFailure>> = HashMap::new();
+    let (mut changes, mut namespaces) = (context.fan_out.wake.subscribe(), context.namespaces.changes());
+    let mut courses: HashMap<String, Course> = HashMap::new();
+    let mut due: BTreeMap<String, Instant> = BTreeMap::new();
+    let mut working: JoinSet<(String, Course, Option<Duration>)> = JoinSet::new();
+    let mut at_work: BTreeSet<String> = BTreeSet::new();
+    let mut everything = true;
     loop {
-        let mut in_vain = false;
-        for parent in context.fan_out.parents() {
-            if parent.metadata.deletion_timestamp.is_none() {
-                in_vain |= !tend(&context, &parent, &mut told).await;
+        let (now, mut changed) = (Instant::now(), std::mem::take(&mut context.fan_out.known().changed));
+        if std::mem::take(&mut everything) {
+            changed.extend(context.fan_out.known().parents.keys().cloned());
+        }
+        for name in changed {
+            let soon = due.entry(name).or_insert(now + DEBOUNCE);
+            *soon = (*soon).min(now + DEBOUNCE);
+        }
+        let ripe: Vec<String> = due.iter().filter(|(name, at)| **at <= now && !at_work.contains(*name)).map(|(name, _)| name.clone()).collect();
+        for name in ripe.into_iter().take(PARENTS_AT_ONCE.saturating_sub(at_work.len())) {
+            due.remove(&name);
+            let course = courses.remove(&name).unwrap_or_default();
+            let parent = context.fan_out.known().parents.get(&name).filter(|parent| parent.metadata.deletion_timestamp.is_none()).cloned();
+            if let Some(parent) = parent {
+                at_work.insert(name.clone());
+                working.spawn(look(context.clone(), name, parent, course));
             }
         }
-        let retry = async {
-            if in_vain {
-                tokio::time::sleep(RETRY).await;
-            } else {
-                std::future::pending::<()>().await;
-            }
-        };
+        let next = due.iter().filter(|(name, _)| !at_work.contains(*name)).map(|(_, at)| *at).min().filter(|_| at_work.len() < PARENTS_AT_ONCE);
         tokio::select! {
-            _ = changes.changed() => tokio::time::sleep(DEBOUNCE).await,
-            _ = namespaces.changed() => tokio::time::sleep(DEBOUNCE).await,
-            () = retry => {}
+            _ = changes.changed() => {}
+            _ = namespaces.changed() => everything = true,
+            Some(Ok((name, course, again))) = working.join_next() => {
+                at_work.remove(&name);
+                if let Some(again) = again {
+                    let at = Instant::now() + again;
+                    let soon = due.entry(name.clone()).or_insert(at);
+                    *soon = (*soon).min(at);
+                }
+                courses.insert(name, course);
+            }
+            () = until(next) => {}
         }
     }
 }
 
-/// Does what is to be done for one of them. Returns whether all of it worked.
-async fn tend(context: &Context, parent: &ClusterRobotoSecret, told: &mut HashMap<String, Vec<NamespaceFailure>>) -> bool {
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Looks at one of them. A panic or a hang stays here. Returns after how long to look again, if nothing happens before.
+async fn look(context: Arc<Context>, name: String, parent: Arc<ClusterRobotoSecret>, mut course: Course) -> (String, Course, Option<Duration>) {
+    let about = (parent.uid(), parent.metadata.generation);
+    if course.about != about {
+        course = Course { about, ..Course::default() };
+    }
+    let work = tokio::time::timeout(LIMIT, tend(&context, &parent, &mut course));
+    let problem = match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(Ok(again)) => return (name, course, again),
+        Ok(Err(_)) => "working on the ClusterRobotoSecret took longer than two minutes and was given up; it is tried again",
+        Err(_) => "a defect of the controller met this ClusterRobotoSecret; it is tried again. Please report it with the controller's log",
+    };
+    tracing::error!(name, problem, "fanning out failed");
+    (name, course, Some(LONGEST_RETRY))
+}
+
+/// How a step ended that didn't simply work.
+enum Trouble {
+    /// Somebody else wrote at the same moment.
+    Again,
+    /// It was refused.
+    Refused(NamespaceFailure),
+}
+
+/// Does what is to be done for one of them. Returns after how long to look again, if nothing happens before.
+async fn tend(context: &Context, parent: &ClusterRobotoSecret, course: &mut Course) -> Option<Duration> {
     let pattern = Pattern::of(parent);
-    let all = context.namespaces.all();
-    let is_selected = |name: &str, labels: &Labels| parent.spec.namespaces.contain(Place { name, labels });
-    // In the order of their names.
-    let selected: Vec<String> = all.iter().filter(|(name, known)| !known.leaves && is_selected(name, &known.labels)).map(|(name, _)| name.clone()).collect();
-    let children = locked(&context.fan_out.children).clone();
-    let (steps, mut failures) = plan(&pattern, &selected, &children, |key| context.resources.get(key).is_some());
-    let outcomes: Vec<Option<NamespaceFailure>> =
-        stream::iter(steps).map(|step| take(context, parent, &pattern, step)).buffer_unordered(AT_ONCE).collect().await;
-    failures.extend(outcomes.into_iter().flatten());
-    let worked = failures.is_empty();
-    let children = locked(&context.fan_out.children).clone();
-    let status = status_of(parent, &pattern, &selected, &children, failures, Timestamp::now());
-    let name = parent.name_any();
-    if told.get(&name) != Some(&status.failures) {
-        let before = told.insert(name.clone(), status.failures.clone()).unwrap_or_default();
-        for failure in status.failures.iter().filter(|failure| !before.contains(failure)) {
-            let note = format!("namespace {}: {} {}", failure.namespace, failure.reason, failure.message);
-            context.events.publish(Notice { warning: true, reason: "CheckFailed", action: "FanOut", note }, parent);
+    let namespaces = context.namespaces.all();
+    let selected = selected(parent, &namespaces);
+    let family = || context.fan_out.known().children.get(&parent.name_any()).cloned().unwrap_or_default();
+    let (steps, mut failures) = plan(&pattern, &selected, &namespaces, &family(), |key| context.resources.get(key).is_some());
+    course.refused.retain(|key, _| steps.iter().any(|step| step.key() == key));
+    let now = Instant::now();
+    let waits = |step: &Step| course.refused.get(step.key()).is_some_and(|refused| refused.again > now);
+    let steps: Vec<Step> = steps.into_iter().filter(|step| !waits(step)).collect();
+    let take = |step: Step| {
+        let pattern = &pattern;
+        async move { (step.key().clone(), take(context, pattern, step).await) }
+    };
+    let taken: Vec<(Key, Option<Trouble>)> = stream::iter(steps).map(take).buffer_unordered(CHILDREN_AT_ONCE).collect().await;
+    let mut again = None;
+    for (key, trouble) in taken {
+        match trouble {
+            None => drop(course.refused.remove(&key)),
+            Some(Trouble::Again) => again = Some(AGAIN),
+            Some(Trouble::Refused(failure)) => {
+                let tries = course.refused.get(&key).map_or(1, |refused| refused.tries.saturating_add(1));
+                let wait = until_retry(Reason::KubernetesError, tries, Duration::ZERO, &key.0).unwrap_or(LONGEST_RETRY).min(LONGEST_RETRY);
+                course.refused.insert(key, Refused { tries, again: Instant::now() + wait, failure });
+            }
         }
     }
-    parent.status.as_ref() == Some(&status) || write_status(context, parent, &status).await && worked
+    failures.extend(course.refused.values().map(|refused| refused.failure.clone()));
+    let retry = course.refused.values().map(|refused| refused.again.saturating_duration_since(Instant::now())).min();
+    let status = status_of(parent, &pattern, &selected, &family(), failures, Timestamp::now());
+    let told = tell(context, parent, &status, course).await;
+    again.into_iter().chain(retry).chain(told).min()
 }
 
-async fn write_status(context: &Context, parent: &ClusterRobotoSecret, status: &ClusterRobotoSecretStatus) -> bool {
+/// Writes the status, if it is another one, and events about what fails newly. Returns after how long to look again, if that is necessary.
+async fn tell(context: &Context, parent: &ClusterRobotoSecret, status: &ClusterRobotoSecretStatus, course: &mut Course) -> Option<Duration> {
+    if parent.status.as_ref() == Some(status) {
+        return None;
+    }
+    if let Some(wait) = course.told.and_then(|told| STATUS_PAUSE.checked_sub(told.elapsed())) {
+        return Some(wait);
+    }
+    course.told = Some(Instant::now());
     let name = parent.name_any();
-    let body = json!({"apiVersion": format!("{GROUP}/v1alpha1"), "kind": "ClusterRobotoSecret", "metadata": {"name": name}, "status": status});
+    let metadata = json!({"name": name, "uid": parent.uid()});
+    let body = json!({"apiVersion": format!("{GROUP}/v1alpha1"), "kind": "ClusterRobotoSecret", "metadata": metadata, "status": status});
     let api = Api::<ClusterRobotoSecret>::all(context.client.clone());
     let (parameters, patch) = (PatchParams::apply(MANAGER).force(), Patch::Apply(&body));
     match context.metrics.kube_write("Status", api.patch_status(&name, &parameters, &patch)).await {
         Ok(written) => {
             // The watch brings it back later; until then it would be written again.
-            context.fan_out.put(written);
-            true
+            context.fan_out.change(|known| known.put_written(written));
         }
-        Err(kube::Error::Api(error)) if error.code == 404 => true,
+        // It is gone, or another one of its name is there; the watch tells.
+        Err(kube::Error::Api(error)) if matches!(error.code, 404 | 409) => return None,
         Err(_) => {
             tracing::warn!(name, "the status of the ClusterRobotoSecret could not be written");
-            false
+            return Some(STATUS_RETRY);
         }
     }
+    let before = parent.status.iter().flat_map(|status| &status.failures).collect::<Vec<_>>();
+    for failure in status.failures.iter().filter(|failure| !before.contains(failure)) {
+        let note = format!("namespace {}: {} {}", failure.namespace, failure.reason, failure.message);
+        context.events.publish(Notice { warning: true, reason: "CheckFailed", action: "FanOut", note }, parent);
+    }
+    None
 }
 
 /// Takes one step. What it writes is known at once, as the watch will tell it.
-async fn take(context: &Context, parent: &ClusterRobotoSecret, pattern: &Pattern, step: Step) -> Option<NamespaceFailure> {
-    let namespace = match &step {
-        Step::Make(namespace) => namespace.clone(),
-        Step::PutRight(key) | Step::Remove(key, _) => key.0.clone(),
-    };
+async fn take(context: &Context, pattern: &Pattern<'_>, step: Step) -> Option<Trouble> {
+    let (namespace, name) = step.key().clone();
     let api = Api::<RobotoSecret>::namespaced(context.client.clone(), &namespace);
-    let result = match step {
-        Step::Make(_) => {
-            let child = child_of(parent, pattern)?;
-            let made = context
-                .metrics
-                .kube_write("RobotoSecret", api.create(&PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }, &child))
-                .await;
-            made.map(|made| context.fan_out.see(&made))
-        }
-        Step::PutRight(key) => put_right(context, &api, parent, pattern, &key).await,
-        Step::Remove(key, uid) => {
-            let parameters = DeleteParams { preconditions: Some(Preconditions { uid: Some(uid), resource_version: None }), ..DeleteParams::default() };
-            context.metrics.kube_write("RobotoSecret", api.delete(&key.1, &parameters)).await.map(drop)
+    let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+    let write = async {
+        match step {
+            Step::Make(_) => {
+                let Some(child) = pattern.child() else { return Ok(None) };
+                context.metrics.kube_write("RobotoSecret", api.create(&parameters, &child)).await.map(Some)
+            }
+            // As a whole: a patch would leave a field that the template has no more.
+            Step::PutRight(_) => {
+                let Some(child) = pattern.put_right(api.get(&name).await?) else { return Ok(None) };
+                context.metrics.kube_write("RobotoSecret", api.replace(&name, &parameters, &child)).await.map(Some)
+            }
+            Step::Remove(_, uid) => {
+                let preconditions = Preconditions { uid: Some(uid), resource_version: None };
+                let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+                context.metrics.kube_write("RobotoSecret", api.delete(&name, &parameters)).await.map(|_| None)
+            }
         }
     };
-    let problem = match result {
-        Ok(()) => return None,
-        // It is gone already, or was made or changed by somebody at this moment; the watch tells.
-        Err(kube::Error::Api(error)) if matches!(error.code, 404 | 409) => return None,
-        Err(kube::Error::Api(error)) if causes(&error).any(|(_, reason)| reason == "NamespaceTerminating") => {
+    let problem = match write.await {
+        Ok(written) => {
+            written.iter().for_each(|written| context.fan_out.see(written));
             return None;
         }
+        Err(kube::Error::Api(error)) if matches!(error.code, 404 | 409) => return Some(Trouble::Again),
+        // The watch of namespaces tells.
+        Err(kube::Error::Api(error)) if causes(&error).any(|(_, reason)| reason == "NamespaceTerminating") => return None,
         Err(kube::Error::Api(error)) if error.code == 403 => "the controller may not do it, or a quota or admission is against it; check its roles".to_owned(),
         Err(kube::Error::Api(error)) => format!("the API server failed with HTTP {}", error.code),
         Err(_) => "the API server could not be reached".to_owned(),
     };
-    let message = format!("the RobotoSecret {} could not be written: {problem}", pattern.name);
-    Some(NamespaceFailure { namespace, reason: Reason::KubernetesError.as_str().to_owned(), message })
-}
-
-fn child_of(parent: &ClusterRobotoSecret, pattern: &Pattern) -> Option<RobotoSecret> {
-    let mut child = RobotoSecret::new(&pattern.name, parent.spec.template.spec.clone());
-    child.metadata.labels = Some(pattern.labels.clone()).filter(|labels| !labels.is_empty());
-    child.metadata.annotations = Some(pattern.annotations.clone()).filter(|annotations| !annotations.is_empty());
-    child.metadata.owner_references = Some(vec![parent.controller_owner_ref(&())?]);
-    Some(child)
-}
-
-/// Makes a child what it is to be, as a whole: a field that the template has no more goes.
-async fn put_right(context: &Context, api: &Api<RobotoSecret>, parent: &ClusterRobotoSecret, pattern: &Pattern, key: &Key) -> kube::Result<()> {
-    let mut child = api.get(&key.1).await?;
-    let is_ours = |owner: &OwnerReference| owner.controller == Some(true) && owner.uid == pattern.owner.1;
-    if !child.owner_references().iter().any(is_ours) {
-        return Ok(());
-    }
-    child.spec = parent.spec.template.spec.clone();
-    child.labels_mut().extend(pattern.labels.clone());
-    child.annotations_mut().extend(pattern.annotations.clone());
-    child.metadata.managed_fields = None;
-    child.status = None;
-    let written = context
-        .metrics
-        .kube_write("RobotoSecret", api.replace(&key.1, &PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }, &child))
-        .await?;
-    context.fan_out.see(&written);
-    Ok(())
+    let message = format!("the RobotoSecret {name} could not be written: {problem}");
+    Some(Trouble::Refused(NamespaceFailure { namespace, reason: Reason::KubernetesError.as_str().to_owned(), message }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parent(selector: &str) -> ClusterRobotoSecret {
-        let yaml = format!("{{namespaces: {selector}, template: {{metadata: {{labels: {{a: b}}}}, spec: {{uri: 'aws.sm://x'}}}}}}");
-        let mut parent = ClusterRobotoSecret::new("db", serde_yaml::from_str(&yaml).expect("a spec"));
-        parent.metadata.uid = Some("uid".to_owned());
-        parent.metadata.generation = Some(2);
+    fn child(version: &str, ready: &str) -> RobotoSecret {
+        let yaml = format!(
+            "{{metadata: {{name: db, namespace: a, uid: c, generation: 1, resourceVersion: '{version}', ownerReferences: [{{apiVersion: x, kind: ClusterRobotoSecret, \
+             name: db, uid: p, controller: true}}]}}, apiVersion: robotosecret.dev/v1alpha1, kind: RobotoSecret, spec: {{uri: 'aws.sm://x'}}, \
+             status: {{observedGeneration: 1, conditions: [{{type: Ready, status: '{ready}', reason: Mirrored, message: m, lastTransitionTime: '2026-01-01T00:00:00Z'}}]}}}}"
+        );
+        serde_yaml::from_str(&yaml).expect("a RobotoSecret")
+    }
+
+    fn parent(uid: &str, version: &str) -> ClusterRobotoSecret {
+        let yaml = "{namespaces: {all: true}, template: {spec: {uri: 'aws.sm://x'}}}";
+        let mut parent = ClusterRobotoSecret::new("db", serde_yaml::from_str(yaml).expect("a spec"));
+        (parent.metadata.uid, parent.metadata.resource_version) = (Some(uid.to_owned()), Some(version.to_owned()));
         parent
     }
 
-    fn child(pattern: &Pattern) -> Child {
-        Child {
-            uid: "child".into(),
-            owner: pattern.owner.clone(),
-            spec: pattern.spec,
-            labels: pattern.labels.clone(),
-            annotations: [("other".to_owned(), "x".to_owned())].into(),
-            ready: Some(("True".into(), "Mirrored".into(), "1 key".into())),
-            leaves: false,
-        }
-    }
-
-    fn key(namespace: &str, name: &str) -> Key {
-        (namespace.to_owned(), name.to_owned())
+    #[test]
+    fn what_was_written_is_not_undone_by_what_a_watch_tells_of_before() {
+        let key = ("a".to_owned(), "db".to_owned());
+        let mut known = Known::default();
+        known.see(&child("7", "True"));
+        known.see(&child("5", "False"));
+        assert_eq!(known.child(&key).map(|child| child.version.clone()).as_deref(), Some("7"));
+        known.put(parent("p", "3"));
+        known.put_written(parent("p", "9"));
+        known.put(parent("p", "6"));
+        assert_eq!(known.parents["db"].resource_version().as_deref(), Some("9"));
+        // Another one of the name is no older version of it, and the answer to a write about the former one is none about it.
+        known.put(parent("q", "2"));
+        known.put_written(parent("p", "10"));
+        assert_eq!(known.parents["db"].uid().as_deref(), Some("q"));
+        // Nor does an answer bring back what was deleted.
+        known.parents.clear();
+        known.put_written(parent("q", "11"));
+        assert!(known.parents.is_empty());
     }
 
     #[test]
-    fn what_is_missing_wrong_or_too_much_is_a_step_and_what_is_right_is_none() {
-        let parent = parent("{all: true}");
-        let pattern = Pattern::of(&parent);
-        let right = child(&pattern);
-        let children: BTreeMap<Key, Child> = [
-            (key("right", "db"), right.clone()),
-            (key("edited", "db"), Child { spec: 0, ..right.clone() }),
-            (key("unlabelled", "db"), Child { labels: Labels::new(), ..right.clone() }),
-            (key("other", "db"), Child { owner: ("db".into(), "another uid".into()), ..right.clone() }),
-            (key("left", "db"), right.clone()),
-            (key("right", "former"), right.clone()),
-            (key("going", "db"), Child { leaves: true, spec: 0, ..right.clone() }),
-            (key("gone", "db"), Child { leaves: true, ..right.clone() }),
-        ]
-        .into();
-        let selected = ["edited", "going", "new", "other", "right", "taken", "unlabelled"].map(str::to_owned);
-        let (steps, failures) = plan(&pattern, &selected, &children, |key| key.0 == "taken");
-        let remove = |namespace, name| Step::Remove(key(namespace, name), "child".into());
-        assert_eq!(
-            steps,
-            [
-                Step::PutRight(key("edited", "db")),
-                Step::Make("new".into()),
-                Step::PutRight(key("unlabelled", "db")),
-                remove("left", "db"),
-                remove("right", "former"),
-            ]
-        );
-        let refused: Vec<&str> = failures.iter().map(|failure| failure.namespace.as_str()).collect();
-        assert_eq!(refused, ["other", "taken"]);
-        assert!(failures.iter().all(|failure| failure.reason == NOT_OWNED));
-    }
-
-    #[test]
-    fn the_status_counts_all_and_lists_some() {
-        let parent = parent("{all: true}");
-        let pattern = Pattern::of(&parent);
-        let right = child(&pattern);
-        let failed = Child { ready: Some(("False".into(), "NotAllowed".into(), "no".into())), ..right.clone() };
-        let waiting = Child { ready: None, ..right.clone() };
-        let told = |children: &[(&str, &Child)], failures: usize| {
-            let selected: Vec<String> = children.iter().map(|(namespace, _)| (*namespace).to_owned()).collect();
-            let children = children.iter().map(|(namespace, child)| (key(namespace, "db"), (*child).clone())).collect();
-            let failures = (0..failures).map(|i| NamespaceFailure { namespace: format!("x{i:02}"), ..NamespaceFailure::default() }).collect();
-            let status = status_of(&parent, &pattern, &selected, &children, failures, Timestamp::UNIX_EPOCH);
-            let ready = &status.conditions[0];
-            let counts = [status.namespaces, status.ready, status.failed].map(Option::unwrap_or_default);
-            (format!("{} {}", ready.status, ready.message), counts, status.failures.len())
+    fn only_what_matters_is_looked_at_again() {
+        let mut known = Known::default();
+        let mut changed = |change: &dyn Fn(&mut Known)| {
+            change(&mut known);
+            std::mem::take(&mut known.changed).len()
         };
-        assert_eq!(told(&[("a", &right), ("b", &right)], 0), ("True mirrored in 2 namespaces".into(), [2, 2, 0], 0));
-        assert_eq!(told(&[("a", &right), ("b", &waiting)], 0), ("Unknown mirrored in 1 of 2 namespaces so far".into(), [2, 1, 0], 0));
-        assert_eq!(told(&[("a", &right), ("b", &failed), ("c", &failed)], 0), ("False namespace b: NotAllowed no; 1 more fail".into(), [3, 1, 2], 2));
-        assert_eq!(told(&[], 0), ("True no namespace is selected".into(), [0, 0, 0], 0));
-        assert_eq!(told(&[("a", &right)], 30).1, [1, 1, 30]);
-        assert_eq!(told(&[("a", &right)], 30).2, LISTED_FAILURES);
+        assert_eq!(changed(&|known| known.put(parent("p", "1"))), 1);
+        assert_eq!(changed(&|known| known.put_written(parent("p", "2"))), 0, "the answer to our own write");
+        assert_eq!(changed(&|known| known.put(parent("p", "2"))), 0, "and the watch's word of it");
+        assert_eq!(changed(&|known| known.see(&child("3", "True"))), 1, "a child appears");
+        assert_eq!(changed(&|known| known.see(&child("4", "True"))), 0, "it is written to, and stands as before");
+        assert_eq!(changed(&|known| known.see(&child("5", "False"))), 1, "it fails");
+        assert_eq!(changed(&|known| known.forget(&("b".to_owned(), "other".to_owned()))), 0, "another name is free");
+        assert_eq!(changed(&|known| known.forget(&("b".to_owned(), "db".to_owned()))), 1, "its name is free somewhere");
+        assert_eq!(changed(&|known| known.forget(&("a".to_owned(), "db".to_owned()))), 1, "a child is gone");
+        assert!(known.children.is_empty() && known.owners.is_empty());
     }
 }

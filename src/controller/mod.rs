@@ -12,6 +12,7 @@ pub mod compose;
 pub mod decide;
 pub mod drift;
 pub mod events;
+pub mod family;
 pub mod fan_out;
 mod finalizer;
 mod gather;

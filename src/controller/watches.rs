@@ -155,6 +155,7 @@ pub(super) async fn resources(client: Client, scope: Option<String>, context: Ar
             Ok(Event::Init) => listed.clear(),
             Ok(Event::InitDone) => {
                 context.resources.keys(scope.as_deref()).iter().filter(|key| !listed.contains(*key)).for_each(|key| forget(&context, key));
+                context.fan_out.keep_only(scope.as_deref(), &listed);
                 listed.clear();
                 if !std::mem::replace(&mut synced, true) {
                     gates.synced(RESOURCES);

@@ -261,12 +261,21 @@ impl Stage {
         Ok(())
     }
 
+    /// The names of this project's CRDs that are there.
+    pub fn crds(&self) -> Result<Vec<String>> {
+        let crds = self.list(&["crds"])?;
+        let names = crds.iter().filter(|crd| crd["spec"]["group"] == "robotosecret.dev").filter_map(|crd| crd["metadata"]["name"].as_str());
+        Ok(names.map(str::to_owned).collect())
+    }
+
     // The end.
 
     /// Looks for values in what the controllers said: their logs, which go with their pods, the events, the resources.
     pub fn check_leaks(&self) -> Result<()> {
         let mut said = vec![("the events", self.kubectl(&["get", "events", "--all-namespaces", "--output=json"])?)];
-        said.push(("the resources", self.kubectl(&["get", "roboto", "--all-namespaces", "--output=json"])?));
+        // Not the category `roboto`: kubectl expands it from its cache of discovery, which names CRDs that another scene removed.
+        let kinds = self.crds()?.join(",");
+        said.push(("the resources", self.kubectl(&["get", &kinds, "--all-namespaces", "--output=json"])?));
         for folder in std::fs::read_dir(self.work.join("logs/node/pod-logs"))? {
             let folder = folder?.path();
             if folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&format!("{SYSTEM}_{RELEASE}"))) {

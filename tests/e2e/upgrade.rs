@@ -53,7 +53,7 @@ pub fn play(stage: &mut Stage) -> Result<()> {
     step("helm uninstall: CRDs, resources and Secrets stay", || {
         stage.uninstall()?;
         ensure!(stage.controllers()?.is_empty(), "a controller is still there");
-        let names = crds(stage)?;
+        let names = stage.crds()?;
         ensure!(names.len() >= 2, "CRDs went with the release: {names:?}");
         ensure!(stage.list(&["rsec", "--namespace", NAMESPACE])?.len() >= RESOURCES, "resources went with the release");
         probes.check()
@@ -140,14 +140,8 @@ fn ready(stage: &Stage) -> Result<usize> {
     Ok(resources.iter().filter(is_ready).count())
 }
 
-fn crds(stage: &Stage) -> Result<Vec<String>> {
-    let crds = stage.list(&["crds"])?;
-    let names = crds.iter().filter(|crd| crd["spec"]["group"] == "robotosecret.dev").filter_map(|crd| crd["metadata"]["name"].as_str());
-    Ok(names.map(str::to_owned).collect())
-}
-
 fn remove_crds(stage: &Stage) -> Result<()> {
-    let names = crds(stage)?;
+    let names = stage.crds()?;
     if names.is_empty() {
         return Ok(());
     }
