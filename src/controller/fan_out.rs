@@ -222,6 +222,8 @@ pub(super) async fn watch(context: Arc<Context>, gates: Gates) {
 /// How the work on one of them goes.
 #[derive(Default)]
 struct Course {
+    /// Whether all namespaces are served.
+    everybody: bool,
     /// The uid and the generation that this is about.
     about: (Option<String>, Option<i64>),
     /// When its status was last written.
@@ -237,8 +239,8 @@ struct Refused {
     failure: NamespaceFailure,
 }
 
-/// Makes, puts right and removes, for ever.
-pub(super) async fn run(context: Arc<Context>, gates: Gates) {
+/// Makes, puts right and removes, for ever, in the namespaces that are served (`everybody`: in all).
+pub(super) async fn run(context: Arc<Context>, gates: Gates, everybody: bool) {
     gates.all_synced().await;
     let (mut changes, mut namespaces) = (context.fan_out.wake.subscribe(), context.namespaces.changes());
     let mut courses: HashMap<String, Course> = HashMap::new();
@@ -258,7 +260,7 @@ pub(super) async fn run(context: Arc<Context>, gates: Gates) {
         let ripe: Vec<String> = due.iter().filter(|(name, at)| **at <= now && !at_work.contains(*name)).map(|(name, _)| name.clone()).collect();
         for name in ripe.into_iter().take(PARENTS_AT_ONCE.saturating_sub(at_work.len())) {
             due.remove(&name);
-            let course = courses.remove(&name).unwrap_or_default();
+            let course = courses.remove(&name).unwrap_or_else(|| Course { everybody, ..Course::default() });
             let parent = context.fan_out.known().parents.get(&name).filter(|parent| parent.metadata.deletion_timestamp.is_none()).cloned();
             if let Some(parent) = parent {
                 at_work.insert(name.clone());
@@ -294,7 +296,7 @@ async fn until(time: Option<Instant>) {
 async fn look(context: Arc<Context>, name: String, parent: Arc<ClusterRobotoSecret>, mut course: Course) -> (String, Course, Option<Duration>) {
     let about = (parent.uid(), parent.metadata.generation);
     if course.about != about {
-        course = Course { about, ..Course::default() };
+        course = Course { about, everybody: course.everybody, told: course.told, ..Course::default() };
     }
     let work = tokio::time::timeout(LIMIT, tend(&context, &parent, &mut course));
     let problem = match AssertUnwindSafe(work).catch_unwind().await {
@@ -344,6 +346,10 @@ async fn tend(context: &Context, parent: &ClusterRobotoSecret, course: &mut Cour
     }
     failures.extend(course.refused.values().map(|refused| refused.failure.clone()));
     let retry = course.refused.values().map(|refused| refused.again.saturating_duration_since(Instant::now())).min();
+    // It is another controller's, which serves the namespaces that it selects.
+    if selected.is_empty() && !course.everybody && course.told.is_none() {
+        return None;
+    }
     let status = status_of(parent, &pattern, &selected, &family(), failures, Timestamp::now());
     let told = tell(context, parent, &status, course).await;
     again.into_iter().chain(retry).chain(told).min()

@@ -207,7 +207,7 @@ pub async fn run(config: Config, settings: Settings, metrics: Metrics, readiness
         attendance::run(attending, everybody).await;
     });
     if settings.fan_out {
-        beside.spawn(fan_out::run(context.clone(), gates.clone()));
+        beside.spawn(fan_out::run(context.clone(), gates.clone(), everybody));
     }
     let mut working = start_work(&context, settings.concurrency.into(), gates, &mut beside, &stop, &done);
     let ended = tokio::select! {

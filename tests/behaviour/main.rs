@@ -12,6 +12,7 @@ mod documents;
 mod drift;
 mod examples;
 mod failure;
+mod fan_out;
 mod freshness;
 mod gitops;
 mod identity;

@@ -31,6 +31,8 @@ use serde_json::{Value, json};
 use testbed::{Canary, ControlPlane, Door, Emulator, Front, Moto, install};
 pub use testbed::{Controller, install::apply as apply_object};
 
+/// The environment of a controller that reads the emulated AWS as itself.
+const CREDENTIALS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", testbed::aws::ACCESS_KEY_ID), ("AWS_SECRET_ACCESS_KEY", testbed::aws::SECRET_ACCESS_KEY)];
 /// How long anything that should happen "within seconds" may take on a machine that is busy with other tests.
 pub const SECONDS: Duration = Duration::from_secs(30);
 /// The shortest TTL that the API allows.
@@ -464,14 +466,23 @@ impl Scene {
 
     /// Starts the controller with another identity, and does not wait.
     pub fn start_controller_as(&mut self, kubeconfig: &Path, arguments: &[&str]) {
-        let credentials = [("AWS_ACCESS_KEY_ID", testbed::aws::ACCESS_KEY_ID), ("AWS_SECRET_ACCESS_KEY", testbed::aws::SECRET_ACCESS_KEY)];
-        self.start_controller_with(kubeconfig, arguments, &credentials);
+        self.start_controller_with(kubeconfig, arguments, &CREDENTIALS);
     }
 
     /// Starts the controller with another identity and this environment alone, and does not wait.
     pub fn start_controller_with(&mut self, kubeconfig: &Path, arguments: &[&str], environment: &[(&str, &str)]) {
-        let usual = ["--namespaces", &self.namespace, "--log-level", "debug", "--log-format", "text"];
-        let arguments: Vec<&str> = usual.into_iter().chain(arguments.iter().copied()).collect();
+        let namespace = self.namespace.clone();
+        self.start_process(kubeconfig, &[&["--namespaces", &namespace], arguments].concat(), environment);
+    }
+
+    /// Starts the controller with another identity for all namespaces, in a cluster of the test's own, and waits until it is ready.
+    pub async fn start_controller_everywhere(&mut self, kubeconfig: &Path, arguments: &[&str]) {
+        self.start_process(kubeconfig, arguments, &CREDENTIALS);
+        self.controller_ready().await;
+    }
+
+    fn start_process(&mut self, kubeconfig: &Path, arguments: &[&str], environment: &[(&str, &str)]) {
+        let arguments = [&["--log-level", "debug", "--log-format", "text"], arguments].concat();
         let binary = Path::new(env!("CARGO_BIN_EXE_robotosecret"));
         self.controller = Some(Controller::start_with(binary, kubeconfig, &arguments, environment, &self.dir).unwrap());
     }

@@ -40,7 +40,7 @@ const AUDIT_LOG: &str = "audit.jsonl";
 
 const CONTROLLERS: &str = "garbage-collector-controller,namespace-controller,serviceaccount-controller,\
                            serviceaccount-token-controller,clusterrole-aggregation-controller,\
-                           validatingadmissionpolicy-status-controller,deployment-controller,replicaset-controller";
+                           validatingadmissionpolicy-status-controller,deployment-controller,replicaset-controller,resourcequota-controller";
 
 /// A running control plane; ends on drop. Share it by reference: all methods take `&self`.
 #[derive(Debug)]
