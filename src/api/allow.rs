@@ -187,11 +187,23 @@ pub fn may_read(rules: &[AllowRule], place: Place<'_>, reference: &str) -> bool 
     rules.iter().any(|rule| rule.is_for(place, Verb::Read) && rule.covers(place, reference))
 }
 
-/// Whether a rule lets the namespace read anything at all in this store.
+/// Whether a rule may let the namespace read something in this store whose name starts with this path.
 #[must_use]
-pub fn may_read_something(rules: &[AllowRule], place: Place<'_>, store: Store) -> bool {
-    let in_store = |pattern: &String| pattern == "*" || pattern.starts_with(&format!("{store}://"));
-    rules.iter().any(|rule| rule.is_for(place, Verb::Read) && rule.references.iter().any(in_store))
+pub fn may_find(rules: &[AllowRule], place: Place<'_>, store: Store, path: &str) -> bool {
+    // A root parameter has two spellings; and what lies below a path there has its slash.
+    let bare = |name: &str| if store == Store::ParameterStore { name.trim_start_matches('/').to_owned() } else { name.to_owned() };
+    let mut path = bare(path);
+    if store == Store::ParameterStore && !path.is_empty() && !path.ends_with('/') {
+        path.push('/');
+    }
+    let scheme = format!("{store}://");
+    let below = |pattern: &String| {
+        let Some(named) = pattern.strip_prefix(&scheme) else { return pattern == "*" };
+        let filled = filled(named, place.name);
+        let literal = bare(filled.split('*').next().unwrap_or_default());
+        literal.starts_with(&path) || filled.contains('*') && path.starts_with(&literal)
+    };
+    rules.iter().any(|rule| rule.is_for(place, Verb::Read) && rule.references.iter().any(below))
 }
 
 /// What every name in this store begins with that the namespace may read. Empty: nothing that is known.
@@ -339,7 +351,7 @@ mod tests {
         let rules = [AllowRule { verbs: vec![Verb::Write], ..rule(&["shop"], &["*"]) }];
         assert!(!allowed(&rules, "shop", "aws.sm://a") && !allowed(&[AllowRule { verbs: vec![], ..rules[0].clone() }], "shop", "aws.sm://a"));
         let place = Place { name: "shop", labels: &std::collections::BTreeMap::new() };
-        assert!(!may_read(&rules, place, "aws.sm://a") && !may_read_something(&rules, place, Store::SecretsManager));
+        assert!(!may_read(&rules, place, "aws.sm://a") && !may_find(&rules, place, Store::SecretsManager, ""));
         assert!(readable_prefix(&rules, place, Store::SecretsManager).is_empty());
     }
 
@@ -382,6 +394,26 @@ mod tests {
         assert_eq!(prefix(&["aws.sm://prod/shop/**", "*"], Store::SecretsManager), "");
         assert_eq!(prefix(&["aws.sm://a", "aws.sm://b"], Store::SecretsManager), "");
         assert_eq!(prefix(&["aws.sm://a"], Store::SecretsManager), "a");
+    }
+
+    #[test]
+    fn only_what_may_be_read_somewhere_below_is_looked_for() {
+        let place = Place { name: "shop", labels: &std::collections::BTreeMap::new() };
+        let rules =
+            [rule(&["shop"], &["aws.sm://prod/${namespace}/**", "aws.sm://one", "aws.ps:///team/${namespace}/*", "aws.ps://root"]), rule(&["other"], &["*"])];
+        let find = |store, path| may_find(&rules, place, store, path);
+        for path in ["", "prod/", "prod/shop/", "prod/sh", "prod/shop/a/b", "one", "o"] {
+            assert!(find(Store::SecretsManager, path), "{path}");
+        }
+        for path in ["other/", "prod/shopping/", "prod/x", "one/", "one/a", "/prod/"] {
+            assert!(!find(Store::SecretsManager, path), "{path}");
+        }
+        for path in ["", "/", "/team", "/team/", "/team/shop"] {
+            assert!(find(Store::ParameterStore, path), "{path}");
+        }
+        for path in ["/other", "/team/other", "/team/shopping", "/root", "/roots"] {
+            assert!(!find(Store::ParameterStore, path), "{path}");
+        }
     }
 
     proptest! {

@@ -398,7 +398,7 @@ pub struct VersionSelector {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProviderRef {
     /// The provider's name.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), extend("pattern" = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
     /// The provider's kind: `ClusterRobotoProvider`, or `RobotoProvider` for one of the resource's own namespace.
     pub kind: ProviderKind,

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     api::{
         ClusterRobotoProvider, Reason, RobotoProvider,
-        allow::{AllowRule, Home, Refusal, Verb, may_read, may_read_something, permit, readable_prefix},
+        allow::{AllowRule, Home, Refusal, Verb, may_find, may_read, permit, readable_prefix},
         aws::{AwsSpec, Placeholder},
         namespaces::{Labels, Place},
         provider::{CONFIRM_ABSENCE_ANNOTATION, MASS_ABSENCE, OnRevoked, ProviderId, ProviderStatus},
@@ -371,7 +371,7 @@ impl Providers {
             Question::Value(source) => admission.source(source, Question::Value)?,
             Question::Tags(source) => admission.source(source, Question::Tags)?,
             // Each of its members is checked by itself.
-            question if may_read_something(&found.rules, place, question.store()) => vec![(narrowed(question, &found.rules, place), Vec::new())],
+            question if may_find(&found.rules, place, question.store(), question.path()) => vec![(narrowed(question, &found.rules, place), Vec::new())],
             question => return Err(not_allowed(&planned.provider, asker.namespace, &question.to_string(), None)),
         };
         Ok(Admitted { through: self.through(&found, asker, &labels)?, candidates })

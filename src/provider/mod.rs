@@ -45,6 +45,15 @@ impl Question {
             Self::List(listing) => listing.store,
         }
     }
+
+    /// What the names of those that it looks for start with; empty if it looks for none, or for all.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        match self {
+            Self::List(listing) => listing.path.as_deref().unwrap_or_default(),
+            Self::Value(_) | Self::Presence { .. } | Self::Tags(_) => "",
+        }
+    }
 }
 
 impl fmt::Display for Question {

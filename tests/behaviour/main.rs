@@ -32,3 +32,4 @@ mod restore;
 mod rollout;
 mod support;
 mod templates;
+mod tenancy;

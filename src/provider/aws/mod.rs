@@ -131,15 +131,17 @@ impl AwsProvider {
     async fn read_value(&self, source: &Source) -> Result<Reading, ReadError> {
         self.check(source).await?;
         if !self.failover.covers(source) {
-            return Box::pin(self.call(source)).await;
+            return Box::pin(self.call(&self.clients.of(source), source)).await;
         }
-        let primary = self.failover.primary(source.store, Box::pin(self.call(source)), |answer| answer.as_ref().err().cloned()).await;
+        let stores = self.clients.of(source);
+        let primary = self.failover.primary(source.store, Box::pin(self.call(&stores, source)), |answer| answer.as_ref().err().cloned()).await;
         let error = match primary {
             Ok(answer) => return answer,
             Err(error) => error,
         };
         for region in self.failover.regions() {
-            if let Some(Ok(reading)) = self.failover.replica(Box::pin(self.call(&failover::moved(source, region)))).await {
+            let (stores, there) = (self.clients.at(region), failover::moved(source, region));
+            if let Some(Ok(reading)) = self.failover.replica(Box::pin(self.call(&stores, &there))).await {
                 return Ok(failover::served(reading, region, &self.clients.region));
             }
         }
@@ -235,14 +237,15 @@ impl AwsProvider {
         // What may lie in another account is read by itself: whether it may share a call is not documented.
         let (open, asked): (Vec<usize>, Vec<&Source>) = fitting.into_iter().filter(is_open).unzip();
         let Some(first) = asked.first() else { return LotAnswer::Each { answers, pages: 0 } };
+        let stores = self.clients.of(first);
         let heard = if asked.iter().all(|source| self.failover.covers(source)) {
             let failed = |answer: &LotAnswer| if let LotAnswer::Failed(error) = answer { Some(error.clone()) } else { None };
-            match self.failover.primary(first.store, Box::pin(self.call_lot(&asked)), failed).await {
+            match self.failover.primary(first.store, Box::pin(self.call_lot(&stores, &asked)), failed).await {
                 Ok(heard) => heard,
                 Err(error) => Box::pin(self.read_replicas(&asked, error)).await,
             }
         } else {
-            Box::pin(self.call_lot(&asked)).await
+            Box::pin(self.call_lot(&stores, &asked)).await
         };
         let LotAnswer::Each { answers: heard, pages } = heard else { return heard };
         for (i, answer) in open.into_iter().zip(heard) {
@@ -251,9 +254,8 @@ impl AwsProvider {
         LotAnswer::Each { answers, pages }
     }
 
-    async fn call_lot(&self, asked: &[&Source]) -> LotAnswer {
+    async fn call_lot(&self, stores: &Stores, asked: &[&Source]) -> LotAnswer {
         let Some(first) = asked.first() else { return LotAnswer::Each { answers: Vec::new(), pages: 0 } };
-        let stores = self.clients.of(first);
         match first.store {
             Store::SecretsManager => secrets_manager::read_lot(&stores.secrets_manager, asked, &self.metrics).await,
             Store::ParameterStore => parameter_store::read_lot(&stores.parameter_store, asked, &self.metrics).await,
@@ -264,8 +266,8 @@ impl AwsProvider {
     async fn read_replicas(&self, asked: &[&Source], error: ReadError) -> LotAnswer {
         for region in self.failover.regions() {
             let there: Vec<Source> = asked.iter().map(|source| failover::moved(source, region)).collect();
-            let there: Vec<&Source> = there.iter().collect();
-            let Some(LotAnswer::Each { answers, pages }) = self.failover.replica(Box::pin(self.call_lot(&there))).await else { continue };
+            let (stores, there) = (self.clients.at(region), there.iter().collect::<Vec<_>>());
+            let Some(LotAnswer::Each { answers, pages }) = self.failover.replica(Box::pin(self.call_lot(&stores, &there))).await else { continue };
             let served = |answer| match answer {
                 Some(Ok(reading)) => Some(Ok(failover::served(reading, region, &self.clients.region))),
                 _ => Some(Err(self.failover.exhausted(error.clone()))),
@@ -275,8 +277,8 @@ impl AwsProvider {
         LotAnswer::Failed(self.failover.exhausted(error))
     }
 
-    async fn call(&self, source: &Source) -> Result<Reading, ReadError> {
-        let (stores, reason) = (self.clients.of(source), |error: &ReadError| error.reason);
+    async fn call(&self, stores: &Stores, source: &Source) -> Result<Reading, ReadError> {
+        let reason = |error: &ReadError| error.reason;
         match source.store {
             Store::SecretsManager => {
                 observed(&self.metrics, ("aws.sm", "GetSecretValue", 1), reason, secrets_manager::read(&stores.secrets_manager, source)).await
