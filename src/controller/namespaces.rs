@@ -72,7 +72,7 @@ impl NamespaceCache {
     }
 
     /// Takes a namespace in, or lets it go. Returns whether anything changed.
-    fn put(&self, name: &str, seen: Option<&Known>) -> bool {
+    pub(super) fn put(&self, name: &str, seen: Option<&Known>) -> bool {
         let mut known = self.known();
         let was = match seen {
             Some(seen) => known.insert(name.to_owned(), seen.clone()),

@@ -732,3 +732,6 @@ pub fn answered_otherwise(provider: &ProviderRef, namespace: &str, reference: &s
         ),
     )
 }
+
+#[cfg(test)]
+mod tests;
