@@ -12,7 +12,7 @@ use robotosecret::api::{ClusterRobotoProvider, RobotoProvider, provider::Provide
 use serde_json::{Value, json};
 use testbed::front::{Answer, Call, Fault};
 
-use crate::support::{SECONDS, Scene, TTL, WITHIN_TTL, apply_object, says, scene_before_controller, until, world};
+use crate::support::{SECONDS, Scene, TTL, WITHIN_TTL, apply_object, emulated_before_controller, says, scene_before_controller, until, world};
 
 /// The account that moto has for everybody who is nobody else.
 const HOME: &str = testbed::aws::ACCOUNT;
@@ -439,6 +439,31 @@ async fn accounts_of_the_scene_are_none_of_the_other() {
         assert!(world().moto.secrets_manager().get_secret_value().secret_id(s.path("db")).send().await.is_err(), "nor does the home account have it");
         let accounts: Api<ServiceAccount> = Api::namespaced(s.client.clone(), &s.namespace);
         assert!(accounts.list(&ListParams::default()).await.unwrap().items.iter().all(|account| account.name_any() != "reader"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn roles_are_assumed_anew_before_they_run_out_and_no_more_often() {
+    emulated_before_controller("renewal", async |s| {
+        s.put_secret("db", &s.value("a")).await;
+        // Credentials are renewed two to four minutes before they run out.
+        s.emulator().roles_live(Duration::from_secs(250));
+        let chain = json!([{"arn": role(HOME, "hub")}, {"arn": role(HOME, "reader")}]);
+        let provider = provide(s, "p", json!({"identity": {"ambient": {}}, "assumeRoles": chain})).await;
+        s.start_controller(&[]).await;
+        s.apply("db", &through(s, "ClusterRobotoProvider", &provider, "db", TTL).to_string()).await;
+        s.condition("db", "Ready", "True Mirrored", SECONDS).await;
+        let assumed = |s: &Scene, name: &str| s.front.count(|call| call.action == "AssumeRole" && call.parameters["RoleArn"].ends_with(name));
+        assert_eq!((assumed(s, "/hub"), assumed(s, "/reader")), (1, 1));
+        s.rechecked(&s.path("db"), 1).await;
+        assert_eq!((assumed(s, "/hub"), assumed(s, "/reader")), (1, 1), "a recheck needs no other credentials");
+        until("the last role is assumed anew", Duration::from_secs(170), async || (assumed(s, "/reader") > 1).then_some(())).await;
+        s.rechecked(&s.path("db"), 1).await;
+        let refused = s.front.calls().into_iter().filter(|call| call.status.is_some_and(|status| status != 200));
+        assert_eq!(refused.count(), 0, "nothing was asked for with credentials that had run out");
+        assert!(assumed(s, "/hub") <= 2 && assumed(s, "/reader") == 2, "{:?}", s.front.totals());
+        assert!(s.told("db", "CheckFailed").await == 0);
     })
     .await;
 }

@@ -22,7 +22,7 @@ pub struct BenchArguments {
     /// The robotosecret binary, built for release.
     #[arg(long, value_name = "PATH")]
     controller: PathBuf,
-    /// How many resources; one run each. Rotation and the scenarios ssm and shared use the smallest number, new ones in a wave the largest.
+    /// How many resources; one run each. Rotation and the scenarios ssm, shared and providers use the smallest number, new ones in a wave the largest.
     #[arg(long, value_delimiter = ',', default_value = "1000,10000")]
     sizes: Vec<NonZero<usize>>,
     /// Only these scenarios. A cold start comes before steady, rotated and new in any case.
@@ -58,6 +58,8 @@ pub enum Scenario {
     Ssm,
     /// All resources on ten secrets.
     Shared,
+    /// 200 providers, each with a chain of two roles.
+    Providers,
 }
 
 /// What of all this a run does.
@@ -128,7 +130,7 @@ pub fn run(arguments: &BenchArguments) -> Result<()> {
 }
 
 async fn measure(plan: &Plan, binary: &Path, logs: &Path, phases: &mut Vec<Phase>) -> Result<()> {
-    let alone = [Scenario::Ssm, Scenario::Shared];
+    let alone = [Scenario::Ssm, Scenario::Shared, Scenario::Providers];
     // Everything but what has a world of its own happens to mirrored resources.
     if plan.only.is_empty() || plan.only.iter().any(|scenario| !alone.contains(scenario)) {
         for size in &plan.sizes {
@@ -141,6 +143,9 @@ async fn measure(plan: &Plan, binary: &Path, logs: &Path, phases: &mut Vec<Phase
     }
     if plan.wants(Scenario::Shared) {
         scenarios::shared(binary, &logs.join("shared"), *smallest, phases).await?;
+    }
+    if plan.wants(Scenario::Providers) {
+        scenarios::providers(binary, &logs.join("providers"), *smallest, phases).await?;
     }
     Ok(())
 }

@@ -36,6 +36,10 @@ pub enum Step {
     SharedCold,
     /// One TTL of those.
     SharedInterval,
+    /// Cold, through 200 providers with a chain of roles each.
+    ProvidersCold,
+    /// One TTL of those.
+    ProvidersInterval,
 }
 
 impl Step {
@@ -50,6 +54,8 @@ impl Step {
             Self::SsmCold => "ssm, cold",
             Self::SharedCold => "shared, cold",
             Self::SharedInterval => "shared, a TTL",
+            Self::ProvidersCold => "providers, cold",
+            Self::ProvidersInterval => "providers, a TTL",
         }
     }
 }
@@ -210,6 +216,9 @@ fn goals(phases: &[Phase]) -> Vec<Goal> {
         let ends: Vec<f64> = of(Step::Interval, resources).filter_map(|phase| Some(number(phase.cost.as_ref()?.memory_bytes))).collect();
         (ends.len() >= FLAT_INTERVALS).then(|| ends[ends.len() - 1] / ends[0])
     };
+    let assumed = |cost: &Cost| number(cost.calls.get("AssumeRole").copied().unwrap_or_default());
+    let providers_peak =
+        worst([Step::ProvidersCold, Step::ProvidersInterval].into_iter().filter_map(|step| cost(step, 1000, |cost| number(cost.peak_bytes) / MIB)));
     let ratio = |above: Option<f64>, below: Option<f64>| Some(above? / below?);
     let secrets = |cost: &Cost| number(cost.writes.get("Secret").copied().unwrap_or_default());
     vec![
@@ -226,6 +235,10 @@ fn goals(phases: &[Phase]) -> Vec<Goal> {
         Goal::at_most("1,000 SSM parameters, 40 calls/s: throttled", 0.0, Count, cost(Step::SsmCold, 1000, |cost| number(cost.throttled))),
         Goal::at_most("1,000 on 10 secrets: calls cold", 2.0, Count, cost(Step::SharedCold, 1000, Cost::all_calls)),
         Goal::at_most("1,000 on 10 secrets: calls a TTL", 1.0, Count, cost(Step::SharedInterval, 1000, Cost::all_calls)),
+        Goal::under("1,000 through 200 providers: cold", 12.0, Seconds, time(Step::ProvidersCold, 1000)),
+        Goal::at_most("1,000 through 200 providers: roles assumed, cold", 400.0, Count, cost(Step::ProvidersCold, 1000, assumed)),
+        Goal::at_most("1,000 through 200 providers: roles assumed, a TTL", 0.0, Count, cost(Step::ProvidersInterval, 1000, assumed)),
+        Goal::under("1,000 through 200 providers: peak memory", 60.0, Mebibytes, providers_peak),
         Goal::under("1,000: peak memory", 40.0, Mebibytes, peak(1000)),
         Goal::under("10,000: peak memory", 100.0, Mebibytes, peak(10_000)),
         Goal::at_most("1,000: memory after ten intervals against one", FLAT_WITHIN, Times, growth(1000)),

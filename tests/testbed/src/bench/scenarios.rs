@@ -31,6 +31,8 @@ const WAVE_TRIES: usize = 10;
 /// `ssm:GetParameter*` on a new account.
 const SSM_QUOTA: u32 = 40;
 
+/// How many providers, each with a role of its own, the scenario `providers` has.
+const PROVIDERS: usize = 200;
 /// How many secrets the resources of the scenario `shared` refer to.
 const SHARED: usize = 10;
 
@@ -225,6 +227,23 @@ fn uri(number: usize) -> String {
 /// The `round`th value of a secret.
 fn value(number: usize, round: usize) -> String {
     format!("value {round} of secret {number}, as long as a password is")
+}
+
+/// Many providers, each with a role of its own that is assumed over another one.
+pub async fn providers(binary: &Path, logs: &Path, count: usize, phases: &mut Vec<Phase>) -> Result<()> {
+    let world = World::start(binary, logs).await?;
+    world.emulator.put_secrets((0..count).map(|number| stored(number, 1)));
+    let name = |number: usize| format!("team-{}", number % PROVIDERS);
+    let role = |name: &str| format!("arn:aws:iam::{}:role/{name}", testbed::aws::ACCOUNT);
+    for number in 0..PROVIDERS.min(count) {
+        world.provide(&name(number), &[role("hub"), role(&name(number))]).await?;
+    }
+    let items: Vec<Item> = (0..count).map(|number| Item { provider: name(number), ..secret(number, 1) }).collect();
+    let controller = cold(&world, &items, Step::ProvidersCold, phases).await?;
+    say(count, "a TTL");
+    phases.push(interval(&world, &controller, count, Step::ProvidersInterval).await?);
+    world.check(&items).await?;
+    end(controller)
 }
 
 /// A resource on a secret of its own.

@@ -75,12 +75,14 @@ pub struct Item {
     /// The reference.
     pub uri: String,
     pub value: String,
+    /// The ClusterRobotoProvider that it reads through.
+    pub provider: String,
 }
 
 impl Item {
     /// The `number`th resource of a scenario; they are spread over ten namespaces.
     pub fn new(number: usize, uri: String, value: String) -> Self {
-        Self { namespace: namespace(number), name: format!("item-{number}"), uri, value }
+        Self { namespace: namespace(number), name: format!("item-{number}"), uri, value, provider: PROVIDER.to_owned() }
     }
 
     /// The resource, rechecked once an [`INTERVAL`].
@@ -89,7 +91,7 @@ impl Item {
             "apiVersion": "robotosecret.dev/v1alpha1",
             "kind": "RobotoSecret",
             "metadata": {"name": self.name, "namespace": self.namespace},
-            "spec": {"provider": {"kind": "ClusterRobotoProvider", "name": PROVIDER}, "ttl": TTL, "data": [{"key": KEY, "uri": self.uri}]},
+            "spec": {"provider": {"kind": "ClusterRobotoProvider", "name": self.provider}, "ttl": TTL, "data": [{"key": KEY, "uri": self.uri}]},
         })
     }
 }
@@ -125,18 +127,27 @@ impl World {
         for number in 0..NAMESPACES {
             install::namespace(&client, &namespace(number)).await?;
         }
-        let url = emulator.url();
+        let world = Self { client, emulator, _plane: plane, kubeconfig, binary: binary.to_owned(), logs: logs.to_owned() };
+        world.provide(PROVIDER, &[]).await?;
+        Ok(world)
+    }
+
+    /// Makes a ClusterRobotoProvider for everybody, which reads as the last of these roles.
+    pub async fn provide(&self, name: &str, roles: &[String]) -> Result<()> {
+        let (url, roles) = (self.emulator.url(), roles.iter().map(|arn| json!({"arn": arn})).collect::<Vec<_>>());
         let provider = json!({
             "apiVersion": "robotosecret.dev/v1alpha1",
             "kind": "ClusterRobotoProvider",
-            "metadata": {"name": PROVIDER},
+            "metadata": {"name": name},
             "spec": {
-                "aws": {"region": testbed::aws::REGION, "endpoints": {"secretsManager": url, "ssm": url, "sts": url}, "identity": {"ambient": {}}},
+                "aws": {
+                    "region": testbed::aws::REGION, "endpoints": {"secretsManager": url, "ssm": url, "sts": url},
+                    "identity": {"ambient": {}}, "assumeRoles": roles,
+                },
                 "allow": [{"namespaces": {"all": true}, "references": ["*"]}],
             },
         });
-        install::apply(&client, &provider).await.context("making the provider")?;
-        Ok(Self { client, emulator, _plane: plane, kubeconfig, binary: binary.to_owned(), logs: logs.to_owned() })
+        install::apply(&self.client, &provider).await.map(drop).with_context(|| format!("making the provider {name}"))
     }
 
     /// Starts the controller with its default settings.

@@ -3,6 +3,7 @@
 //! is documented or was seen to; what it can't do it refuses aloud, and it must never guess.
 
 mod parameters;
+mod roles;
 mod secrets;
 
 use std::cell::Cell;
@@ -20,6 +21,7 @@ use crate::aws;
 use crate::front::wire::{Reply, error_response, json_response, xml_response};
 use crate::front::{Answer, Behind, Call, FaultId, Front, Stale};
 use parameters::Parameters;
+use roles::Roles;
 use secrets::{Content, Secrets};
 
 /// The running emulator, empty at the start. It is a [`Front`], with all its counts and faults, and what stands behind it. All methods
@@ -150,6 +152,11 @@ impl Emulator {
         self.store().credentials_life = life;
     }
 
+    /// How long the credentials of roles that are assumed from now on are valid (at the start 1 h); what is signed with them afterwards is refused.
+    pub fn roles_live(&self, life: Duration) {
+        self.store().roles.life = life;
+    }
+
     /// How often `/credentials` was asked since the start or [`Front::forget_calls`].
     #[must_use]
     pub fn credentials_asked(&self) -> u64 {
@@ -217,6 +224,7 @@ impl<V> Write<V> {
 pub(crate) struct Store {
     secrets: Secrets,
     parameters: Parameters,
+    roles: Roles,
     credentials_life: Duration,
     credentials_given: u64,
     last_microsecond: u64,
@@ -224,8 +232,8 @@ pub(crate) struct Store {
 
 impl Default for Store {
     fn default() -> Self {
-        let (secrets, parameters) = (Secrets::default(), Parameters::default());
-        Self { secrets, parameters, credentials_life: Duration::from_secs(6 * 3600), credentials_given: 0, last_microsecond: 0 }
+        let (secrets, parameters, roles) = (Secrets::default(), Parameters::default(), Roles::default());
+        Self { secrets, parameters, roles, credentials_life: Duration::from_secs(6 * 3600), credentials_given: 0, last_microsecond: 0 }
     }
 }
 
@@ -233,10 +241,16 @@ impl Store {
     /// Answers a call, whoever makes it.
     pub(crate) fn answer(&mut self, call: &Call, question: &Value, lag: Option<Stale>) -> Reply {
         let now = self.now();
+        if let Some(Refusal { code, message }) = self.roles.refuse(call, now) {
+            return error_response(call.service, if call.service == "sts" { 403 } else { 400 }, code, &message);
+        }
         let answered = match call.service {
             "secretsmanager" => self.secrets.answer(&call.action, question, now, lag),
             "ssm" => self.parameters.answer(&call.action, question, now, lag),
-            "sts" if call.action == "GetCallerIdentity" => return xml_response(200, caller_identity()),
+            "sts" => match self.roles.answer(call, now) {
+                Ok(body) => return xml_response(200, body),
+                Err(refusal) => Err(refusal),
+            },
             "credentials" => Ok(self.credentials(now)),
             _ => Err(unknown(&call.action)),
         };
@@ -276,15 +290,6 @@ impl Store {
         .to_string()
         .into_bytes()
     }
-}
-
-fn caller_identity() -> String {
-    let account = aws::ACCOUNT;
-    format!(
-        "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult>\
-         <Arn>arn:aws:iam::{account}:user/testbed</Arn><UserId>AIDATESTBED</UserId><Account>{account}</Account></GetCallerIdentityResult>\
-         <ResponseMetadata><RequestId>11111111-2222-3333-4444-555555555555</RequestId></ResponseMetadata></GetCallerIdentityResponse>"
-    )
 }
 
 fn unknown(action: &str) -> Refusal {

@@ -298,6 +298,36 @@ async fn credentials_are_given_as_an_ecs_container_gets_them() {
     assert_eq!((ask().await.0, emulator.credentials_asked()), (500, 3));
 }
 
+#[tokio::test]
+async fn a_role_is_assumed_tells_who_it_is_and_runs_out() {
+    let emulator = Emulator::start().unwrap();
+    emulator.put_secret("db", "one");
+    emulator.roles_live(Duration::from_secs(2));
+    let role = "arn:aws:iam::210987654321:role/reader";
+    let sts = testbed::aws::sts(&emulator.url());
+    let given = sts.assume_role().role_arn(role).role_session_name("me").external_id("x").send().await.unwrap().credentials.unwrap();
+    let credentials = aws_sdk_ssm::config::Credentials::new(given.access_key_id, given.secret_access_key, Some(given.session_token), None, "test");
+    let own = aws_sdk_sts::Client::from_conf(sts.config().to_builder().credentials_provider(credentials.clone()).build());
+    let caller = own.get_caller_identity().send().await.unwrap();
+    assert_eq!((caller.account.as_deref(), caller.arn.as_deref()), (Some("210987654321"), Some("arn:aws:sts::210987654321:assumed-role/reader/me")));
+    let secrets = emulator.secrets_manager();
+    let secrets = aws_sdk_secretsmanager::Client::from_conf(secrets.config().to_builder().credentials_provider(credentials).build());
+    assert!(secrets.get_secret_value().secret_id("db").send().await.is_ok());
+    let call = emulator.calls().into_iter().find(|call| call.action == "AssumeRole").unwrap();
+    assert_eq!((call.ids, call.parameters["ExternalId"].as_str()), (vec![role.to_owned()], "x"));
+    let began = std::time::Instant::now();
+    let code = loop {
+        match secrets.get_secret_value().secret_id("db").send().await {
+            Ok(_) => assert!(began.elapsed() < Duration::from_secs(10), "it does not run out"),
+            Err(error) => break error.into_service_error().meta().code().unwrap_or_default().to_owned(),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!(code, "ExpiredTokenException");
+    assert!(sts.assume_role().role_arn("reader").role_session_name("me").send().await.is_err(), "no ARN of a role");
+    assert!(sts.assume_role_with_saml().role_arn(role).principal_arn("x").saml_assertion("abcd").send().await.is_err(), "what it can't do is refused");
+}
+
 /// Not a check: the container of `a_client_signs_with_the_credentials_that_it_is_given`, whose environment can't be this process's.
 #[tokio::test]
 #[ignore = "run by a_client_signs_with_the_credentials_that_it_is_given"]
