@@ -73,3 +73,26 @@ fn operations_explain_every_alert_and_every_reason_and_no_other() {
     assert_eq!(explained, Reason::ALL.iter().map(|reason| reason.as_str()).collect());
     assert_eq!(explained.len(), rows.len(), "one is explained twice");
 }
+
+#[test]
+fn each_test_that_proves_a_control_is_there() {
+    let text = read("docs/security.md");
+    let table = text.split_once("## Threats").unwrap().1.split("\n## ").next().unwrap();
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() >= 12, "{}", rows.len());
+    for row in rows {
+        let proofs: Vec<&str> = row.rsplit('|').nth(1).unwrap().split('`').skip(1).step_by(2).collect();
+        assert!(!proofs.is_empty(), "nothing proves {row}");
+        for proof in proofs.into_iter().filter(|proof| *proof != "make deny") {
+            let (module, test) = proof.rsplit_once("::").unwrap_or_else(|| panic!("{proof}"));
+            let places = [
+                format!("tests/behaviour/{module}.rs"),
+                format!("tests/behaviour/reading/{module}.rs"),
+                format!("src/controller/{module}/tests.rs"),
+                format!("src/render/{module}.rs"),
+            ];
+            let found = places.iter().filter_map(|place| std::fs::read_to_string(root().join(place)).ok()).any(|text| text.contains(&format!("fn {test}(")));
+            assert!(found, "there is no test {proof}");
+        }
+    }
+}

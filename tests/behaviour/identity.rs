@@ -8,11 +8,15 @@ use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, PostParams},
 };
-use robotosecret::api::{ClusterRobotoProvider, RobotoProvider, provider::ProviderStatus};
+use robotosecret::api::{ClusterRobotoProvider, ClusterRobotoSecret, RobotoProvider, provider::ProviderStatus};
 use serde_json::{Value, json};
-use testbed::front::{Answer, Call, Fault};
+use testbed::{
+    chart::documents,
+    front::{Answer, Call, Fault},
+};
 
-use crate::support::{SECONDS, Scene, TTL, WITHIN_TTL, apply_object, emulated_before_controller, says, scene_before_controller, until, world};
+use crate::examples::TENANCY;
+use crate::support::{SECONDS, Scene, TTL, WITHIN_TTL, apply_object, emulated_before_controller, root, says, scene_before_controller, until, world};
 
 /// The account that moto has for everybody who is nobody else.
 const HOME: &str = testbed::aws::ACCOUNT;
@@ -464,6 +468,74 @@ async fn roles_are_assumed_anew_before_they_run_out_and_no_more_often() {
         assert_eq!(refused.count(), 0, "nothing was asked for with credentials that had run out");
         assert!(assumed(s, "/hub") <= 2 && assumed(s, "/reader") == 2, "{:?}", s.front.totals());
         assert!(s.told("db", "CheckFailed").await == 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_examples_with_identities_of_their_own_become_what_they_say() {
+    scene_before_controller("tenants", async |s| {
+        let (ns, front) = (s.namespace.clone(), s.front.url());
+        let mut objects = Vec::new();
+        for file in std::fs::read_dir(root().join("examples")).unwrap().map(|entry| entry.unwrap().path()) {
+            let number: u32 = file.file_name().unwrap().to_str().unwrap().split('-').next().unwrap().parse().unwrap();
+            if number < TENANCY {
+                continue;
+            }
+            let text = std::fs::read_to_string(&file).unwrap();
+            // The namespace, and the names of what belongs to the whole cluster, are the scene's.
+            let mut text = text.replace("namespace: shop", &format!("namespace: {ns}")).replace("names: [shop]", &format!("names: [{ns}]"));
+            text = text.replace("/shop/", &format!("/{ns}/"));
+            for name in ["shared", "by-roles", "everywhere"] {
+                text = text.replace(&format!("name: {name}"), &format!("name: {ns}.{name}"));
+            }
+            for mut object in documents(&text).unwrap() {
+                if object.pointer("/spec/aws").is_some() {
+                    object["spec"]["aws"]["endpoints"] = json!({"secretsManager": front, "ssm": front, "sts": front});
+                }
+                objects.push(object);
+            }
+        }
+        let values = ["database", "license", "payments", "legacy", "audited"].map(|name| s.value(name));
+        let [database, license, payments, legacy, audited] = &values;
+        let team = "111122223333";
+        let put_here = async |name: &str, value: &str| {
+            let client = world().moto.secrets_manager();
+            client.delete_secret().secret_id(name).force_delete_without_recovery(true).send().await.ok();
+            client.create_secret().name(name).secret_string(value).send().await.unwrap();
+        };
+        put_here(&format!("teams/{ns}/database"), &json!({"password": database}).to_string()).await;
+        put_here("everybody/license", license).await;
+        put_in(team, "payments/token", payments).await;
+        put_in(team, "audited/token", audited).await;
+        let parameter = world().moto.ssm().put_parameter().name("/legacy/token").value(legacy.as_str()).overwrite(true);
+        parameter.r#type(aws_sdk_ssm::types::ParameterType::SecureString).send().await.unwrap();
+        let key = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "aws-key", "namespace": ns},
+            "stringData": {"accessKeyId": "AKIALEGACY", "secretAccessKey": s.value("key")}});
+        apply_object(&s.client, &key).await.unwrap();
+        let labelled = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ns, "labels": {"secrets.example.com/teams": "true"}}});
+        apply_object(&s.client, &labelled).await.unwrap();
+        for object in &objects {
+            apply_object(&s.client, object).await.unwrap();
+        }
+        let account = format!("identities.serviceAccounts[0].namespaces[0]={ns}");
+        start(s, &["identities.serviceAccounts[0].name=secrets-reader", &account], &["--cluster-robotosecrets"]).await;
+        let everywhere = format!("{ns}.everywhere");
+        s.holds("team-database", &[("license", license), ("password", database)], SECONDS).await;
+        s.holds(&everywhere, &[("license", license)], SECONDS).await;
+        for (name, value) in [("payments", payments), ("legacy", legacy), ("audited", audited)] {
+            s.holds(name, &[("token", value)], SECONDS).await;
+        }
+        s.all("Ready", "True Mirrored", SECONDS).await;
+        let session = sts(s, "AssumeRole").into_iter().find(|call| call.parameters["RoleArn"].ends_with("/mirror")).unwrap().parameters;
+        assert_eq!((session["RoleSessionName"].as_str(), session["ExternalId"].as_str()), (ns.as_str(), "robotosecret-prod"));
+        // The label goes, and with it what was mirrored under it.
+        let unlabelled = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ns}});
+        apply_object(&s.client, &unlabelled).await.unwrap();
+        until("what the label allowed is gone", SECONDS, async || s.data("team-database").await.is_none().then_some(())).await;
+        until("and what was made because of it", SECONDS, async || s.resources().get_opt(&everywhere).await.unwrap().is_none().then_some(())).await;
+        assert!(s.data("payments").await.is_some());
+        Api::<ClusterRobotoSecret>::all(s.client.clone()).delete(&everywhere, &DeleteParams::default()).await.unwrap();
     })
     .await;
 }

@@ -12,7 +12,7 @@ use robotosecret::api::RobotoSecretStatus;
 use serde_json::{Value, json};
 use testbed::front::{Answer, Fault};
 
-use crate::support::{SECONDS, Scene, TTL, WITHIN_TTL, apply_object, emulated_before_controller, kubectl, says, scene_before_controller, until, world};
+use crate::support::{SECONDS, Scene, TTL, WITHIN_TTL, apply_object, emulated_before_controller, kubectl, root, says, scene_before_controller, until, world};
 
 const HOME: &str = testbed::aws::REGION;
 const REPLICA: &str = "eu-central-1";
@@ -299,6 +299,40 @@ async fn no_field_names_another_namespace() {
         }
     })
     .await;
+}
+
+#[test]
+fn only_a_tenant_reads_a_secret_or_makes_a_token() {
+    let sources = sources(&root().join("src"));
+    let with = |part: &str| -> Vec<&str> { sources.iter().filter(|(_, text)| text.contains(part)).map(|(name, _)| name.as_str()).collect() };
+    let tenant = ["src/controller/tenant.rs"];
+    assert_eq!(with("TokenRequest"), tenant);
+    assert_eq!(with("create_token_request"), tenant);
+    // Everybody else knows a Secret by its metadata alone.
+    assert_eq!(with("Api::<Secret>"), tenant);
+    for part in ["Api<Secret>", "request::<Secret>", "<DynamicObject>"] {
+        assert_eq!(with(part), Vec::<&str>::new(), "{part}");
+    }
+    // And a tenant is made there alone: its fields are private, and nothing else there is public that makes one.
+    let (_, text) = sources.iter().find(|(name, _)| name == tenant[0]).unwrap();
+    let makers = text.lines().filter(|line| line.contains("fn ") && line.contains("Result<Self, ReadError>"));
+    let public: Vec<&str> = makers.filter(|line| line.trim().starts_with("pub")).collect();
+    assert_eq!(public.len(), 2, "of_account and of_key: {public:?}");
+    says(text, "pub struct Tenant {\n    namespace: String,\n    provider: ProviderId,\n}");
+}
+
+/// The Rust sources under a folder, by their path from the project's root.
+fn sources(folder: &std::path::Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push((path.strip_prefix(root()).unwrap().display().to_string(), std::fs::read_to_string(&path).unwrap()));
+        }
+    }
+    assert!(!found.is_empty());
+    found
 }
 
 /// A Secrets Manager client for a region, past the front.
