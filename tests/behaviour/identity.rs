@@ -225,7 +225,8 @@ async fn what_may_not_be_used_is_refused_in_words_and_nothing_is_sent_for_it() {
             ("endpoint", at("https://sts.example"), "NotAllowed", "--allowed-endpoints"),
             ("plain-http", at("http://10.0.0.1"), "NotAllowed", "--allowed-endpoints"),
             ("opt-in", account("reader"), "CredentialsError", "does not opt in; annotate it robotosecret.dev/allow-token=opt-in"),
-            ("nobody", account("nobody"), "CredentialsError", "may not be used by the controller; grant its ServiceAccount get on serviceaccounts"),
+            ("nobody", account("nobody"), "CredentialsError", "the ServiceAccount nobody of the namespace"),
+            ("nobody-there", account("nobody"), "CredentialsError", "does not exist"),
             ("rbac", account("unlisted"), "CredentialsError", "may not be used by the controller; grant its ServiceAccount get on serviceaccounts"),
             ("no-secret", key("none"), "CredentialsError", "the Secret none of the namespace"),
             ("half-secret", key("half"), "CredentialsError", "has no key secretAccessKey, or nothing in it"),
@@ -233,7 +234,8 @@ async fn what_may_not_be_used_is_refused_in_words_and_nothing_is_sent_for_it() {
         for (name, aws, ..) in &cases {
             provide_own(s, &ns, name, aws.clone()).await;
         }
-        start(s, &READER, &[]).await;
+        let nobody = ["identities.serviceAccounts[1].name=nobody", "identities.serviceAccounts[1].everywhere=true"];
+        start(s, &[READER, nobody].concat(), &[]).await;
         for (name, ..) in &cases {
             s.apply(name, &through(s, "RobotoProvider", name, "db", TTL).to_string()).await;
         }
@@ -294,6 +296,18 @@ async fn an_access_key_that_is_rotated_is_used_at_once_and_stays_in_its_secret()
             status.conditions.iter().any(|condition| condition.reason == "CredentialsError" && condition.message.contains("does not exist")).then_some(())
         })
         .await;
+        s.refresh("own", "now").await;
+        s.condition("own", "Ready", "False CredentialsError", SECONDS).await;
+        assert_eq!(s.data("own").await.unwrap(), [("value".to_owned(), value.clone())]);
+        // Temporary credentials have a session token, which is sent along.
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "own-key", "namespace": ns},
+            "stringData": {"id": "ASIAOWNTHREE", "key": canary.value("three"), "token": canary.value("session")}});
+        apply_object(&client, &secret).await.unwrap();
+        let reference = json!({"name": "own-key", "accessKeyId": "id", "secretAccessKey": "key", "sessionToken": "token"});
+        provide_own(s, &ns, "own", json!({"identity": {"accessKey": {"secretRef": reference}}})).await;
+        until("the temporary key reads", SECONDS, async || (used("ASIAOWNTHREE") > 0).then_some(())).await;
+        assert!(s.front.calls().iter().all(|call| call.temporary == (call.access_key_id == "ASIAOWNTHREE")), "{:?}", s.front.calls());
+        s.ready("own").await;
     })
     .await;
 }
@@ -440,7 +454,8 @@ async fn accounts_of_the_scene_are_none_of_the_other() {
             assert_eq!(read.secret_string(), Some(expected));
             assert!(read.arn().unwrap().contains(account));
         }
-        assert!(world().moto.secrets_manager().get_secret_value().secret_id(s.path("db")).send().await.is_err(), "nor does the home account have it");
+        let at_home = world().moto.secrets_manager().get_secret_value().secret_id(s.path("db")).send().await.unwrap_err().into_service_error();
+        assert!(at_home.is_resource_not_found_exception(), "nor does the home account have it: {at_home:?}");
         let accounts: Api<ServiceAccount> = Api::namespaced(s.client.clone(), &s.namespace);
         assert!(accounts.list(&ListParams::default()).await.unwrap().items.iter().all(|account| account.name_any() != "reader"));
     })

@@ -269,6 +269,7 @@ mod tests {
             action: action.to_owned(),
             ids: ids.iter().map(|id| (*id).to_owned()).collect(),
             access_key_id: String::new(),
+            temporary: false,
             region: String::new(),
             parameters: std::collections::BTreeMap::new(),
             status: None,

@@ -15,6 +15,8 @@ pub struct Call {
     pub ids: Vec<String>,
     /// The access key id that it is signed with; "" if it isn't signed.
     pub access_key_id: String,
+    /// Whether a session token came with it, as it does with temporary credentials.
+    pub temporary: bool,
     /// The region that it is signed for; "" if it isn't signed.
     pub region: String,
     /// The fields of a call to STS. In place of a `WebIdentityToken` stands what it claims, as JSON: whoever has the token could use it.

@@ -44,6 +44,7 @@ impl Question {
             ids: Vec::new(),
             access_key_id: credential(&parts.headers, 0).to_owned(),
             region: credential(&parts.headers, 2).to_owned(),
+            temporary: parts.headers.contains_key("x-amz-security-token"),
             parameters: BTreeMap::new(),
             status: None,
             at: Instant::now(),

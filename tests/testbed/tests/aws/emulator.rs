@@ -315,6 +315,12 @@ async fn a_role_is_assumed_tells_who_it_is_and_runs_out() {
     assert!(secrets.get_secret_value().secret_id("db").send().await.is_ok());
     let call = emulator.calls().into_iter().find(|call| call.action == "AssumeRole").unwrap();
     assert_eq!((call.ids, call.parameters["ExternalId"].as_str()), (vec![role.to_owned()], "x"));
+    // Of a token only what it claims is kept: with the rest of it, whoever sees a record of calls could use it.
+    let web = sts.assume_role_with_web_identity().role_arn(role).role_session_name("me").web_identity_token("e30.eyJzdWIiOiJ4In0.signature");
+    web.send().await.unwrap();
+    let calls = emulator.calls();
+    assert_eq!(calls.last().unwrap().parameters["WebIdentityToken"], r#"{"sub":"x"}"#);
+    assert!(!format!("{calls:?}").contains("signature") && !format!("{calls:?}").contains("eyJ"));
     let began = std::time::Instant::now();
     let code = loop {
         match secrets.get_secret_value().secret_id("db").send().await {
