@@ -177,7 +177,9 @@ impl FanOut {
         self.change(|known| {
             let is_gone = |key: &&Key| scope.is_none_or(|scope| scope == key.0) && !listed.contains(*key);
             let gone: Vec<Key> = known.owners.keys().filter(is_gone).cloned().collect();
-            gone.iter().for_each(|key| known.forget(key));
+            for key in &gone {
+                known.forget(key);
+            }
         });
     }
 }
@@ -414,7 +416,9 @@ async fn take(context: &Context, pattern: &Pattern<'_>, step: Step) -> Option<Tr
     };
     let problem = match write.await {
         Ok(written) => {
-            written.iter().for_each(|written| context.fan_out.see(written));
+            if let Some(written) = written {
+                context.fan_out.see(&written);
+            }
             return None;
         }
         Err(kube::Error::Api(error)) if matches!(error.code, 404 | 409) => return Some(Trouble::Again),

@@ -159,7 +159,8 @@ async fn fifty_namespaces_have_one_value_at_one_call_a_ttl_and_keep_it_whatever_
         s.rechecked(&s.path("db"), 3).await;
         let calls = s.reads(&s.path("db")) - reads;
         assert!((3..=4).contains(&calls), "{calls} calls for three TTLs of fifty");
-        assert_eq!(writes(s, "RobotoSecret"), before, "nothing is written where nothing is wrong");
+        let written = writes(s, "RobotoSecret") - before;
+        assert!(written < 1.0, "{written} writes where nothing is wrong");
         s.put_secret("db", &two).await;
         for i in 0..50 {
             parent.holds(&name(i), &two, WITHIN_TTL).await;

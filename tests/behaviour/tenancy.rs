@@ -35,6 +35,7 @@ fn mine(s: &Scene, references: &[&str]) -> Value {
 }
 
 /// A resource that reads one secret of the scene.
+#[allow(clippy::needless_pass_by_value)] // It is written where it is used.
 fn reads(s: &Scene, provider: &str, secret: &str, ttl: &str, target: Value) -> String {
     let data = json!([{"key": "value", "uri": format!("aws.sm://{}", s.path(secret))}]);
     json!({"provider": {"kind": "ClusterRobotoProvider", "name": provider}, "ttl": ttl, "data": data, "target": target}).to_string()

@@ -27,10 +27,17 @@ const PATTERNS: [(&str, Covers); 7] = [
 ];
 
 #[derive(Clone, Debug)]
+enum Whose {
+    /// Indices of namespaces.
+    Names(Vec<usize>),
+    /// Those whose team is `x`.
+    Team,
+    All,
+}
+
+#[derive(Clone, Debug)]
 struct Permission {
-    /// Indices of namespaces, or whose label is `x`, or all.
-    names: Option<Vec<usize>>,
-    team: bool,
+    whose: Whose,
     pattern: usize,
     region: bool,
     account: bool,
@@ -58,28 +65,28 @@ struct Wish {
 
 impl Permission {
     fn yaml(&self, own: bool) -> String {
-        let namespaces = match &self.names {
-            Some(names) => format!("{{names: [{}]}}", names.iter().map(|name| NAMESPACES[*name].0).collect::<Vec<_>>().join(", ")),
-            None if self.team => "{selector: {matchLabels: {team: x}}}".to_owned(),
-            None => "{all: true}".to_owned(),
+        let namespaces = match &self.whose {
+            Whose::Names(names) => format!("{{names: [{}]}}", names.iter().map(|name| NAMESPACES[*name].0).collect::<Vec<_>>().join(", ")),
+            Whose::Team => "{selector: {matchLabels: {team: x}}}".to_owned(),
+            Whose::All => "{all: true}".to_owned(),
         };
-        let mut rule = if own { String::new() } else { format!("namespaces: {namespaces}, ") };
-        rule += &format!("references: ['{}']", PATTERNS[self.pattern].0);
-        for (is, field) in [(self.region, format!("regions: [{}]", REGIONS[1])), (self.account, format!("accounts: ['{}']", ACCOUNTS[1]))] {
-            if is {
-                rule += &format!(", {field}");
-            }
+        let mut fields = vec![format!("references: ['{}']", PATTERNS[self.pattern].0)];
+        for (is, field) in [
+            (!own, format!("namespaces: {namespaces}")),
+            (self.region, format!("regions: [{}]", REGIONS[1])),
+            (self.account, format!("accounts: ['{}']", ACCOUNTS[1])),
+            (self.write_only, "verbs: [write]".to_owned()),
+        ] {
+            fields.extend(is.then_some(field));
         }
-        if self.write_only {
-            rule += ", verbs: [write]";
-        }
-        format!("{{{rule}}}")
+        format!("{{{}}}", fields.join(", "))
     }
 
     fn is_for(&self, namespace: usize, own: bool) -> bool {
-        let named = match &self.names {
-            Some(names) => names.contains(&namespace),
-            None => !self.team || NAMESPACES[namespace].1 == Some("x"),
+        let named = match &self.whose {
+            Whose::Names(names) => names.contains(&namespace),
+            Whose::Team => NAMESPACES[namespace].1 == Some("x"),
+            Whose::All => true,
         };
         !self.write_only && (own || named)
     }
@@ -144,9 +151,15 @@ impl Wish {
 }
 
 fn permission() -> impl Strategy<Value = Permission> {
-    let names = prop::option::of(prop::collection::vec(0..NAMESPACES.len(), 1..3));
-    (names, any::<bool>(), 0..PATTERNS.len(), any::<bool>(), any::<bool>(), prop::bool::weighted(0.2))
-        .prop_map(|(names, team, pattern, region, account, write_only)| Permission { names, team, pattern, region, account, write_only })
+    let names = prop::collection::vec(0..NAMESPACES.len(), 1..3).prop_map(Whose::Names);
+    let whose = prop_oneof![2 => names, 1 => Just(Whose::Team), 1 => Just(Whose::All)];
+    (whose, 0..PATTERNS.len(), any::<bool>(), any::<bool>(), prop::bool::weighted(0.2)).prop_map(|(whose, pattern, region, account, write_only)| Permission {
+        whose,
+        pattern,
+        region,
+        account,
+        write_only,
+    })
 }
 
 fn given() -> impl Strategy<Value = Given> {
