@@ -119,7 +119,7 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10000))]
     pub get_secret_value: Option<i32>,
-    /// Calls to the Security Token Service. Default 50: AWS allows 600 an account and region.
+    /// Calls to the Security Token Service. Default 100: AWS allows 600 an account and region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10000))]
     pub sts: Option<i32>,

@@ -259,8 +259,11 @@ pub(super) async fn run(context: Arc<Context>, gates: Gates, everybody: bool) {
             let soon = due.entry(name).or_insert(now + DEBOUNCE);
             *soon = (*soon).min(now + DEBOUNCE);
         }
-        let ripe: Vec<String> = due.iter().filter(|(name, at)| **at <= now && !at_work.contains(*name)).map(|(name, _)| name.clone()).collect();
-        for name in ripe.into_iter().take(PARENTS_AT_ONCE.saturating_sub(at_work.len())) {
+        let mut ripe: Vec<(Instant, String)> =
+            due.iter().filter(|(name, at)| **at <= now && !at_work.contains(*name)).map(|(name, at)| (*at, name.clone())).collect();
+        // Who waits longest comes first, or one that changes all the time would keep others waiting for ever.
+        ripe.sort();
+        for (_, name) in ripe.into_iter().take(PARENTS_AT_ONCE.saturating_sub(at_work.len())) {
             due.remove(&name);
             let course = courses.remove(&name).unwrap_or_else(|| Course { everybody, ..Course::default() });
             let parent = context.fan_out.known().parents.get(&name).filter(|parent| parent.metadata.deletion_timestamp.is_none()).cloned();

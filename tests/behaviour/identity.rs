@@ -405,6 +405,8 @@ async fn a_role_that_may_not_be_assumed_is_told_and_all_come_back_by_themselves_
         s.front.remove_fault(denied);
         provider_says(s, None, &provider, "True Identified", Duration::from_secs(90)).await;
         s.all("Ready", "True Mirrored", SECONDS).await;
+        let reads = s.front.count(|call| call.service == "secretsmanager");
+        assert!(reads <= 3, "ten that come back share their calls: {:?}", s.front.totals());
         // Deleted: what is mirrored stays, and those who read through it say so.
         s.providers().delete(&provider, &DeleteParams::default()).await.unwrap();
         s.all("Ready", "False ProviderNotFound", SECONDS).await;

@@ -102,10 +102,35 @@ impl Principal {
     }
 }
 
-/// The clients of one region.
+/// The clients of one region. Each is made when it is first used: there may be hundreds of providers, and one takes tens of kilobytes.
 pub(super) struct Stores {
-    pub(super) secrets_manager: aws_sdk_secretsmanager::Client,
-    pub(super) parameter_store: aws_sdk_ssm::Client,
+    base: SdkConfig,
+    endpoints: Endpoints,
+    renewing: Renewing,
+    secrets_manager: OnceLock<aws_sdk_secretsmanager::Client>,
+    parameter_store: OnceLock<aws_sdk_ssm::Client>,
+}
+
+impl Stores {
+    pub(super) fn secrets_manager(&self) -> &aws_sdk_secretsmanager::Client {
+        self.secrets_manager.get_or_init(|| {
+            let mut config = aws_sdk_secretsmanager::config::Builder::from(&self.base).interceptor(self.renewing.clone());
+            if let Some(url) = &self.endpoints.secrets_manager {
+                config.set_endpoint_url(Some(url.clone()));
+            }
+            aws_sdk_secretsmanager::Client::from_conf(config.build())
+        })
+    }
+
+    pub(super) fn parameter_store(&self) -> &aws_sdk_ssm::Client {
+        self.parameter_store.get_or_init(|| {
+            let mut config = aws_sdk_ssm::config::Builder::from(&self.base).interceptor(self.renewing.clone());
+            if let Some(url) = &self.endpoints.ssm {
+                config.set_endpoint_url(Some(url.clone()));
+            }
+            aws_sdk_ssm::Client::from_conf(config.build())
+        })
+    }
 }
 
 /// Who AWS says that somebody is.
@@ -172,18 +197,14 @@ impl Clients {
     }
 
     fn stores_at(&self, region: &str) -> Stores {
-        let base = self.base.to_builder().region(Region::new(region.to_owned())).build();
-        let mut secrets_manager = aws_sdk_secretsmanager::config::Builder::from(&base).interceptor(self.renewing.clone());
-        let mut parameter_store = aws_sdk_ssm::config::Builder::from(&base).interceptor(self.renewing.clone());
-        if let Some(url) = &self.endpoints.secrets_manager {
-            secrets_manager.set_endpoint_url(Some(placed(url, region)));
-        }
-        if let Some(url) = &self.endpoints.ssm {
-            parameter_store.set_endpoint_url(Some(placed(url, region)));
-        }
+        let here = |url: &Option<String>| url.as_deref().map(|url| placed(url, region));
+        let Endpoints { secrets_manager, ssm, .. } = &self.endpoints;
         Stores {
-            secrets_manager: aws_sdk_secretsmanager::Client::from_conf(secrets_manager.build()),
-            parameter_store: aws_sdk_ssm::Client::from_conf(parameter_store.build()),
+            base: self.base.to_builder().region(Region::new(region.to_owned())).build(),
+            endpoints: Endpoints { secrets_manager: here(secrets_manager), ssm: here(ssm), sts: None },
+            renewing: self.renewing.clone(),
+            secrets_manager: OnceLock::new(),
+            parameter_store: OnceLock::new(),
         }
     }
 

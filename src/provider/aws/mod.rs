@@ -151,11 +151,12 @@ impl AwsProvider {
     async fn read_tags(&self, source: &Source) -> Result<Reading, ReadError> {
         self.check(source).await?;
         let (stores, reason) = (self.clients.of(source), |error: &ReadError| error.reason);
-        let Stores { secrets_manager, parameter_store } = &*stores;
         match source.store {
-            Store::SecretsManager => observed(&self.metrics, ("aws.sm", "DescribeSecret", 1), reason, secrets_manager::tags(secrets_manager, source)).await,
+            Store::SecretsManager => {
+                observed(&self.metrics, ("aws.sm", "DescribeSecret", 1), reason, secrets_manager::tags(stores.secrets_manager(), source)).await
+            }
             Store::ParameterStore => {
-                observed(&self.metrics, ("aws.ps", "ListTagsForResource", 1), reason, parameter_store::tags(parameter_store, source)).await
+                observed(&self.metrics, ("aws.ps", "ListTagsForResource", 1), reason, parameter_store::tags(stores.parameter_store(), source)).await
             }
         }
     }
@@ -166,18 +167,19 @@ impl AwsProvider {
         self.check(source).await?;
         let source = &Source { version: None, ..source.clone() };
         let (stores, reason) = (self.clients.of(source), |error: &ReadError| error.reason);
-        let Stores { secrets_manager, parameter_store } = &*stores;
         match source.store {
-            Store::SecretsManager => secrets_manager::presence(secrets_manager, source, calls, &self.metrics).await,
-            Store::ParameterStore => observed(&self.metrics, ("aws.ps", "GetParameter", 1), reason, parameter_store::presence(parameter_store, source)).await,
+            Store::SecretsManager => secrets_manager::presence(stores.secrets_manager(), source, calls, &self.metrics).await,
+            Store::ParameterStore => {
+                observed(&self.metrics, ("aws.ps", "GetParameter", 1), reason, parameter_store::presence(stores.parameter_store(), source)).await
+            }
         }
     }
 
     async fn list(&self, listing: &Listing, calls: &Calls) -> Result<Reading, ReadError> {
         let stores = self.clients.at(&self.clients.region);
         match listing.store {
-            Store::SecretsManager => secrets_manager::list(&stores.secrets_manager, listing, calls, &self.metrics).await,
-            Store::ParameterStore => parameter_store::list(&stores.parameter_store, listing, calls, &self.metrics).await,
+            Store::SecretsManager => secrets_manager::list(stores.secrets_manager(), listing, calls, &self.metrics).await,
+            Store::ParameterStore => parameter_store::list(stores.parameter_store(), listing, calls, &self.metrics).await,
         }
     }
 
@@ -257,8 +259,8 @@ impl AwsProvider {
     async fn call_lot(&self, stores: &Stores, asked: &[&Source]) -> LotAnswer {
         let Some(first) = asked.first() else { return LotAnswer::Each { answers: Vec::new(), pages: 0 } };
         match first.store {
-            Store::SecretsManager => secrets_manager::read_lot(&stores.secrets_manager, asked, &self.metrics).await,
-            Store::ParameterStore => parameter_store::read_lot(&stores.parameter_store, asked, &self.metrics).await,
+            Store::SecretsManager => secrets_manager::read_lot(stores.secrets_manager(), asked, &self.metrics).await,
+            Store::ParameterStore => parameter_store::read_lot(stores.parameter_store(), asked, &self.metrics).await,
         }
     }
 
@@ -281,10 +283,10 @@ impl AwsProvider {
         let reason = |error: &ReadError| error.reason;
         match source.store {
             Store::SecretsManager => {
-                observed(&self.metrics, ("aws.sm", "GetSecretValue", 1), reason, secrets_manager::read(&stores.secrets_manager, source)).await
+                observed(&self.metrics, ("aws.sm", "GetSecretValue", 1), reason, secrets_manager::read(stores.secrets_manager(), source)).await
             }
             Store::ParameterStore => {
-                observed(&self.metrics, ("aws.ps", "GetParameter", 1), reason, parameter_store::read(&stores.parameter_store, source)).await
+                observed(&self.metrics, ("aws.ps", "GetParameter", 1), reason, parameter_store::read(stores.parameter_store(), source)).await
             }
         }
     }

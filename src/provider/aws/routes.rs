@@ -86,7 +86,7 @@ pub(super) fn ceiling(limits: Limits, family: Family) -> f64 {
         DESCRIBE_PARAMETERS => 3,
         SSM_TAGS => 5,
         // No other family comes out of a route.
-        _ => limits.sts.unwrap_or(50),
+        _ => limits.sts.unwrap_or(100),
     };
     calls.into()
 }
