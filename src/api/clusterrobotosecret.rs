@@ -40,7 +40,7 @@ pub struct ClusterRobotoSecretSpec {
     /// The namespaces that get a RobotoSecret. One that is no longer selected loses it, and with it the Secret, as the template's policies say.
     pub namespaces: Namespaces,
 
-    /// The name of the RobotoSecrets. Left out: this resource's own. Changed: those of the former name are removed.
+    /// The name of the RobotoSecrets. Left out: this resource's own. Changed: those of the former name are removed, each once the new one of its namespace is Ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 115))]
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$')").message("the name of a RobotoSecret"))]

@@ -224,10 +224,16 @@ pub fn plan(
             None => steps.push(Step::Make(key)),
         }
     }
+    // Under another name the new one comes first; but what only the old one holds back can't come while that one is there.
+    let is_replaced = |key: &Key| {
+        let ready = children.get(&(key.0.clone(), pattern.name.clone())).and_then(|child| child.ready.as_ref());
+        ready.is_some_and(|(status, reason, _)| status == "True" || reason == Reason::TargetNotOwned.as_str())
+    };
+    let may_go = |key: &Key| selected.binary_search(&key.0).is_err() || is_replaced(key);
     // A namespace that goes takes what is in it along.
     let stays = |namespace: &String| namespaces.get(namespace).is_some_and(|known| !known.leaves);
     let is_wanted = |key: &Key| key.1 == pattern.name && selected.binary_search(&key.0).is_ok();
-    let leftovers = children.iter().filter(|(key, child)| child.owner == pattern.owner && !child.leaves && stays(&key.0) && !is_wanted(key));
+    let leftovers = children.iter().filter(|(key, child)| child.owner == pattern.owner && !child.leaves && stays(&key.0) && !is_wanted(key) && may_go(key));
     steps.extend(leftovers.map(|(key, child)| Step::Remove(key.clone(), child.uid.clone())));
     (steps, failures)
 }
@@ -328,12 +334,15 @@ mod tests {
         let right = child(&pattern);
         let children: BTreeMap<Key, Child> = [
             (key("right", "db"), right.clone()),
-            (key("edited", "db"), Child { spec: 0, ..right.clone() }),
-            (key("unlabelled", "db"), Child { labels: Labels::new(), ..right.clone() }),
+            (key("edited", "db"), Child { spec: 0, ready: Some(("False".into(), "TargetNotOwned".into(), String::new())), ..right.clone() }),
+            (key("unlabelled", "db"), Child { labels: Labels::new(), ready: Some(("False".into(), "AccessDenied".into(), String::new())), ..right.clone() }),
             (key("labelled", "db"), Child { ours: (["a".to_owned(), "former".to_owned()].into(), BTreeSet::new()), ..right.clone() }),
             (key("earlier", "db"), Child { owner: Owner { name: "db".into(), uid: "another uid".into() }, spec: 0, ..right.clone() }),
             (key("left", "db"), right.clone()),
             (key("right", "former"), right.clone()),
+            (key("edited", "former"), right.clone()),
+            (key("unlabelled", "former"), right.clone()),
+            (key("new", "former"), right.clone()),
             (key("going", "db"), Child { leaves: true, spec: 0, ..right.clone() }),
             (key("gone", "db"), Child { leaves: true, ..right.clone() }),
             (key("terminating", "db"), right.clone()),
@@ -351,6 +360,7 @@ mod tests {
                 Step::PutRight(key("labelled", "db")),
                 Step::Make(key("new", "db")),
                 Step::PutRight(key("unlabelled", "db")),
+                remove("edited", "former"),
                 remove("left", "db"),
                 remove("right", "former"),
             ]

@@ -283,6 +283,19 @@ async fn a_namespace_that_refuses_or_has_one_already_is_told_of_and_holds_nothin
         permit(s, json!({"names": names})).await;
         parent.counts([4, 4, 0], Duration::from_secs(90)).await;
 
+        // Under another name: the former ones go, each when the new one is there, and not while it fails.
+        permit(s, json!({"names": [full, taken, forbidden]})).await;
+        let rename = json!({"spec": {"robotoSecretName": "renamed"}});
+        parent.api().patch(&parent.name, &PatchParams::default(), &Patch::Merge(&rename)).await.unwrap();
+        parent.counts([4, 3, 1], SECONDS).await;
+        until("the former one is gone", SECONDS, async || parent.child(full).await.is_none().then_some(())).await;
+        parent.holds(fine, &s.value("a"), SECONDS).await;
+        assert!(parent.child(fine).await.is_some_and(|child| child.metadata.deletion_timestamp.is_none()), "nothing is there yet to replace it");
+        let rename = json!({"spec": {"robotoSecretName": "db"}});
+        parent.api().patch(&parent.name, &PatchParams::default(), &Patch::Merge(&rename)).await.unwrap();
+        permit(s, json!({"names": names})).await;
+        parent.counts([4, 4, 0], SECONDS * 2).await;
+
         // Orphaned: everything stays as it is, and works on.
         parent.delete(&DeleteParams::orphan()).await;
         until("it is gone", COLLECTED, async || parent.api().get_opt(&parent.name).await.unwrap().is_none().then_some(())).await;
