@@ -155,9 +155,9 @@ mod tests {
     fn the_provider_may_set_each_ceiling() {
         let all = [GET_SECRET_VALUE, BATCH_GET_SECRET_VALUE, SSM_READS, STS];
         let ceilings = |limits| all.map(|family| ceiling(limits, family).to_string());
-        assert_eq!(ceilings(Limits::default()), ["500", "50", "35", "50"]);
+        assert_eq!(ceilings(Limits::default()), ["500", "50", "35", "100"]);
         let limits = Limits { get_secret_value: Some(1), batch_get_secret_value: Some(2), ssm_reads: Some(3), sts: Some(4) };
         assert_eq!(ceilings(limits), ["1", "2", "3", "4"]);
-        assert_eq!(ceilings(Limits { ssm_reads: Some(9000), ..Limits::default() }), ["500", "50", "9000", "50"]);
+        assert_eq!(ceilings(Limits { ssm_reads: Some(9000), ..Limits::default() }), ["500", "50", "9000", "100"]);
     }
 }
