@@ -127,6 +127,8 @@ impl ControlPlane {
             .arg(flag("kubeconfig", &kubeconfig))
             .arg(flag("service-account-private-key-file", &path("service-accounts.key")))
             .args(["--use-service-account-credentials=false", "--leader-elect=false", "--secure-port=0"])
+            // It makes this folder, by default one of the machine's.
+            .arg(flag("flex-volume-plugin-dir", &path("volume-plugins")))
             .args(match address {
                 None => vec![format!("--controllers={CONTROLLERS}")],
                 // The certificate is what pods verify the API server with. It is no CA's, which the controller that is left out complains of for ever.
