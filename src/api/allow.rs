@@ -29,8 +29,8 @@ fn read_only() -> Vec<Verb> {
 
 fn references_rules() -> [Rule; 2] {
     [
-        Rule::new("self.all(r, r == '*' || r.startsWith('aws.sm://') || r.startsWith('aws.ps://'))")
-            .message("a pattern starts with aws.sm:// or aws.ps://, or is \"*\" alone"),
+        Rule::new("self.all(r, r == '*' || r.startsWith('aws.sm://') || r.startsWith('aws.ps://') || r.startsWith('vault://'))")
+            .message("a pattern starts with aws.sm://, aws.ps:// or vault://, or is \"*\" alone"),
         Rule::new("self.all(r, !(r.replace('/${namespace}/', '/') + '/').replace('/${namespace}/', '/').contains('$'))")
             .message("${namespace} fills a whole segment, as in aws.ps:///prod/${namespace}/**"),
     ]
@@ -193,7 +193,7 @@ pub fn may_find(rules: &[AllowRule], place: Place<'_>, store: Store, path: &str)
     // A root parameter has two spellings; and what lies below a path there has its slash.
     let bare = |name: &str| if store == Store::ParameterStore { name.trim_start_matches('/').to_owned() } else { name.to_owned() };
     let mut path = bare(path);
-    if store == Store::ParameterStore && !path.is_empty() && !path.ends_with('/') {
+    if store != Store::SecretsManager && !path.is_empty() && !path.ends_with('/') {
         path.push('/');
     }
     let scheme = format!("{store}://");

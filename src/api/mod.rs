@@ -11,6 +11,7 @@ pub mod provider;
 pub mod reference;
 pub mod robotosecret;
 pub mod status;
+pub mod vault;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -55,6 +56,10 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     }
     crds.iter_mut().flat_map(schemas).for_each(refuse_null);
     crds
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn schemas(crd: &mut CustomResourceDefinition) -> impl Iterator<Item = &mut JSONSchemaProps> {

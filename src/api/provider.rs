@@ -8,14 +8,69 @@
 use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{CustomResource, KubeSchema};
+use kube::{CustomResource, KubeSchema, core::Rule};
 use serde::{Deserialize, Serialize};
 
 use super::{
     allow::{AllowRule, OwnAllowRule},
     aws::AwsSpec,
+    reference::Store,
     robotosecret::{ProviderKind, ProviderRef},
+    vault::VaultSpec,
 };
+
+fn one_store_rule() -> Rule {
+    Rule::new("has(self.aws) != has(self.vault)").message("write exactly one of aws and vault")
+}
+
+/// What a provider reads, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// AWS.
+    Aws(AwsSpec),
+    /// Vault or OpenBao.
+    Vault(VaultSpec),
+}
+
+impl Backend {
+    /// Exactly one of what was written.
+    #[must_use]
+    pub fn of(aws: Option<&AwsSpec>, vault: Option<&VaultSpec>) -> Option<Self> {
+        match (aws, vault) {
+            (Some(aws), None) => Some(Self::Aws(aws.clone())),
+            (None, Some(vault)) => Some(Self::Vault(vault.clone())),
+            _ => None,
+        }
+    }
+
+    /// Its field in the spec.
+    #[must_use]
+    pub const fn field(&self) -> &'static str {
+        match self {
+            Self::Aws(_) => "aws",
+            Self::Vault(_) => "vault",
+        }
+    }
+
+    /// Whether it has this store.
+    #[must_use]
+    pub const fn serves(&self, store: Store) -> bool {
+        match self {
+            Self::Aws(_) => matches!(store, Store::SecretsManager | Store::ParameterStore),
+            Self::Vault(_) => matches!(store, Store::Vault),
+        }
+    }
+
+    /// Whether both read the same place as the same identity: a client made for one serves the other.
+    #[must_use]
+    pub fn same_place(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Aws(one), Self::Aws(other)) => one.same_place(other),
+            (Self::Vault(one), Self::Vault(other)) => one.same_place(other),
+            _ => false,
+        }
+    }
+}
 
 /// Says whose identity reads which store, which namespaces may use it, and for which references.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -36,9 +91,15 @@ use super::{
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = one_store_rule())]
 pub struct ClusterRobotoProviderSpec {
     /// AWS: serves `aws.sm` (Secrets Manager) and `aws.ps` (Parameter Store).
-    pub aws: AwsSpec,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aws: Option<AwsSpec>,
+
+    /// Vault or OpenBao: serves `vault`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault: Option<VaultSpec>,
 
     /// Who may use this provider, and for which references. Empty: nobody.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -70,9 +131,15 @@ pub struct ClusterRobotoProviderSpec {
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = one_store_rule())]
 pub struct RobotoProviderSpec {
     /// AWS: serves `aws.sm` (Secrets Manager) and `aws.ps` (Parameter Store).
-    pub aws: AwsSpec,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aws: Option<AwsSpec>,
+
+    /// Vault or OpenBao: serves `vault`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault: Option<VaultSpec>,
 
     /// For which references it may be used. Left out: everything that its identity may read, in its own account and region. An empty list: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -25,15 +25,18 @@ pub enum Store {
     SecretsManager,
     /// AWS Systems Manager Parameter Store, `aws.ps`.
     ParameterStore,
+    /// A key-value store of Vault or `OpenBao`, `vault`; a name is its mount and a path.
+    Vault,
 }
 
 impl Store {
-    /// The scheme: `aws.sm` or `aws.ps`.
+    /// The scheme: `aws.sm`, `aws.ps` or `vault`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::SecretsManager => "aws.sm",
             Self::ParameterStore => "aws.ps",
+            Self::Vault => "vault",
         }
     }
 
@@ -43,6 +46,7 @@ impl Store {
         match self {
             Self::SecretsManager => "Secrets Manager",
             Self::ParameterStore => "Parameter Store",
+            Self::Vault => "Vault",
         }
     }
 }
@@ -60,6 +64,7 @@ impl FromStr for Store {
         match text {
             "aws.sm" => Ok(Self::SecretsManager),
             "aws.ps" => Ok(Self::ParameterStore),
+            "vault" => Ok(Self::Vault),
             _ => Err(ReferenceError::Store),
         }
     }
@@ -94,7 +99,7 @@ pub enum Version {
     Stage(String),
     /// Secrets Manager: a version id (a UUID, or a token of 32 to 64 characters).
     Id(String),
-    /// Parameter Store: a version number from 1 up.
+    /// Parameter Store and Vault: a version number from 1 up.
     Number(u64),
     /// Parameter Store: a parameter label.
     Label(String),
@@ -116,7 +121,7 @@ impl Version {
             // Kubernetes never prints these; AWS allows more characters in a stage than anybody uses.
             (Store::SecretsManager, Self::Stage(text)) => spelled(text, 1..=256, b"_+=.@-/:"),
             (Store::SecretsManager, Self::Id(text)) => spelled(text, 32..=64, b"-"),
-            (Store::ParameterStore, Self::Number(number)) => *number > 0,
+            (Store::ParameterStore | Store::Vault, Self::Number(number)) => *number > 0,
             (Store::ParameterStore, Self::Label(text)) => spelled(text, 1..=100, b"_.-") && !text.starts_with(|c: char| c.is_ascii_digit()),
             _ => return Err(ReferenceError::VersionOfOtherStore(store)),
         };
@@ -157,7 +162,7 @@ pub struct Reference {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
     /// Neither a known scheme nor an ARN.
-    #[error("a reference starts with aws.sm:// (Secrets Manager), aws.ps:// (Parameter Store) or arn:")]
+    #[error("a reference starts with aws.sm:// (Secrets Manager), aws.ps:// (Parameter Store), vault:// or arn:")]
     Store,
     /// Nothing between the scheme and the end.
     #[error("the name is missing after {0}://")]
@@ -199,6 +204,7 @@ const fn version_forms(store: Store) -> &'static str {
     match store {
         Store::SecretsManager => "?version-stage=<stage> or ?version-id=<32 to 64 characters>",
         Store::ParameterStore => "?version=<number> or ?label=<label>",
+        Store::Vault => "?version=<number>",
     }
 }
 
@@ -273,6 +279,7 @@ fn parse_arn(store: Store, text: &str) -> Result<Arn, ReferenceError> {
     let expected = match store {
         Store::SecretsManager => "secretsmanager",
         Store::ParameterStore => "ssm",
+        Store::Vault => return Err(ReferenceError::ArnOfOtherStore(store)),
     };
     if service != expected {
         return Err(if matches!(service, "secretsmanager" | "ssm") { ReferenceError::ArnOfOtherStore(store) } else { ReferenceError::Arn });
@@ -284,6 +291,7 @@ fn parse_arn(store: Store, text: &str) -> Result<Arn, ReferenceError> {
     let resource = match store {
         Store::SecretsManager => resource.strip_prefix("secret:"),
         Store::ParameterStore => resource.strip_prefix("parameter").filter(|name| name.starts_with('/') && name.len() > 1),
+        Store::Vault => None,
     }
     .ok_or(ReferenceError::Arn)?;
     check_name(store, resource)?;
@@ -302,6 +310,7 @@ fn check_name(store: Store, name: &str) -> Result<(), ReferenceError> {
     let (besides, longest): (&[u8], usize) = match store {
         Store::SecretsManager => (b"/_+=.@-!", 512),
         Store::ParameterStore => (b"/_.-", 1011),
+        Store::Vault => (b"/_+=.@-", 1024),
     };
     if name.is_empty() {
         return Err(ReferenceError::NoName(store));
@@ -313,6 +322,7 @@ fn check_name(store: Store, name: &str) -> Result<(), ReferenceError> {
         return refuse(match store {
             Store::SecretsManager => "holds a character other than ASCII letters, digits and /_+=.@-!",
             Store::ParameterStore => "holds a character other than ASCII letters, digits and /_.- (a version is written ?version= or ?label=)",
+            Store::Vault => "holds a character other than ASCII letters, digits and /_+=.@- (a version is written ?version=)",
         });
     }
     let segments = name.strip_prefix('/').unwrap_or(name);
@@ -327,6 +337,9 @@ fn check_name(store: Store, name: &str) -> Result<(), ReferenceError> {
     }
     if store == Store::ParameterStore && segments.contains('/') && !name.starts_with('/') {
         return refuse("has several segments and so starts with a slash: aws.ps:///…, three slashes");
+    }
+    if store == Store::Vault && (name.starts_with('/') || !name.contains('/')) {
+        return refuse("is a mount and a path, such as kv/shop/db, without a slash before it");
     }
     Ok(())
 }
@@ -427,6 +440,8 @@ impl Source {
             Name::Arn(arn) => match self.store {
                 Store::SecretsManager => format!("arn:{}:secretsmanager:{}:{}:secret:{}", arn.partition, arn.region, arn.account, arn.resource),
                 Store::ParameterStore => format!("arn:{}:ssm:{}:{}:parameter{}", arn.partition, arn.region, arn.account, arn.resource),
+                // There are no ARNs of it.
+                Store::Vault => arn.resource.clone(),
             },
         }
     }
@@ -588,6 +603,29 @@ mod tests {
     }
 
     #[test]
+    fn a_name_in_vault_is_a_mount_and_a_path() {
+        let reference = parse("vault://kv/shop/db?version=2#/password");
+        assert_eq!((reference.source.id().as_str(), &reference.source.version), ("kv/shop/db", &Some(Version::Number(2))));
+        assert_eq!(reference.source.denotes(), ["vault://kv/shop/db"]);
+        for wrong in [
+            "vault://kv",
+            "vault://",
+            "vault:///kv/db",
+            "vault://kv/",
+            "vault://kv//db",
+            "vault://kv/../db",
+            "vault://kv/a b",
+            "vault://kv/%2e/db",
+            "vault://kv/db?version=0",
+            "vault://kv/db?version-stage=x",
+            "vault://kv/db?label=x",
+            "vault://arn:aws:ssm:eu-west-1:123456789012:parameter/x",
+        ] {
+            assert!(wrong.parse::<Reference>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_parameter_that_stands_for_a_secret_tries_the_longest_name_first() {
         let candidates = parse("aws.ps:///aws/reference/secretsmanager/app/db/password").source.through_secrets_manager();
         let shown: Vec<_> = candidates.iter().map(|(source, rest)| format!("{source} {rest:?}")).collect();
@@ -609,6 +647,7 @@ mod tests {
                 "[A-Za-z_.-][A-Za-z0-9_.-]{0,40}".prop_map(|label| Some(Version::Label(label))),
             ]
             .boxed(),
+            Store::Vault => prop_oneof![Just(None), (1..u64::MAX).prop_map(|number| Some(Version::Number(number)))].boxed(),
         }
     }
 
@@ -625,11 +664,12 @@ mod tests {
                 "arn:aws-cn:ssm:[a-z0-9-]{1,12}:[0-9]{12}:parameter(/[A-Za-z0-9_-]{1,20}){1,4}"
             ]
             .boxed(),
+            Store::Vault => "[A-Za-z0-9_+=.@-]{1,20}(/[A-Za-z0-9_+=.@-]{1,20}){1,4}".boxed(),
         }
     }
 
     fn reference() -> impl Strategy<Value = Reference> {
-        prop_oneof![Just(Store::SecretsManager), Just(Store::ParameterStore)].prop_flat_map(|store| {
+        prop_oneof![Just(Store::SecretsManager), Just(Store::ParameterStore), Just(Store::Vault)].prop_flat_map(|store| {
             (name(store), version(store), proptest::collection::vec(any::<String>(), 0..4))
                 .prop_filter_map("not a legal reference", move |(name, version, keypath)| Reference::new(store, &name, version, keypath).ok())
         })

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use kube::{CustomResource, KubeSchema, core::Rule};
 use serde::{Deserialize, Serialize};
 
-use super::{duration, status::RobotoSecretStatus};
+use super::{duration, is_default, status::RobotoSecretStatus};
 
 /// The longest name of a `RobotoSecret`: the field manager `robotosecret/<name>` may have 128 characters.
 pub const MAX_NAME: usize = 115;
@@ -107,13 +107,9 @@ pub struct RobotoSecretSpec {
     pub rollout: Vec<RolloutTarget>,
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
-
 /// The rule that every reference in a spec obeys.
 fn reference_rule() -> Rule {
-    Rule::new("self.startsWith('aws.sm://') || self.startsWith('aws.ps://') || self.startsWith('arn:aws')").message("a reference starts with aws.sm:// (Secrets Manager), aws.ps:// (Parameter Store; aws.ps:///prod/x for the parameter /prod/x) or is an ARN of one of them")
+    Rule::new("self.startsWith('aws.sm://') || self.startsWith('aws.ps://') || self.startsWith('vault://') || self.startsWith('arn:aws')").message("a reference starts with aws.sm:// (Secrets Manager), aws.ps:// (Parameter Store; aws.ps:///prod/x for the parameter /prod/x) or vault://, or is an ARN")
 }
 
 fn default_ttl() -> String {
@@ -150,11 +146,11 @@ fn minting_rule() -> Rule {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.uri) != has(self.path)").message("write either uri or path (with store)"),
-    validation = Rule::new("has(self.path) == has(self.store)").message("path and store belong together: store: aws.sm (Secrets Manager) or aws.ps (Parameter Store)"),
+    validation = Rule::new("has(self.path) == has(self.store)").message("path and store belong together: store: aws.sm (Secrets Manager), aws.ps (Parameter Store) or vault"),
     validation = Rule::new("!has(self.uri) || !has(self.keypath)").message("with uri, the keypath is its fragment: uri: aws.sm://name#/member"),
-    validation = Rule::new("!has(self.uri) || !has(self.version)").message("with uri, the version is part of it: ?version-stage= or ?version-id= (aws.sm), ?version= or ?label= (aws.ps)"),
+    validation = Rule::new("!has(self.uri) || !has(self.version)").message("with uri, the version is part of it: ?version-stage= or ?version-id= (aws.sm), ?version= or ?label= (aws.ps), ?version= (vault)"),
     validation = Rule::new("!has(self.version) || !has(self.metadata)").message("tags belong to all versions; leave the version out"),
-    validation = Rule::new("!has(self.version) || !has(self.store) || (self.store == 'aws.sm' ? has(self.version.stage) || has(self.version.id) : has(self.version.number) || has(self.version.label))").message("aws.sm selects a version by stage or id, aws.ps by number or label")
+    validation = Rule::new("!has(self.version) || !has(self.store) || (self.store == 'aws.sm' ? has(self.version.stage) || has(self.version.id) : has(self.version.number) || (self.store == 'aws.ps' && has(self.version.label)))").message("aws.sm selects a version by stage or id, aws.ps by number or label, vault by number")
 )]
 pub struct DataEntry {
     /// The key in the Secret: letters, digits, `-`, `_` and `.`.
@@ -168,7 +164,7 @@ pub struct DataEntry {
     #[x_kube(validation = reference_rule())]
     pub uri: Option<String>,
 
-    /// The store that `path` is a name in: `aws.sm` (Secrets Manager) or `aws.ps` (Parameter Store).
+    /// The store that `path` is a name in: `aws.sm` (Secrets Manager), `aws.ps` (Parameter Store) or `vault`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<StoreName>,
 
@@ -277,9 +273,9 @@ pub struct DataFromEntry {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ByPath {
-    /// The path: `aws.ps:///prod/app` holds every parameter below `/prod/app`, `aws.sm://prod/app` every secret whose name starts with `prod/app`. Without version and keypath.
+    /// The path: `aws.ps:///prod/app` holds every parameter below `/prod/app`, `aws.sm://prod/app` every secret whose name starts with `prod/app`, `vault://kv/prod/app` every one below `prod/app` in the mount `kv`. Without version and keypath.
     #[schemars(length(min = 1, max = 4096))]
-    #[x_kube(validation = Rule::new("(self.startsWith('aws.sm://') || self.startsWith('aws.ps:///')) && self != 'aws.sm://' && !self.contains('?') && !self.contains('#')").message("a path is aws.ps:///prod/app or aws.sm://prod/app, without version and keypath; all that is allowed is found by find: {name: '.*'}"))]
+    #[x_kube(validation = Rule::new("(self.startsWith('aws.sm://') || self.startsWith('aws.ps:///') || self.startsWith('vault://')) && !(self in ['aws.sm://', 'vault://']) && !self.contains('?') && !self.contains('#')").message("a path is aws.ps:///prod/app or aws.sm://prod/app, without version and keypath; all that is allowed is found by find: {name: '.*'}"))]
     pub uri: String,
 
     /// Whether what lies deeper (behind a further `/`) belongs to it. Default true.
@@ -296,13 +292,14 @@ fn yes() -> bool {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.path) || has(self.name) || has(self.tags)").message("write at least one of path, name and tags; name: '.*' finds everything"),
-    validation = Rule::new("!has(self.path) || self.store != 'aws.ps' || self.path.startsWith('/')").message("a path in Parameter Store starts with a slash: /prod/app")
+    validation = Rule::new("!has(self.path) || self.store != 'aws.ps' || self.path.startsWith('/')").message("a path in Parameter Store starts with a slash: /prod/app"),
+    validation = Rule::new("self.store != 'vault' || has(self.path) && !has(self.tags)").message("a search in Vault has a path, from the mount on, and no tags")
 )]
 pub struct Find {
-    /// The store that is searched: `aws.sm` (Secrets Manager) or `aws.ps` (Parameter Store).
+    /// The store that is searched: `aws.sm` (Secrets Manager), `aws.ps` (Parameter Store) or `vault`.
     pub store: StoreName,
 
-    /// What the name starts with (`aws.sm`), or the path that it lies below (`aws.ps`: `/prod/app`).
+    /// What the name starts with (`aws.sm`), or the path that it lies below (`aws.ps`: `/prod/app`; `vault`: `kv/prod/app`, from the mount on).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub path: Option<String>,
@@ -369,6 +366,9 @@ pub enum StoreName {
     /// AWS Systems Manager Parameter Store.
     #[serde(rename = "aws.ps")]
     ParameterStore,
+    /// Vault or OpenBao.
+    #[serde(rename = "vault")]
+    Vault,
 }
 
 /// A version: exactly one of its fields.
@@ -384,7 +384,7 @@ pub struct VersionSelector {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 32, max = 64))]
     pub id: Option<String>,
-    /// Parameter Store: the version number, from 1.
+    /// Parameter Store and Vault: the version number, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub number: Option<i64>,

@@ -31,7 +31,7 @@ use crate::{
         provider::ProviderId,
         status::{IDENTIFIED, READY},
     },
-    provider::{ReadError, aws::AwsProvider},
+    provider::{ReadError, opened::Opened},
     reader::Lane,
 };
 
@@ -158,21 +158,21 @@ async fn look(context: &Context, attended: Attended, mut record: Record) -> (Pro
 }
 
 /// As whom an identity reads, or what is wrong with it; `None`: something is, and it is too early to ask again.
-async fn ask(identity: Arc<AwsProvider>, may_ask: bool) -> Option<Result<String, ReadError>> {
+async fn ask(identity: Opened, may_ask: bool) -> Option<Result<String, ReadError>> {
     let trouble = identity.in_trouble().filter(|(since, error)| error.reason == Reason::CredentialsError || *since >= OUT_OF_REACH);
-    let known = identity.known_caller();
+    let known = identity.known_identity();
     match (trouble, known) {
-        (None, Some(caller)) => Some(Ok(caller.arn)),
+        (None, Some(known)) => Some(Ok(known)),
         (trouble, known) => {
             if !may_ask {
                 return None;
             }
-            let answer = identity.caller(known.is_some()).await;
+            let answer = identity.identity(known.is_some()).await;
             match (answer, trouble) {
                 (Err(error), _) => Some(Err(error)),
                 // That it has credentials does not bring back the store.
                 (Ok(_), Some((_, error))) if error.reason != Reason::CredentialsError => Some(Err(error)),
-                (Ok(caller), _) => Some(Ok(caller.arn)),
+                (Ok(identity), _) => Some(Ok(identity)),
             }
         }
     }

@@ -232,7 +232,8 @@ impl<'g> Gathering<'g> {
         let find = |uri: &str| served::find(self.previous, uri, planned.foreign(self.provider).as_deref());
         let previous = find(&planned.question.to_string())?;
         let arns = [Some(previous), find(&source.to_string())].into_iter().flatten().map(|previous| previous.served.version.arn.as_str());
-        let arn = arns.into_iter().find(|arn| arn.starts_with("arn:"))?;
+        // In Vault its address stands for it.
+        let arn = arns.into_iter().find(|arn| arn.starts_with("arn:") || arn.starts_with("vault:"))?;
         (source.version.is_none() && source.through_secrets_manager().is_empty()).then_some((source, previous, arn))
     }
 

@@ -160,7 +160,7 @@ impl Search {
     fn below<'n>(&self, path: &str, name: &'n str) -> Option<&'n str> {
         let rest = name.strip_prefix(path)?;
         let short = match self.store {
-            Store::ParameterStore => rest.strip_prefix('/').or_else(|| path.ends_with('/').then_some(rest))?,
+            Store::ParameterStore | Store::Vault => rest.strip_prefix('/').or_else(|| path.ends_with('/').then_some(rest))?,
             // A prefix may end within a segment: that segment then belongs to the name.
             Store::SecretsManager if path.ends_with('/') || rest.starts_with('/') => rest.strip_prefix('/').unwrap_or(rest),
             Store::SecretsManager => &name[path.rfind('/').map_or(0, |slash| slash + 1)..],
@@ -292,10 +292,13 @@ fn checked_path(store: Store, path: &str) -> Result<String, String> {
     if path.is_empty() {
         return Err("it names no path; to mirror all that is allowed, write find with name: '.*'".to_owned());
     }
-    if path == "/" {
+    if path == "/" && store != Store::Vault {
         return Ok(path.to_owned());
     }
     let bare = path.strip_suffix('/').unwrap_or(path);
+    if store == Store::Vault && path == "/" {
+        return Err("a path in Vault begins with a mount: kv/shop (vault://kv/shop)".to_owned());
+    }
     // A name that would be below it stands for all of them.
     let below = format!("{bare}/x");
     Reference::new(store, &below, None, Vec::new()).map_err(|problem| problem.to_string())?;
@@ -303,7 +306,7 @@ fn checked_path(store: Store, path: &str) -> Result<String, String> {
         return Err("a path is no ARN".to_owned());
     }
     // For a parameter the slash says nothing; for a secret it ends the last segment.
-    Ok(if store == Store::ParameterStore { bare } else { path }.to_owned())
+    Ok(if store == Store::SecretsManager { path } else { bare }.to_owned())
 }
 
 fn plan_keys(spec: &RobotoSecretSpec, entries: &[DataEntry], questions: &mut Vec<Planned>) -> Result<Vec<Entry>, InvalidSpec> {
@@ -346,6 +349,7 @@ const fn store_of(name: StoreName) -> Store {
     match name {
         StoreName::SecretsManager => Store::SecretsManager,
         StoreName::ParameterStore => Store::ParameterStore,
+        StoreName::Vault => Store::Vault,
     }
 }
 

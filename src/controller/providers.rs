@@ -18,7 +18,7 @@ use super::{
     absence::{Tally, Vanished},
     namespaces::NamespaceCache,
     plan::{Plan, Planned},
-    tenant::{KeyGrants, Tenant, Terms, TokenGrants, UsedVersion},
+    tenant::{IdentityGrants, KeyGrants, SecretGrants, Tenant, Terms, TokenGrants, UsedVersion},
 };
 use crate::{
     api::{
@@ -26,13 +26,16 @@ use crate::{
         allow::{AllowRule, Home, Refusal, Verb, may_find, may_read, permit, readable_prefix},
         aws::{AwsSpec, Placeholder},
         namespaces::{Labels, Place},
-        provider::{CONFIRM_ABSENCE_ANNOTATION, MASS_ABSENCE, OnRevoked, ProviderId, ProviderStatus},
+        provider::{Backend, CONFIRM_ABSENCE_ANNOTATION, MASS_ABSENCE, OnRevoked, ProviderId, ProviderStatus},
         reference::{Reference, Source, Store},
         robotosecret::ProviderRef,
     },
     provider::{
         Listing, Question, ReadError,
-        aws::{ANOTHER_ACCOUNT, Ambient, AwsProvider, Grants, Principal, Role},
+        aws::{ANOTHER_ACCOUNT, Ambient, AwsProvider, Principal, Role},
+        grants::Grants,
+        opened::Opened,
+        vault::VaultProvider,
     },
     reader::{Key, Reader, ScopeId},
     telemetry::Metrics,
@@ -58,8 +61,8 @@ pub struct Provided {
     pub uid: String,
     /// Its generation.
     pub generation: i64,
-    /// Where in AWS, and as whom.
-    pub aws: AwsSpec,
+    /// What it reads, where, and as whom.
+    pub backend: Backend,
     /// Who may use it for what.
     pub rules: Arc<[AllowRule]>,
     /// What becomes of what was mirrored under a permission that was taken back.
@@ -75,15 +78,15 @@ pub struct Provided {
 /// A kind of provider.
 pub trait ProviderResource: Resource<DynamicType = ()> + Clone {
     /// Its spec, as far as both kinds have it in common.
-    fn terms(&self) -> (&AwsSpec, Vec<AllowRule>, OnRevoked);
+    fn terms(&self) -> (Option<Backend>, Vec<AllowRule>, OnRevoked);
 
     /// Its status.
     fn said(&self) -> Option<&ProviderStatus>;
 }
 
 impl ProviderResource for ClusterRobotoProvider {
-    fn terms(&self) -> (&AwsSpec, Vec<AllowRule>, OnRevoked) {
-        (&self.spec.aws, self.spec.allow.clone(), self.spec.on_revoked)
+    fn terms(&self) -> (Option<Backend>, Vec<AllowRule>, OnRevoked) {
+        (Backend::of(self.spec.aws.as_ref(), self.spec.vault.as_ref()), self.spec.allow.clone(), self.spec.on_revoked)
     }
 
     fn said(&self) -> Option<&ProviderStatus> {
@@ -92,8 +95,8 @@ impl ProviderResource for ClusterRobotoProvider {
 }
 
 impl ProviderResource for RobotoProvider {
-    fn terms(&self) -> (&AwsSpec, Vec<AllowRule>, OnRevoked) {
-        (&self.spec.aws, self.spec.rules(), self.spec.on_revoked)
+    fn terms(&self) -> (Option<Backend>, Vec<AllowRule>, OnRevoked) {
+        (Backend::of(self.spec.aws.as_ref(), self.spec.vault.as_ref()), self.spec.rules(), self.spec.on_revoked)
     }
 
     fn said(&self) -> Option<&ProviderStatus> {
@@ -102,28 +105,39 @@ impl ProviderResource for RobotoProvider {
 }
 
 impl Provided {
-    /// A provider as the API server tells it.
+    /// A provider as the API server tells it; none if it doesn't say what it reads.
     #[must_use]
-    pub fn new(provider: &impl ProviderResource) -> Self {
-        let (aws, rules, on_revoked) = provider.terms();
-        Self {
+    pub fn new(provider: &impl ProviderResource) -> Option<Self> {
+        let (backend, rules, on_revoked) = provider.terms();
+        Some(Self {
             id: ProviderId { namespace: provider.namespace(), name: provider.name_any() },
             uid: provider.uid().unwrap_or_default(),
             generation: provider.meta().generation.unwrap_or_default(),
-            aws: aws.clone(),
+            backend: backend?,
             rules: rules.into(),
             on_revoked,
             confirmed: provider.annotations().get(CONFIRM_ABSENCE_ANNOTATION).and_then(|time| time.parse().ok()),
             status: provider.said().cloned().unwrap_or_default(),
             about: provider.object_ref(&()),
-        }
+        })
     }
 
     /// Which of its identities reads for whom.
     fn variant(&self, asker: Asker<'_>) -> Variant {
-        let is_theirs = self.id.namespace.is_none() && (self.aws.identity.service_account.is_some() || self.aws.names(Placeholder::Namespace));
-        let is_each = self.aws.names(Placeholder::Resource);
+        let (is_of_namespace, is_each) = match &self.backend {
+            Backend::Aws(aws) => (aws.identity.service_account.is_some() || aws.names(Placeholder::Namespace), aws.names(Placeholder::Resource)),
+            Backend::Vault(vault) => (vault.auth.kubernetes.is_some(), false),
+        };
+        let is_theirs = self.id.namespace.is_none() && is_of_namespace;
         Variant { namespace: (is_theirs || is_each).then(|| asker.namespace.to_owned()), resource: is_each.then(|| asker.resource.to_owned()) }
+    }
+
+    /// The region that it reads; empty where there are no regions.
+    fn region(&self) -> &str {
+        match &self.backend {
+            Backend::Aws(aws) => &aws.region,
+            Backend::Vault(_) => "",
+        }
     }
 
     /// Whether it has one identity for all who ask.
@@ -155,7 +169,7 @@ pub type KeySecret = (String, String);
 /// An identity of a provider, in its place.
 struct Scoped {
     scope: ScopeId,
-    provider: Arc<AwsProvider>,
+    provider: Opened,
     used: Instant,
     key: Option<(KeySecret, UsedVersion)>,
 }
@@ -163,7 +177,7 @@ struct Scoped {
 /// What was made for a provider.
 struct Built {
     uid: String,
-    aws: AwsSpec,
+    backend: Backend,
     rules: Arc<[AllowRule]>,
     scopes: HashMap<Variant, Scoped>,
     /// What is not there any more of all that was mirrored through it.
@@ -180,7 +194,7 @@ impl Built {
     fn new(found: &Provided) -> Self {
         Self {
             uid: found.uid.clone(),
-            aws: found.aws.clone(),
+            backend: found.backend.clone(),
             rules: found.rules.clone(),
             scopes: HashMap::new(),
             vanished: Vanished::default(),
@@ -263,7 +277,7 @@ pub struct Attended {
     /// Why it isn't served at all.
     pub refused: Option<String>,
     /// Its identities, as far as somebody asked.
-    pub identities: Vec<Arc<AwsProvider>>,
+    pub identities: Vec<Opened>,
 }
 
 type Found = Result<Arc<Provided>, ()>;
@@ -356,8 +370,13 @@ impl Providers {
     fn admit_one(&self, planned: &Planned, asker: Asker<'_>) -> Result<Admitted, ReadError> {
         let id = ProviderId::meant(&planned.provider, asker.namespace);
         let found = self.find(&id)?;
-        if let Some(problem) = self.terms.refuse(&id, &found.aws) {
+        if let Some(problem) = self.terms.refuse(&id, &found.backend) {
             return Err(ReadError::new(Reason::NotAllowed, problem));
+        }
+        if !found.backend.serves(planned.question.store()) {
+            let (question, field) = (&planned.question, found.backend.field());
+            let problem = format!("{question}: the {id} reads {field}; name another provider in spec.provider");
+            return Err(ReadError::new(Reason::InvalidSpec, problem));
         }
         let labels = self.namespaces.labels(asker.namespace);
         let place = Place { name: asker.namespace, labels: &labels };
@@ -366,7 +385,7 @@ impl Providers {
         if matches!(&planned.question, Question::Value(source) | Question::Tags(source) if source.arn().is_some()) {
             account = self.known_account(&found, asker);
         }
-        let admission = Admission { id: &id, rules: &found.rules, place, home: Home { region: &found.aws.region, account: account.as_deref() } };
+        let admission = Admission { id: &id, rules: &found.rules, place, home: Home { region: found.region(), account: account.as_deref() } };
         let candidates = match &planned.question {
             Question::Value(source) => admission.source(source, Question::Value)?,
             Question::Tags(source) => admission.source(source, Question::Tags)?,
@@ -380,8 +399,8 @@ impl Providers {
     /// The account of the identity that reads for somebody, if it is known.
     fn known_account(&self, found: &Provided, asker: Asker<'_>) -> Option<String> {
         let built = self.built();
-        let known = built.get(&found.id).filter(|known| known.uid == found.uid && known.aws.same_place(&found.aws))?;
-        known.scopes.get(&found.variant(asker))?.provider.known_caller().map(|caller| caller.account)
+        let known = built.get(&found.id).filter(|known| known.uid == found.uid && known.backend.same_place(&found.backend))?;
+        known.scopes.get(&found.variant(asker))?.provider.known_account()
     }
 
     fn through(&self, found: &Arc<Provided>, asker: Asker<'_>, labels: &Arc<Labels>) -> Result<Through, ReadError> {
@@ -405,10 +424,9 @@ impl Providers {
             let scope = scoped.scope;
             return Ok(through(scope, known));
         }
-        let (principal, key) = self.principal(found, asker)?;
-        let provider = Arc::new(AwsProvider::new(&found.aws, principal, &self.ambient, self.metrics.clone()));
+        let (provider, key) = self.open(found, asker)?;
         provider.reach(accounts(&known.rules));
-        let scope = self.reader.open(provider.clone());
+        let scope = self.reader.open(provider.provider());
         known.scopes.insert(variant, Scoped { scope, provider, used: Instant::now(), key });
         self.changes.send_replace(());
         Ok(through(scope, known))
@@ -416,35 +434,61 @@ impl Providers {
 
     /// Takes up what changed of a provider. Who read through what is closed here is woken by the provider's change itself.
     fn renew(&self, known: &mut Built, found: &Provided) {
-        if known.uid != found.uid || !known.aws.same_place(&found.aws) {
+        if known.uid != found.uid || !known.backend.same_place(&found.backend) {
             known.scopes.drain().for_each(|(_, scoped)| drop(self.reader.close(scoped.scope)));
             if known.uid != found.uid {
                 *known = Built::new(found);
             }
-            known.aws = found.aws.clone();
+            known.backend = found.backend.clone();
         }
         if known.rules != found.rules {
             known.rules = found.rules.clone();
             known.scopes.values().for_each(|scoped| scoped.provider.reach(accounts(&known.rules)));
         }
-        if known.aws.limits != found.aws.limits {
-            known.aws.limits = found.aws.limits;
+        // In the same place, by the same identity: all that may differ are the limits.
+        if known.backend != found.backend {
+            known.backend = found.backend.clone();
             for scoped in known.scopes.values() {
-                scoped.provider.limit(known.aws.limits);
+                scoped.provider.limit(&known.backend);
                 self.reader.reprice(scoped.scope);
             }
         }
     }
 
-    /// As whom a provider reads for somebody, and which Secret that depends on.
-    fn principal(&self, found: &Provided, asker: Asker<'_>) -> Result<(Principal, Option<(KeySecret, UsedVersion)>), ReadError> {
+    /// A client for somebody, and which Secret its identity depends on.
+    fn open(&self, found: &Provided, asker: Asker<'_>) -> Result<(Opened, Option<(KeySecret, UsedVersion)>), ReadError> {
+        match &found.backend {
+            Backend::Aws(aws) => {
+                let (principal, key) = self.principal(found, aws, asker)?;
+                Ok((Opened::Aws(Arc::new(AwsProvider::new(aws, principal, &self.ambient, self.metrics.clone()))), key))
+            }
+            Backend::Vault(vault) => {
+                let (grants, key, payer): (Box<dyn Grants>, _, _) = if let Some(kubernetes) = &vault.auth.kubernetes {
+                    let tenant = Tenant::of_account(&found.id, asker.namespace)?;
+                    let payer = format!("{}/{}", tenant.namespace(), kubernetes.service_account);
+                    let audiences = Terms::vault_audiences(kubernetes);
+                    (Box::new(IdentityGrants { client: self.client.clone(), tenant, account: kubernetes.service_account.clone(), audiences }), None, payer)
+                } else {
+                    let tenant = Tenant::of_key(&found.id, asker.namespace, &self.terms)?;
+                    let secret = vault.auth.secret().cloned().ok_or_else(|| ReadError::new(Reason::InvalidSpec, "the provider says not as whom it reads"))?;
+                    let payer = format!("{}/{}", tenant.namespace(), secret.name);
+                    let used = UsedVersion::default();
+                    let key = ((tenant.namespace().to_owned(), secret.name.clone()), used.clone());
+                    (Box::new(SecretGrants { client: self.client.clone(), tenant, secret, used }), Some(key), payer)
+                };
+                Ok((Opened::Vault(Arc::new(VaultProvider::new(vault, grants, &payer, self.metrics.clone())?)), key))
+            }
+        }
+    }
+
+    /// As whom a provider reads AWS for somebody, and which Secret that depends on.
+    fn principal(&self, found: &Provided, aws: &AwsSpec, asker: Asker<'_>) -> Result<(Principal, Option<(KeySecret, UsedVersion)>), ReadError> {
         let fill = |text: &str| {
             let filled = text.replace(Placeholder::Namespace.as_str(), asker.namespace).replace(Placeholder::Resource.as_str(), asker.resource);
             filled.replace(Placeholder::Provider.as_str(), &found.id.name)
         };
         let session = |text: &str| fill(text).chars().take(SESSION_NAME).collect::<String>();
-        let roles: Vec<Role> = found
-            .aws
+        let roles: Vec<Role> = aws
             .assume_roles
             .iter()
             .map(|role| Role {
@@ -456,11 +500,11 @@ impl Providers {
             .collect();
         let mut payer = "ambient".to_owned();
         let (mut grants, mut key): (Option<Box<dyn Grants>>, _) = (None, None);
-        if let Some(account) = &found.aws.identity.service_account {
+        if let Some(account) = &aws.identity.service_account {
             let tenant = Tenant::of_account(&found.id, asker.namespace)?;
             payer = account.role_arn.as_deref().and_then(account_of).unwrap_or_else(|| format!("{}/{}", tenant.namespace(), account.name));
             grants = Some(Box::new(TokenGrants { client: self.client.clone(), tenant, account: account.clone() }));
-        } else if let Some(access_key) = &found.aws.identity.access_key {
+        } else if let Some(access_key) = &aws.identity.access_key {
             let tenant = Tenant::of_key(&found.id, asker.namespace, &self.terms)?;
             let secret = access_key.secret_ref.clone();
             payer = format!("{}/{}", tenant.namespace(), secret.name);
@@ -484,7 +528,7 @@ impl Providers {
         let is_ours = |provider: &Arc<Provided>| everybody || provider.id.namespace.is_some() || provider.rules.iter().any(serves);
         let all: Vec<Arc<Provided>> = self.known().values().filter_map(|found| found.clone().ok()).filter(is_ours).collect();
         let attend = |provider: Arc<Provided>| {
-            let refused = self.terms.refuse(&provider.id, &provider.aws);
+            let refused = self.terms.refuse(&provider.id, &provider.backend);
             if refused.is_none() && provider.has_one_identity() {
                 let asker = Asker { namespace: provider.id.namespace.as_deref().unwrap_or_default(), resource: "" };
                 if let Err(error) = self.through(&provider, asker, &Arc::default()) {
@@ -556,7 +600,7 @@ impl Providers {
     pub fn takes_back(&self, provider: &ProviderRef, namespace: &str, sources: &[&str]) -> bool {
         let id = ProviderId::meant(provider, namespace);
         let Ok(found) = self.find(&id) else { return false };
-        if found.on_revoked != OnRevoked::Delete || self.terms.refuse(&id, &found.aws).is_some() {
+        if found.on_revoked != OnRevoked::Delete || self.terms.refuse(&id, &found.backend).is_some() {
             return false;
         }
         let labels = self.namespaces.labels(namespace);
@@ -653,6 +697,8 @@ fn narrowed(question: &Question, rules: &[AllowRule], place: Place<'_>) -> Quest
         // A path there ends with a segment. Where none is written, another call with another permission would be made than without.
         Store::ParameterStore if listing.path.is_some() => prefix.rsplit_once('/').map_or("", |(path, _)| path),
         Store::ParameterStore => "",
+        // There a path ends with a segment too, and a search without one would not know which mount is meant.
+        Store::Vault => prefix.rsplit_once('/').map_or("", |(path, _)| path),
     };
     if !listing.recursive || prefix.len() <= path.len() || !prefix.starts_with(path) {
         return question.clone();

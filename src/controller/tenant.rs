@@ -21,11 +21,12 @@ use crate::{
     api::{
         ALLOW_TOKEN_ANNOTATION, Reason,
         aws::{AccessKeySecret, AwsSpec, DEFAULT_AUDIENCE, ServiceAccountIdentity},
-        provider::ProviderId,
+        provider::{Backend, ProviderId},
+        vault::{self, SecretKey, VaultKubernetes, VaultSpec},
     },
     provider::{
         ReadError,
-        aws::{Grant, Grants},
+        grants::{Grant, Grants},
     },
     sensitive::Sensitive,
 };
@@ -51,7 +52,35 @@ pub struct Terms {
 impl Terms {
     /// Why a provider is not served at all; `None`: it is.
     #[must_use]
-    pub fn refuse(&self, id: &ProviderId, aws: &AwsSpec) -> Option<String> {
+    pub fn refuse(&self, id: &ProviderId, backend: &Backend) -> Option<String> {
+        match backend {
+            Backend::Aws(aws) => self.refuse_aws(id, aws),
+            Backend::Vault(vault) => self.refuse_vault(id, vault),
+        }
+    }
+
+    /// Whom the tokens for Vault are for.
+    #[must_use]
+    pub fn vault_audiences(kubernetes: &VaultKubernetes) -> Vec<String> {
+        if kubernetes.audiences.is_empty() { vec![vault::DEFAULT_AUDIENCE.to_owned()] } else { kubernetes.audiences.clone() }
+    }
+
+    fn refuse_vault(&self, id: &ProviderId, vault: &VaultSpec) -> Option<String> {
+        // There is no address of Vault's own: whoever gets a token or a secret id, or is asked by a provider of a namespace, has to be listed.
+        let is_closed = id.namespace.is_some() || vault.auth.kubernetes.is_some();
+        if is_closed && !self.allowed_endpoints.contains(vault.address.trim_end_matches('/')) {
+            return Some(format!("the {id} may not send to {} (address); add it to the controller's --allowed-endpoints", vault.address));
+        }
+        let audiences = vault.auth.kubernetes.iter().flat_map(Self::vault_audiences);
+        self.refuse_audiences(id, audiences)
+    }
+
+    fn refuse_audiences(&self, id: &ProviderId, mut audiences: impl Iterator<Item = String>) -> Option<String> {
+        let foreign = audiences.find(|audience| !self.token_audiences.contains(audience))?;
+        Some(format!("the {id} may not have tokens for the audience {foreign}; add it to the controller's --token-audiences"))
+    }
+
+    fn refuse_aws(&self, id: &ProviderId, aws: &AwsSpec) -> Option<String> {
         let identity = &aws.identity;
         let is_own = id.namespace.is_some();
         if is_own && identity.ambient.is_some() && !self.allow_ambient {
@@ -67,9 +96,7 @@ impl Terms {
                 "the {id} may not send to {url} (endpoints.{field}); leave it out for AWS's own address, or add it to the controller's --allowed-endpoints"
             ));
         }
-        let audiences = identity.service_account.iter().flat_map(audiences);
-        let foreign = audiences.into_iter().find(|audience| !self.token_audiences.contains(audience))?;
-        Some(format!("the {id} may not have tokens for the audience {foreign}; add it to the controller's --token-audiences"))
+        self.refuse_audiences(id, identity.service_account.iter().flat_map(audiences))
     }
 }
 
@@ -114,24 +141,45 @@ impl Tenant {
     }
 
     /// A token of a ServiceAccount that opted in, and the role that it is for.
-    async fn token(&self, client: &Client, account: &ServiceAccountIdentity) -> Result<Grant, ReadError> {
-        let place = format!("the ServiceAccount {} of the namespace {}", account.name, self.namespace);
+    async fn role_token(&self, client: &Client, account: &ServiceAccountIdentity) -> Result<Grant, ReadError> {
+        let role_of = |annotations: &BTreeMap<String, String>| role_of(annotations, &self.provider, account);
+        let (token, role_arn) = self.token(client, &account.name, audiences(account), role_of).await?;
+        Ok(Grant::WebIdentity { token, role_arn })
+    }
+
+    /// A token of a ServiceAccount that opted in.
+    async fn plain_token(&self, client: &Client, account: &str, audiences: Vec<String>) -> Result<Grant, ReadError> {
+        let opted_in = |annotations: &BTreeMap<String, String>| {
+            let problem = || format!("does not opt in; annotate it {ALLOW_TOKEN_ANNOTATION}={}", self.provider.name);
+            opts_in(annotations, &self.provider).then_some(()).ok_or_else(problem)
+        };
+        self.token(client, account, audiences, opted_in).await.map(|(token, ())| Grant::Secret(token))
+    }
+
+    /// A token for these audiences, if the ServiceAccount's annotations let it be made.
+    async fn token<T>(
+        &self,
+        client: &Client,
+        account: &str,
+        wanted: Vec<String>,
+        permit: impl FnOnce(&BTreeMap<String, String>) -> Result<T, String>,
+    ) -> Result<(Sensitive, T), ReadError> {
+        let place = format!("the ServiceAccount {account} of the namespace {}", self.namespace);
         let refused = |problem: &str| ReadError::new(Reason::CredentialsError, format!("{place} {problem}"));
-        let found = Api::<PartialObjectMeta<ServiceAccount>>::namespaced(client.clone(), &self.namespace).get(&account.name).await;
+        let found = Api::<PartialObjectMeta<ServiceAccount>>::namespaced(client.clone(), &self.namespace).get(account).await;
         let found = found.map_err(|error| trouble(&place, "get on serviceaccounts and create on serviceaccounts/token", &error))?;
-        let role_arn = role_of(found.annotations(), &self.provider, account).map_err(|problem| refused(&problem))?;
-        let wanted = audiences(account);
+        let permitted = permit(found.annotations()).map_err(|problem| refused(&problem))?;
         let request = TokenRequest {
             spec: TokenRequestSpec { audiences: wanted.clone(), expiration_seconds: Some(TOKEN_LIFE), ..TokenRequestSpec::default() },
             ..TokenRequest::default()
         };
         let api = Api::<ServiceAccount>::namespaced(client.clone(), &self.namespace);
-        let minted = api.create_token_request(&account.name, &PostParams::default(), &request).await;
+        let minted = api.create_token_request(account, &PostParams::default(), &request).await;
         let minted = minted.map_err(|error| trouble(&place, "create on serviceaccounts/token", &error))?;
         let token = minted.status.map(|status| Sensitive::from(status.token)).ok_or_else(|| refused("got no token"))?;
         match Claims::of(&token) {
             Some(claims) if claims.audiences.iter().all(|audience| wanted.contains(audience)) && !claims.audiences.contains(&claims.issuer) => {
-                Ok(Grant::WebIdentity { token, role_arn })
+                Ok((token, permitted))
             }
             // Whoever gets hold of one that the API server takes for its own could use the cluster with it.
             _ => Err(refused("got a token that is not only for the audiences that were asked for; it was thrown away")),
@@ -140,30 +188,42 @@ impl Tenant {
 
     /// An access key of a Secret, and the Secret's version.
     async fn access_key(&self, client: &Client, secret: &AccessKeySecret) -> Result<(Grant, Option<String>), ReadError> {
-        let place = format!("the Secret {} of the namespace {}", secret.name, self.namespace);
-        let found = Api::<Secret>::namespaced(client.clone(), &self.namespace).get(&secret.name).await;
-        let mut found = found.map_err(|error| trouble(&place, "get, list and watch on this Secret", &error))?;
-        let version = found.resource_version();
-        let mut data = found.data.take().unwrap_or_default();
-        let mut take = |key: &str| {
-            let value = data.remove(key).map(|value| Sensitive::new(value.0)).filter(|value| !value.is_empty());
-            value.ok_or_else(|| ReadError::new(Reason::CredentialsError, format!("{place} has no key {key}, or nothing in it")))
+        let keys = [Some(&secret.access_key_id), Some(&secret.secret_access_key), secret.session_token.as_ref()];
+        let keys: Vec<&str> = keys.into_iter().flatten().map(String::as_str).collect();
+        let (values, version) = self.values(client, &secret.name, &keys).await?;
+        let mut values = values.into_iter();
+        let (Some(id), Some(secret), session_token) = (values.next(), values.next(), values.next()) else {
+            return Err(ReadError::new(Reason::InternalError, "a defect of the controller: an access key without its parts"));
         };
-        let id = take(&secret.access_key_id)?;
-        let id = String::from_utf8(id.expose().trim_ascii().to_vec()).unwrap_or_default();
-        let trimmed = |value: Sensitive| Sensitive::new(value.expose().trim_ascii().to_vec());
-        let session_token = secret.session_token.as_deref().map(&mut take).transpose()?.map(trimmed);
-        let secret = trimmed(take(&secret.secret_access_key)?);
-        // What else is in it is nobody's business here.
-        drop(data.into_values().map(|value| Sensitive::new(value.0)).collect::<Vec<_>>());
+        let id = String::from_utf8(id.expose().to_vec()).unwrap_or_default();
         Ok((Grant::AccessKey { id, secret, session_token }, version))
     }
+
+    /// The values of keys of a Secret, without the white space around them, and the Secret's version.
+    async fn values(&self, client: &Client, name: &str, keys: &[&str]) -> Result<(Vec<Sensitive>, Option<String>), ReadError> {
+        let place = format!("the Secret {name} of the namespace {}", self.namespace);
+        let found = Api::<Secret>::namespaced(client.clone(), &self.namespace).get(name).await;
+        let mut found = found.map_err(|error| trouble(&place, "get, list and watch on this Secret", &error))?;
+        let version = found.resource_version();
+        // What else is in it is nobody's business here, and wiped with the rest.
+        let data: BTreeMap<String, Sensitive> = found.data.take().unwrap_or_default().into_iter().map(|(key, value)| (key, Sensitive::new(value.0))).collect();
+        let value = |key: &&str| {
+            let value = data.get(*key).map(|value| Sensitive::new(value.expose().trim_ascii().to_vec())).filter(|value| !value.is_empty());
+            value.ok_or_else(|| ReadError::new(Reason::CredentialsError, format!("{place} has no key {key}, or nothing in it")))
+        };
+        Ok((keys.iter().map(value).collect::<Result<_, _>>()?, version))
+    }
+}
+
+/// Whether a ServiceAccount lets a provider have its tokens.
+fn opts_in(annotations: &BTreeMap<String, String>, provider: &ProviderId) -> bool {
+    annotations.get(ALLOW_TOKEN_ANNOTATION).is_some_and(|names| names.split(',').any(|name| name.trim() == provider.name))
 }
 
 /// The role that a ServiceAccount's token may be used for by a provider; or why it may not.
 fn role_of(annotations: &BTreeMap<String, String>, provider: &ProviderId, account: &ServiceAccountIdentity) -> Result<String, String> {
     let eks = annotations.get(EKS_ROLE_ANNOTATION).map(|role| role.trim()).filter(|role| !role.is_empty());
-    let allowed = annotations.get(ALLOW_TOKEN_ANNOTATION).is_some_and(|names| names.split(',').any(|name| name.trim() == provider.name));
+    let allowed = opts_in(annotations, provider);
     match (account.role_arn.as_deref(), eks) {
         (Some(role), _) if allowed => Ok(role.to_owned()),
         (Some(role), Some(eks)) if role == eks => Ok(role.to_owned()),
@@ -227,7 +287,49 @@ pub struct TokenGrants {
 
 impl Grants for TokenGrants {
     fn grant(&self) -> BoxFuture<'_, Result<Grant, ReadError>> {
-        self.tenant.token(&self.client, &self.account).boxed()
+        self.tenant.role_token(&self.client, &self.account).boxed()
+    }
+}
+
+/// Tokens of a ServiceAccount that the store itself knows.
+pub struct IdentityGrants {
+    /// The API server.
+    pub client: Client,
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// Which one.
+    pub account: String,
+    /// For whom.
+    pub audiences: Vec<String>,
+}
+
+impl Grants for IdentityGrants {
+    fn grant(&self) -> BoxFuture<'_, Result<Grant, ReadError>> {
+        self.tenant.plain_token(&self.client, &self.account, self.audiences.clone()).boxed()
+    }
+}
+
+/// One value of a Secret.
+pub struct SecretGrants {
+    /// The API server.
+    pub client: Client,
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// The Secret and its key.
+    pub secret: SecretKey,
+    /// Where the Secret's version is told.
+    pub used: UsedVersion,
+}
+
+impl Grants for SecretGrants {
+    fn grant(&self) -> BoxFuture<'_, Result<Grant, ReadError>> {
+        async {
+            let (mut values, version) = self.tenant.values(&self.client, &self.secret.name, &[&self.secret.key]).await?;
+            *self.used.lock().unwrap_or_else(PoisonError::into_inner) = version;
+            let defect = || ReadError::new(Reason::InternalError, "a defect of the controller: a Secret without the value that was asked for");
+            values.pop().map(Grant::Secret).ok_or_else(defect)
+        }
+        .boxed()
     }
 }
 
@@ -314,14 +416,14 @@ mod tests {
             (cluster(), "identity: {serviceAccount: {name: reader}}, endpoints: {sts: 'http://vpce'}", Some("--allowed-endpoints")),
             (cluster(), "identity: {serviceAccount: {name: reader}}, endpoints: {sts: 'https://vpce.evil'}", Some("--allowed-endpoints")),
         ] {
-            let said = terms().refuse(&id, &aws(spec));
+            let said = terms().refuse(&id, &Backend::Aws(aws(spec)));
             match flag {
                 Some(flag) => assert!(said.as_deref().is_some_and(|said| said.contains(flag)), "{id} {spec}: {said:?}"),
                 None => assert_eq!(said, None, "{id} {spec}"),
             }
         }
         let lenient = Terms { allow_ambient: true, ..terms() };
-        assert_eq!(lenient.refuse(&own(), &aws("identity: {ambient: {}}")), None);
+        assert_eq!(lenient.refuse(&own(), &Backend::Aws(aws("identity: {ambient: {}}"))), None);
     }
 
     #[test]

@@ -261,7 +261,7 @@ where
     let mut synced = false;
     let take_in = |provider: DeserializeGuard<K>| {
         let id = ProviderId { namespace: provider.namespace(), name: provider.name_any() };
-        let (changed, closed) = context.providers.put(&id, provider.0.map(|provider| Provided::new(&provider)).map_err(drop));
+        let (changed, closed) = context.providers.put(&id, provider.0.map_err(drop).and_then(|provider| Provided::new(&provider).ok_or(())));
         let readers = if changed { context.resources.with_provider(&id) } else { Vec::new() };
         closed.iter().chain(&readers).for_each(|key| context.queue.push(key, Lane::Event));
         id

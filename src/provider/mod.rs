@@ -4,8 +4,18 @@
 //! its errors is our own: what a store says about a failure goes to the log, its codes to the user.
 
 pub mod aws;
+pub mod grants;
+mod http;
+pub mod opened;
+pub mod vault;
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState},
+    sync::LazyLock,
+    time::Instant,
+};
 
 use futures::future::BoxFuture;
 
@@ -13,9 +23,10 @@ pub use crate::limit::{Calls, Family};
 use crate::{
     api::{
         Reason,
-        reference::{Source, Store},
+        reference::{Name, Source, Store},
     },
     sensitive::Sensitive,
+    telemetry::{Metrics, traces},
 };
 
 /// What one read asks for.
@@ -71,7 +82,7 @@ impl fmt::Display for Question {
 pub struct Listing {
     /// The store.
     pub store: Store,
-    /// What the name starts with (Secrets Manager), or the path that it lies below (Parameter Store, with a leading slash).
+    /// What the name starts with (Secrets Manager), or the path that it lies below (Parameter Store, with a leading slash; Vault, from the mount on).
     pub path: Option<String>,
     /// Whether what lies deeper than one segment below the path belongs to it.
     pub recursive: bool,
@@ -84,8 +95,8 @@ impl fmt::Display for Listing {
         let path = self.path.as_deref().unwrap_or_default();
         // A secret's name only starts with the path; a parameter lies below it.
         let (path, slash) = match self.store {
-            Store::ParameterStore if self.path.is_some() => (path.trim_end_matches('/'), "/"),
-            Store::ParameterStore | Store::SecretsManager => (path, ""),
+            Store::ParameterStore | Store::Vault if self.path.is_some() => (path.trim_end_matches('/'), "/"),
+            Store::ParameterStore | Store::Vault | Store::SecretsManager => (path, ""),
         };
         write!(f, "{}://{path}{slash}{}", self.store, if self.recursive { "**" } else { "*" })?;
         for (number, (tag, value)) in self.tags.iter().enumerate() {
@@ -116,7 +127,27 @@ pub struct Reading {
     pub denotes: Vec<String>,
 }
 
+/// How many names a listing may have.
+pub const MOST_NAMES: usize = 10_000;
+
 impl Reading {
+    /// The answer to a listing. Its version tells the names apart and, where they have values, the versions of these.
+    #[must_use]
+    pub fn list(store: Store, found: BTreeMap<String, Option<Self>>) -> Self {
+        let half = |salt: u8| {
+            let mut hasher = DefaultHasher::new();
+            salt.hash(&mut hasher);
+            for (name, reading) in &found {
+                let version = reading.as_ref().map(|reading| &reading.version);
+                (name, version.map(|version| (&version.arn, &version.id, &version.created))).hash(&mut hasher);
+            }
+            hasher.finish()
+        };
+        let id = format!("{:016x}{:016x}", half(0), half(1));
+        let found = found.into_iter().map(|(name, reading)| Found { source: Source { store, name: Name::Plain(name), version: None }, reading });
+        Self { value: Value::List(found.collect()), version: ServedVersion { arn: String::new(), id, created: None, region: None }, denotes: Vec::new() }
+    }
+
     /// The size of the value in bytes; of a listing, of all its names and values.
     #[must_use]
     pub fn size(&self) -> usize {
@@ -141,7 +172,7 @@ pub enum Value {
 /// Identifies a version across deletion and re-creation. Two readings are of the same value if all three are equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServedVersion {
-    /// The ARN of the secret or parameter.
+    /// The ARN of the secret or parameter; in Vault its address.
     pub arn: String,
     /// The version id (a secret) or the number (a parameter).
     pub id: String,
@@ -154,6 +185,15 @@ pub struct ServedVersion {
 impl ServedVersion {
     /// What the id of a version begins with that is a keyed hash: its key lives in this process alone.
     pub const KEYED: &'static str = "keyed:";
+
+    /// The id of a value that has no version: it changes with the value, and with every start of the process.
+    #[must_use]
+    pub fn keyed(value: &str) -> String {
+        // So that nobody can find out a value by trying which ones make the id.
+        static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(Default::default);
+        let [one, other] = KEYS.each_ref().map(|key| key.hash_one(value));
+        format!("{}{one:016x}{other:016x}", Self::KEYED)
+    }
 
     /// Whether another process could compare it.
     #[must_use]
@@ -254,6 +294,38 @@ pub trait Provider: Send + Sync {
 
     /// Asks several questions of one lot with one call (and its further pages).
     fn read_lot<'a>(&'a self, lot: &'static Lot, questions: &'a [Question]) -> BoxFuture<'a, LotAnswer>;
+}
+
+/// Counts and traces a call for this many secrets or parameters (a page counts as one), also a call that nobody waits for any more because it
+/// takes too long.
+pub(crate) async fn observed<T, E>(
+    metrics: &Metrics,
+    (store, api, count): (&'static str, &'static str, usize),
+    reason: impl Fn(&E) -> Reason,
+    call: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let span = traces::store_call(store, api, count);
+    let mut observation = Observation { metrics, store, api, started: Instant::now(), outcome: Reason::ProviderUnavailable.as_str(), span };
+    let result = call.await;
+    observation.outcome = result.as_ref().map_or_else(|error| reason(error).as_str(), |_| "ok");
+    result
+}
+
+/// Counts and traces what it observed when it is dropped.
+struct Observation<'a> {
+    metrics: &'a Metrics,
+    store: &'static str,
+    api: &'static str,
+    started: Instant,
+    outcome: &'static str,
+    span: tracing::Span,
+}
+
+impl Drop for Observation<'_> {
+    fn drop(&mut self) {
+        traces::outcome(&self.span, self.outcome, self.outcome != "ok");
+        self.metrics.provider_call(self.store, self.api, self.outcome, self.started.elapsed());
+    }
 }
 
 #[cfg(test)]

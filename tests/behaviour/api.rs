@@ -57,7 +57,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("{uri: null}", "write either uri (the short form"),
     ("{data: []}", "should have at least 1 items"),
     ("{uri: prod/db}", "a reference starts with aws.sm:// (Secrets Manager), aws.ps:// (Parameter Store; aws.ps:///prod/x for the parameter /prod/x)"),
-    ("{uri: 'vault://x'}", "a reference starts with aws.sm://"),
+    ("{uri: 'gcp://x'}", "a reference starts with aws.sm://"),
     ("{uri: 'aws.sm:/x'}", "a reference starts with aws.sm://"),
     ("{uri: 'arn:gcp:x'}", "a reference starts with aws.sm://"),
     ("{data: [{key: a, uri: prod/db}]}", "spec.data[0].uri: Invalid value: \"prod/db\": a reference starts with aws.sm://"),
@@ -76,7 +76,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("{uri: aws.sm://x, refreshPolicy: Always}", "Unsupported value: \"Always\""),
     ("{data: [{key: a}]}", "write either uri or path (with store)"),
     ("{data: [{key: a, uri: aws.sm://x, store: aws.sm, path: x}]}", "write either uri or path (with store)"),
-    ("{data: [{key: a, path: x}]}", "path and store belong together: store: aws.sm (Secrets Manager) or aws.ps (Parameter Store)"),
+    ("{data: [{key: a, path: x}]}", "path and store belong together: store: aws.sm (Secrets Manager), aws.ps (Parameter Store) or vault"),
     ("{data: [{key: a, uri: aws.sm://x, store: aws.sm}]}", "path and store belong together"),
     ("{data: [{key: a, store: aws.s3, path: x}]}", "Unsupported value: \"aws.s3\""),
     ("{data: [{key: a, uri: aws.sm://x, keypath: [a]}]}", "with uri, the keypath is its fragment: uri: aws.sm://name#/member"),
@@ -188,7 +188,16 @@ async fn what_is_legal_is_accepted() {
 }
 
 const PROVIDERS_REFUSED: &[(&str, &str)] = &[
-    ("{}", "spec.aws: Required value"),
+    ("{}", "write exactly one of aws and vault"),
+    (
+        "{aws: {region: eu-west-1, identity: {ambient: {}}}, vault: {address: 'https://v', auth: {token: {secretRef: {name: a, key: b}}}}}",
+        "write exactly one of aws and vault",
+    ),
+    ("{vault: {address: 'https://v'}}", "spec.vault.auth: Required value"),
+    ("{vault: {address: 'https://v', auth: {}}}", "spec.vault.auth in body should have at least 1 properties"),
+    ("{vault: {address: 'https://v/path', auth: {token: {secretRef: {name: a, key: b}}}}}", "an address such as https://vault.example.com:8200"),
+    ("{vault: {address: 'https://u:p@v', auth: {token: {secretRef: {name: a, key: b}}}}}", "an address such as https://vault.example.com:8200"),
+    ("{vault: {address: 'https://v', auth: {token: {secretRef: {name: ../a, key: b}}}}}", "the name of a Secret, without namespace"),
     ("{aws: {region: eu-west-1}}", "spec.aws.identity: Required value"),
     ("{aws: {region: eu-west-1, identity: {}}}", "should have at least 1 properties"),
     ("{aws: {region: eu-west-1, identity: {ambient: null}}}", "spec.aws.identity in body should have at least 1 properties"),
@@ -210,9 +219,9 @@ const PROVIDERS_REFUSED: &[(&str, &str)] = &[
     ("{allow: [{namespaces: {all: false}, references: ['*']}]}", "write all: true, or name the namespaces"),
     ("{allow: [{namespaces: {all: null}, references: ['*']}]}", "should have at least 1 properties"),
     ("{allow: [{namespaces: {names: []}, references: ['*']}]}", "should have at least 1 items"),
-    ("{allow: [{namespaces: {all: true}, references: ['prod/**']}]}", "a pattern starts with aws.sm:// or aws.ps://, or is \"*\" alone"),
+    ("{allow: [{namespaces: {all: true}, references: ['prod/**']}]}", "a pattern starts with aws.sm://, aws.ps:// or vault://, or is \"*\" alone"),
     ("{allow: [{namespaces: {all: true}, references: ['**']}]}", "a pattern starts with aws.sm://"),
-    ("{allow: [{namespaces: {all: true}, references: ['vault://x']}]}", "a pattern starts with aws.sm://"),
+    ("{allow: [{namespaces: {all: true}, references: ['gcp://x']}]}", "a pattern starts with aws.sm://"),
     ("{allow: [{namespaces: {all: true}, references: ['']}]}", "should be at least 1 chars long"),
     (
         "{allow: [{namespaces: {all: true}, references: ['aws.sm://x-${namespace}']}]}",

@@ -13,8 +13,8 @@ use testbed::{chart::documents, examples};
 
 use crate::support::{SECONDS, Scene, apply_object, root, says, scene_before_controller, until, world};
 
-/// The first of the examples with identities of their own.
-pub const TENANCY: u32 = 21;
+/// The examples with identities of their own.
+pub const TENANCY: std::ops::RangeInclusive<u32> = 21..=25;
 /// How long the proof of an absence may take: a minute between two looks, and time for a busy machine.
 const PROVEN: Duration = Duration::from_secs(240);
 /// How long a restart may take: the burst of rotations that it waits for, and time for a busy machine.
@@ -24,8 +24,8 @@ const RESTARTED: Duration = Duration::from_secs(90);
 fn objects(s: &Scene) -> Vec<Value> {
     let mut files: Vec<_> = std::fs::read_dir(root().join("examples")).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
-    // Those need other rights and other accounts: identity.rs applies them.
-    files.retain(|file| file.file_name().unwrap().to_str().unwrap().split('-').next().unwrap().parse::<u32>().unwrap() < TENANCY);
+    // The later ones need other rights, accounts and stores: identity.rs and vault.rs apply them.
+    files.retain(|file| file.file_name().unwrap().to_str().unwrap().split('-').next().unwrap().parse::<u32>().unwrap() < *TENANCY.start());
     let all = files.iter().flat_map(|file| documents(&std::fs::read_to_string(file).unwrap()).unwrap());
     all.filter(|object| object["kind"] != "Namespace").map(|object| placed(s, object)).collect()
 }

@@ -498,7 +498,7 @@ async fn the_examples_with_identities_of_their_own_become_what_they_say() {
         let mut objects = Vec::new();
         for file in std::fs::read_dir(root().join("examples")).unwrap().map(|entry| entry.unwrap().path()) {
             let number: u32 = file.file_name().unwrap().to_str().unwrap().split('-').next().unwrap().parse().unwrap();
-            if number < TENANCY {
+            if !TENANCY.contains(&number) {
                 continue;
             }
             let text = std::fs::read_to_string(&file).unwrap();

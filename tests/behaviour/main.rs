@@ -33,3 +33,4 @@ mod rollout;
 mod support;
 mod templates;
 mod tenancy;
+mod vault;

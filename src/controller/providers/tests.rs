@@ -106,11 +106,11 @@ impl Given {
         if own {
             let mut provider = RobotoProvider::new(&id.name, serde_yaml::from_str(&spec).expect("a spec"));
             (provider.metadata.namespace, provider.metadata.uid) = (id.namespace.clone(), Some(id.to_string()));
-            Provided::new(&provider)
+            Provided::new(&provider).expect("a store")
         } else {
             let mut provider = ClusterRobotoProvider::new(&id.name, serde_yaml::from_str(&spec).expect("a spec"));
             provider.metadata.uid = Some(id.to_string());
-            Provided::new(&provider)
+            Provided::new(&provider).expect("a store")
         }
     }
 }

@@ -9,46 +9,26 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use super::errors;
+use crate::{
+    api::Reason,
+    limit::Turns,
+    provider::{
+        ReadError,
+        grants::{Grant, Grants},
+    },
+    sensitive::Sensitive,
+};
 use aws_credential_types::{
     Credentials,
     provider::{ProvideCredentials, error::CredentialsError, future},
 };
 use aws_sdk_sts::types::Tag;
-use futures::future::BoxFuture;
-
-use super::errors;
-use crate::{api::Reason, limit::Turns, provider::ReadError, sensitive::Sensitive};
 
 /// How long AWS's refusal of a role is taken for an answer: many resources may wait for the same credentials.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
 /// Who the SDK is told that credentials come from.
 const NAME: &str = "robotosecret";
-
-/// What a provider's identity stands on, as somebody else hands it out.
-pub enum Grant {
-    /// A token that AWS takes for a role.
-    WebIdentity {
-        /// The token.
-        token: Sensitive,
-        /// The role.
-        role_arn: String,
-    },
-    /// An access key.
-    AccessKey {
-        /// Its id.
-        id: String,
-        /// Its secret.
-        secret: Sensitive,
-        /// The session that it belongs to.
-        session_token: Option<Sensitive>,
-    },
-}
-
-/// Hands out grants: it knows Kubernetes, and nothing here does.
-pub trait Grants: Send + Sync {
-    /// A new grant, or why there is none.
-    fn grant(&self) -> BoxFuture<'_, Result<Grant, ReadError>>;
-}
 
 /// A role that is assumed, for one who asks: nothing is left to fill in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +91,7 @@ impl Granted {
                 return Ok(Credentials::new(id, text(&secret)?, session, None, NAME));
             }
             Grant::WebIdentity { token, role_arn } => (token, role_arn),
+            Grant::Secret(_) => return Err(ReadError::new(Reason::InternalError, "a defect of the controller: a grant for another store")),
         };
         self.turns.next().await;
         let call = self.sts.assume_role_with_web_identity().role_arn(&role_arn).role_session_name(&self.session_name);

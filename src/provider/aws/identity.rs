@@ -24,8 +24,8 @@ use aws_smithy_http_client::{
 use tokio::sync::OnceCell;
 
 use super::{
-    credentials::{Assumed, Granted, Grants, Role},
-    errors, observed, payer,
+    credentials::{Assumed, Granted, Role},
+    errors, payer,
     renewal::Renewing,
     routes::{STS, ceiling},
 };
@@ -36,7 +36,7 @@ use crate::{
         reference::Source,
     },
     limit::{Budgets, Turns, lock},
-    provider::{ReadError, aws::errors::Failure},
+    provider::{ReadError, aws::errors::Failure, grants::Grants, observed},
     telemetry::Metrics,
 };
 

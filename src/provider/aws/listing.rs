@@ -3,25 +3,16 @@
 //! Pages enter, in any order and with more than was asked for; one reading leaves, by name, each name once. What the store was asked to
 //! filter is checked here again, to the letter: its filters only narrow. A part of a listing never passes for the whole.
 
-use std::{
-    collections::BTreeMap,
-    hash::{DefaultHasher, Hash, Hasher},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::future::BoxFuture;
 
 use super::errors::{self, Failure};
 use crate::{
-    api::{
-        Reason,
-        reference::{Name, Source, Store},
-    },
-    provider::{Calls, Found, Listing, ReadError, Reading, ServedVersion, Value},
+    api::{Reason, reference::Store},
+    provider::{Calls, Listing, MOST_NAMES, ReadError, Reading},
 };
 
-/// How many names a listing may have.
-const MOST_NAMES: usize = 10_000;
 /// How many bytes the values of a listing may have: many times what one Secret holds.
 const MOST_BYTES: usize = 16 << 20;
 /// How long to wait after each throttled answer to a page, before the listing is given up.
@@ -41,6 +32,8 @@ fn holds(listing: &Listing, name: &str) -> bool {
         (Store::SecretsManager, None) => Some(name),
         (Store::SecretsManager, Some(path)) => name.strip_prefix(path.as_str()).map(|rest| rest.strip_prefix('/').unwrap_or(rest)),
         // What stands at the root may be named without its slash.
+        // Vault lists by its own means.
+        (Store::Vault, _) => None,
         (Store::ParameterStore, None) => Some(name.strip_prefix('/').unwrap_or(name)),
         (Store::ParameterStore, Some(path)) => match path.trim_end_matches('/') {
             "" => Some(name.strip_prefix('/').unwrap_or(name)),
@@ -76,7 +69,7 @@ pub(super) async fn read<'c>(
             return Err(ReadError::new(Reason::TargetRejected, "its values are more than a Secret can ever hold; narrow it by path, or remove some"));
         }
         match next.filter(|next| !next.is_empty()) {
-            None => return Ok(whole(listing.store, found)),
+            None => return Ok(Reading::list(listing.store, found)),
             // It would never end.
             next if next == token => return Err(errors::misunderstood()),
             next => token = next,
@@ -113,25 +106,10 @@ fn refused(error: ReadError) -> ReadError {
     error
 }
 
-/// The answer. Its version tells the names apart and, where they have values, the versions of these.
-fn whole(store: Store, found: BTreeMap<String, Option<Reading>>) -> Reading {
-    let half = |salt: u8| {
-        let mut hasher = DefaultHasher::new();
-        salt.hash(&mut hasher);
-        for (name, reading) in &found {
-            let version = reading.as_ref().map(|reading| &reading.version);
-            (name, version.map(|version| (&version.arn, &version.id, &version.created))).hash(&mut hasher);
-        }
-        hasher.finish()
-    };
-    let id = format!("{:016x}{:016x}", half(0), half(1));
-    let found = found.into_iter().map(|(name, reading)| Found { source: Source { store, name: Name::Plain(name), version: None }, reading });
-    Reading { value: Value::List(found.collect()), version: ServedVersion { arn: String::new(), id, created: None, region: None }, denotes: Vec::new() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::{ServedVersion, Value};
 
     fn listing(store: Store, path: Option<&str>, recursive: bool) -> Listing {
         Listing { store, path: path.map(str::to_owned), recursive, tags: BTreeMap::new() }
@@ -206,7 +184,7 @@ mod tests {
         };
         let version = |members: &[(&str, Option<&str>)]| {
             let found = members.iter().map(|(name, id)| member(name, *id)).collect();
-            whole(Store::ParameterStore, found).version.id
+            Reading::list(Store::ParameterStore, found).version.id
         };
         let versions = [
             version(&[]),

@@ -25,17 +25,17 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture};
 
-use super::{Calls, Family, Listing, Lot, LotAnswer, Provider, Question, ReadError, Reading, Route};
+use super::{Calls, Family, Listing, Lot, LotAnswer, Provider, Question, ReadError, Reading, Route, observed};
 use crate::{
     api::{
         Reason,
         aws::{AwsSpec, Limits},
         reference::{Source, Store},
     },
-    telemetry::{Metrics, traces},
+    telemetry::Metrics,
 };
 
-pub use credentials::{Grant, Grants, Role};
+pub use credentials::Role;
 use failover::Failover;
 pub use identity::{Ambient, Caller, Principal};
 use identity::{Clients, Stores};
@@ -158,6 +158,7 @@ impl AwsProvider {
             Store::ParameterStore => {
                 observed(&self.metrics, ("aws.ps", "ListTagsForResource", 1), reason, parameter_store::tags(stores.parameter_store(), source)).await
             }
+            Store::Vault => Err(misrouted()),
         }
     }
 
@@ -172,6 +173,7 @@ impl AwsProvider {
             Store::ParameterStore => {
                 observed(&self.metrics, ("aws.ps", "GetParameter", 1), reason, parameter_store::presence(stores.parameter_store(), source)).await
             }
+            Store::Vault => Err(misrouted()),
         }
     }
 
@@ -180,6 +182,7 @@ impl AwsProvider {
         match listing.store {
             Store::SecretsManager => secrets_manager::list(stores.secrets_manager(), listing, calls, &self.metrics).await,
             Store::ParameterStore => parameter_store::list(stores.parameter_store(), listing, calls, &self.metrics).await,
+            Store::Vault => Err(misrouted()),
         }
     }
 
@@ -261,6 +264,7 @@ impl AwsProvider {
         match first.store {
             Store::SecretsManager => secrets_manager::read_lot(stores.secrets_manager(), asked, &self.metrics).await,
             Store::ParameterStore => parameter_store::read_lot(stores.parameter_store(), asked, &self.metrics).await,
+            Store::Vault => LotAnswer::Failed(misrouted()),
         }
     }
 
@@ -288,6 +292,7 @@ impl AwsProvider {
             Store::ParameterStore => {
                 observed(&self.metrics, ("aws.ps", "GetParameter", 1), reason, parameter_store::read(stores.parameter_store(), source)).await
             }
+            Store::Vault => Err(misrouted()),
         }
     }
 }
@@ -306,38 +311,6 @@ fn payer(payer: &str, spec: &AwsSpec) -> String {
 /// A source that was to be read in a way that its route does not have.
 fn misrouted() -> ReadError {
     ReadError::new(Reason::InternalError, "a defect of the controller: it was to be read in another way than it can be")
-}
-
-/// Counts and traces a call for this many secrets or parameters (a page counts as one), also a call that nobody waits for any more because it
-/// takes too long.
-async fn observed<T, E>(
-    metrics: &Metrics,
-    (store, api, count): (&'static str, &'static str, usize),
-    reason: impl Fn(&E) -> Reason,
-    call: impl Future<Output = Result<T, E>>,
-) -> Result<T, E> {
-    let span = traces::store_call(store, api, count);
-    let mut observation = Observation { metrics, store, api, started: Instant::now(), outcome: Reason::ProviderUnavailable.as_str(), span };
-    let result = call.await;
-    observation.outcome = result.as_ref().map_or_else(|error| reason(error).as_str(), |_| "ok");
-    result
-}
-
-/// Counts and traces what it observed when it is dropped.
-struct Observation<'a> {
-    metrics: &'a Metrics,
-    store: &'static str,
-    api: &'static str,
-    started: Instant,
-    outcome: &'static str,
-    span: tracing::Span,
-}
-
-impl Drop for Observation<'_> {
-    fn drop(&mut self) {
-        traces::outcome(&self.span, self.outcome, self.outcome != "ok");
-        self.metrics.provider_call(self.store, self.api, self.outcome, self.started.elapsed());
-    }
 }
 
 impl Provider for AwsProvider {

@@ -16,14 +16,14 @@ use super::{
     errors::{self, Cause, Failure},
     listing::{self, Page},
     matcher::{self, Entry, Heard},
-    observed, tags,
+    tags,
 };
 use crate::{
     api::{
         Reason,
         reference::{Source, Version},
     },
-    provider::{Calls, Listing, LotAnswer, ReadError, Reading, ServedVersion, Value},
+    provider::{Calls, Listing, LotAnswer, ReadError, Reading, ServedVersion, Value, observed},
     sensitive::Sensitive,
     telemetry::Metrics,
 };

@@ -344,6 +344,7 @@ fn slow_down() -> ReadError {
 }
 
 fn too_much() -> ReadError {
-    let problem = "the recheck is late: the provider's spec.aws.limits do not suffice for all that is read through it; raise them with AWS's quota, or choose longer TTLs";
+    let problem =
+        "the recheck is late: the provider's limits do not suffice for all that is read through it; raise them with AWS's quota, or choose longer TTLs";
     ReadError::new(Reason::Throttled, problem)
 }

@@ -28,6 +28,7 @@ pub mod node;
 pub mod port;
 pub mod process;
 pub mod values;
+pub mod vault;
 
 pub use canary::Canary;
 pub use control_plane::ControlPlane;
@@ -39,3 +40,4 @@ pub use front::Front;
 pub use moto::Moto;
 pub use node::Node;
 pub use process::Process;
+pub use vault::Vault;

@@ -90,8 +90,8 @@ impl Moto {
     }
 }
 
-/// The interpreter of a virtual environment with moto in it: `<cache>/moto-<hash of requirements.txt>/bin/python`.
-fn python() -> Result<PathBuf> {
+/// The interpreter of a virtual environment with moto and hvac in it: `<cache>/moto-<hash of requirements.txt>/bin/python`.
+pub fn python() -> Result<PathBuf> {
     let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("requirements.txt");
     let folder = cache::root()?.join(format!("moto-{}", cache::key(std::slice::from_ref(&requirements))?));
     let python = folder.join("bin/python");

@@ -1,0 +1,392 @@
+//! Vault and `OpenBao`: values of their key-value stores, with versions or without, one call each; and which there are below a path.
+//!
+//! Questions enter, readings leave. The name of a source is its mount and its path there. What Vault says about a failure goes to nobody: it may
+//! repeat what it was asked; its status goes to the user, with the remedy.
+
+mod session;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{
+    RequestBuilder,
+    header::{HeaderName, HeaderValue},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use self::session::{Session, Token};
+use super::{
+    Calls, Family, Listing, Lot, LotAnswer, MOST_NAMES, Provider, Question, ReadError, Reading, Route, ServedVersion, Value,
+    grants::Grants,
+    http::{Answer, Http},
+    observed,
+};
+use crate::{
+    api::{
+        Reason,
+        reference::{Name, Source, Store, Version},
+        vault::{KeyValue, VaultLimits, VaultSpec},
+    },
+    sensitive::Sensitive,
+    telemetry::Metrics,
+};
+
+/// Reads and lists of Vault.
+pub const READS: Family = Family("VaultReads");
+/// How many a second, unless the provider says otherwise.
+const DEFAULT_READS: i32 = 100;
+
+const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
+const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
+/// Sent with each request: an agent in between that adds a token of its own takes it as a sign that nobody was tricked into asking.
+const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
+/// What is percent-encoded in a segment of a path.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// The way to a server.
+struct Door {
+    http: Http,
+    address: String,
+    namespace: Option<String>,
+}
+
+impl Door {
+    fn url(&self, place: &str, query: &str) -> String {
+        let segments: Vec<String> = place.split('/').map(|segment| utf8_percent_encode(segment, SEGMENT).to_string()).collect();
+        format!("{}/v1/{}{query}", self.address, segments.join("/"))
+    }
+
+    fn headed(&self, request: RequestBuilder, token: Option<&Sensitive>) -> Result<RequestBuilder, ReadError> {
+        let mut request = request.header(REQUEST, "true");
+        if let Some(namespace) = &self.namespace {
+            request = request.header(NAMESPACE, namespace);
+        }
+        if let Some(token) = token {
+            let broken = |_| ReadError::new(Reason::CredentialsError, "the token holds something that no token has");
+            let mut value = HeaderValue::from_bytes(token.expose().trim_ascii()).map_err(broken)?;
+            value.set_sensitive(true);
+            request = request.header(TOKEN, value);
+        }
+        Ok(request)
+    }
+
+    async fn get(&self, place: &str, query: &str, token: &Sensitive) -> Result<Answer, ReadError> {
+        self.http.send(self.headed(self.http.client().get(self.url(place, query)), Some(token))?).await
+    }
+
+    async fn post(&self, place: &str, token: Option<&Sensitive>, body: &impl Serialize) -> Result<Answer, ReadError> {
+        let body = serde_json::to_vec(body).map_err(|_| misunderstood())?;
+        self.http.send(self.headed(self.http.client().post(self.url(place, "")).body(body), token)?).await
+    }
+}
+
+/// A provider that reads Vault.
+pub struct VaultProvider {
+    door: Door,
+    key_value: KeyValue,
+    session: Session,
+    account: String,
+    limits: Mutex<VaultLimits>,
+    /// What no read gets past, and since when.
+    trouble: Mutex<Option<(Instant, ReadError)>>,
+    known: Mutex<Option<String>>,
+    metrics: Metrics,
+}
+
+/// The answer to a read of version 2.
+#[derive(Deserialize)]
+struct Versioned<'a> {
+    #[serde(borrow)]
+    data: VersionedData<'a>,
+}
+
+#[derive(Deserialize)]
+struct VersionedData<'a> {
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    metadata: Meta,
+}
+
+#[derive(Deserialize)]
+struct Meta {
+    version: u64,
+    #[serde(default)]
+    created_time: String,
+    #[serde(default)]
+    deletion_time: String,
+    #[serde(default)]
+    destroyed: bool,
+}
+
+/// The answer to a read of version 1.
+#[derive(Deserialize)]
+struct Plain<'a> {
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    data: Keys,
+}
+
+#[derive(Deserialize)]
+struct Keys {
+    keys: Vec<String>,
+}
+
+impl VaultProvider {
+    /// Prepares the client; nothing is called yet. `payer`: whose calls they are, so that limits are shared.
+    pub fn new(spec: &VaultSpec, grants: Box<dyn Grants>, payer: &str, metrics: Metrics) -> Result<Self, ReadError> {
+        let address = spec.address.trim_end_matches('/').to_owned();
+        let namespace = spec.namespace.as_deref().map(|namespace| namespace.trim_end_matches('/').to_owned());
+        let account = format!("{payer}/{address}/{}", namespace.as_deref().unwrap_or_default());
+        Ok(Self {
+            door: Door { http: Http::new(spec.ca_bundle.as_deref())?, address, namespace },
+            key_value: spec.key_value,
+            session: Session::new(spec.auth.clone(), grants),
+            account,
+            limits: Mutex::new(spec.limits.unwrap_or_default()),
+            trouble: Mutex::default(),
+            known: Mutex::default(),
+            metrics,
+        })
+    }
+
+    /// Takes other limits; the client stays.
+    pub fn limit(&self, limits: Option<VaultLimits>) {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits.unwrap_or_default();
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Option<(Instant, ReadError)>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What no read gets past since this long.
+    #[must_use]
+    pub fn in_trouble(&self) -> Option<(Duration, ReadError)> {
+        self.trouble().as_ref().map(|(since, error)| (since.elapsed(), error.clone()))
+    }
+
+    /// As whom it reads, if that was asked already.
+    #[must_use]
+    pub fn known_identity(&self) -> Option<String> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// As whom it reads: Vault's display name of the token.
+    pub async fn identity(&self) -> Result<String, ReadError> {
+        let token = self.session.token(&self.door).await?;
+        self.trouble().take_if(|(_, error)| error.reason == Reason::CredentialsError);
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.identity.clone());
+        Ok(token.identity)
+    }
+
+    /// Takes note of how a call went.
+    fn went(&self, error: Option<&ReadError>) {
+        let lasting = error.filter(|error| matches!(error.reason, Reason::CredentialsError | Reason::ProviderUnavailable));
+        let mut trouble = self.trouble();
+        *trouble = match (lasting, trouble.take()) {
+            (Some(error), was) => Some((was.filter(|(_, was)| was.reason == error.reason).map_or_else(Instant::now, |(since, _)| since), error.clone())),
+            (None, was) if error.is_some_and(|error| error.reason == Reason::Throttled) => was,
+            (None, _) => None,
+        };
+    }
+
+    /// Asks with a token that works; one that was refused meanwhile is replaced once.
+    async fn ask(&self, api: &'static str, place: &str, query: &str) -> Result<Answer, ReadError> {
+        for last in [false, true] {
+            let token: Token = self.session.token(&self.door).await?;
+            let call = observed(&self.metrics, ("vault", api, 1), |error: &ReadError| error.reason, self.door.get(place, query, &token.secret));
+            let answer = call.await?;
+            if answer.status != 403 {
+                return Ok(answer);
+            }
+            // Vault says the same of a token that it doesn't know and of a path that a known one may not read.
+            let known = self.door.get("auth/token/lookup-self", "", &token.secret).await?;
+            if known.status == 200 || last {
+                return Ok(answer);
+            }
+            self.session.refused(&token).await;
+        }
+        Err(misunderstood())
+    }
+
+    async fn read_alone(&self, question: &Question, calls: &Calls) -> Result<Reading, ReadError> {
+        let answer = match question {
+            Question::Value(source) => self.read(source).await,
+            Question::Presence { source, arn } => self.presence(source, arn).await,
+            Question::Tags(_) => Err(ReadError::new(Reason::InvalidSpec, "values in Vault have no tags")),
+            Question::List(listing) => self.list(listing, calls).await,
+        };
+        answer.map_err(|error| error.about(question))
+    }
+
+    /// Where a source is, as an address that tells it from all others.
+    fn address_of(&self, name: &str) -> String {
+        let namespace = self.door.namespace.as_ref().map(|namespace| format!("{namespace}/")).unwrap_or_default();
+        format!("vault:{}/{namespace}{name}", self.door.address)
+    }
+
+    async fn read(&self, source: &Source) -> Result<Reading, ReadError> {
+        let (mount, path) = split(source)?;
+        let name = format!("{mount}/{path}");
+        let place = match self.key_value {
+            KeyValue::V1 => name.clone(),
+            KeyValue::V2 => format!("{mount}/data/{path}"),
+        };
+        let query = match (&source.version, self.key_value) {
+            (None, _) => String::new(),
+            (Some(Version::Number(number)), KeyValue::V2) => format!("?version={number}"),
+            _ => return Err(ReadError::new(Reason::InvalidSpec, "version 1 of the key-value store has no versions; leave the version out")),
+        };
+        let answer = self.ask("Read", &place, &query).await?;
+        match answer.status {
+            200 => self.reading(&name, &answer.body),
+            404 => Err(missing(&answer.body, source.version.is_some())),
+            403 => Err(denied("read")),
+            status => Err(by_status(status)),
+        }
+    }
+
+    fn reading(&self, name: &str, body: &Sensitive) -> Result<Reading, ReadError> {
+        let (text, id, created) = match self.key_value {
+            KeyValue::V1 => {
+                let Plain { data } = serde_json::from_slice(body.expose()).map_err(|_| misunderstood())?;
+                (data.get(), ServedVersion::keyed(data.get()), None)
+            }
+            KeyValue::V2 => {
+                let Versioned { data } = serde_json::from_slice(body.expose()).map_err(|_| misunderstood())?;
+                let value = data.data.ok_or_else(misunderstood)?;
+                (value.get(), data.metadata.version.to_string(), Some(data.metadata.created_time).filter(|time| !time.is_empty()))
+            }
+        };
+        let version = ServedVersion { arn: self.address_of(name), id, created, region: None };
+        let value = Value::Text(Sensitive::from(text.to_owned()));
+        Ok(Reading { value, version, denotes: vec![format!("vault://{name}")] })
+    }
+
+    async fn presence(&self, source: &Source, arn: &str) -> Result<Reading, ReadError> {
+        let Name::Plain(name) = &source.name else { return Err(misunderstood()) };
+        if self.address_of(name) != arn {
+            let problem = "the provider now reads another address than the one where this was mirrored from; that it is not found there does not count as gone";
+            return Err(ReadError::new(Reason::SourceNotFound, problem));
+        }
+        self.read(&Source { version: None, ..source.clone() }).await
+    }
+
+    /// All names below a path: a folder a call.
+    async fn list(&self, listing: &Listing, calls: &Calls) -> Result<Reading, ReadError> {
+        let start = listing.path.as_deref().unwrap_or_default().trim_end_matches('/');
+        let (mount, path) = start.split_once('/').unwrap_or((start, ""));
+        let mut folders = vec![if path.is_empty() { String::new() } else { format!("{path}/") }];
+        let mut found = BTreeMap::new();
+        while let Some(folder) = folders.pop() {
+            let place = match self.key_value {
+                KeyValue::V1 => format!("{mount}/{folder}"),
+                KeyValue::V2 => format!("{mount}/metadata/{folder}"),
+            };
+            let call = calls.make(self.ask("List", place.trim_end_matches('/'), "?list=true").boxed()).await;
+            let answer = call.ok_or_else(|| ReadError::new(Reason::ProviderUnavailable, "the store did not answer within 5 s"))??;
+            match answer.status {
+                200 => {
+                    let Listed { data } = serde_json::from_slice(answer.body.expose()).map_err(|_| misunderstood())?;
+                    for key in data.keys {
+                        match key.strip_suffix('/') {
+                            Some(inner) if listing.recursive => folders.push(format!("{folder}{inner}/")),
+                            Some(_) => {}
+                            None => drop(found.insert(format!("{mount}/{folder}{key}"), None)),
+                        }
+                    }
+                }
+                // An empty folder is none.
+                404 => {}
+                403 => return Err(denied("list")),
+                status => return Err(by_status(status)),
+            }
+            if found.len() + folders.len() > MOST_NAMES {
+                return Err(ReadError::new(Reason::TargetRejected, format!("it has more than {MOST_NAMES} names; narrow it by path, or remove some")));
+            }
+        }
+        Ok(Reading::list(Store::Vault, found))
+    }
+}
+
+/// Why there is nothing. Only Vault's plain word that there is no such value, or that it was deleted, is proof that it is gone.
+fn missing(body: &Sensitive, versioned: bool) -> ReadError {
+    let deleted = serde_json::from_slice::<Versioned<'_>>(body.expose())
+        .is_ok_and(|Versioned { data }| data.metadata.destroyed || !data.metadata.deletion_time.is_empty());
+    let silent = serde_json::from_slice::<serde_json::Value>(body.expose()).is_ok_and(|body| body["errors"].as_array().is_some_and(Vec::is_empty));
+    let problem = match (versioned, deleted, silent) {
+        (true, ..) => "Vault has no such value, or not in this version; check path and version",
+        (_, true, _) => "its current version was deleted; undelete it, or put another",
+        (_, _, true) => "Vault has no such value; check the path, and whether the provider's keyValue is the version of this mount",
+        _ => "Vault has no such mount; check the first part of the path, and the provider's namespace",
+    };
+    ReadError { absent: !versioned && (deleted || silent), ..ReadError::new(Reason::SourceNotFound, problem) }
+}
+
+/// Mount and path of a source.
+fn split(source: &Source) -> Result<(&str, &str), ReadError> {
+    match &source.name {
+        Name::Plain(name) => name.split_once('/').ok_or_else(misunderstood),
+        Name::Arn(_) => Err(misunderstood()),
+    }
+}
+
+fn denied(capability: &str) -> ReadError {
+    ReadError::new(Reason::AccessDenied, format!("the identity may not {capability} this; give it a policy with {capability} on the path (HTTP 403)"))
+}
+
+/// What a status says of which nothing else is known.
+fn by_status(status: u16) -> ReadError {
+    let (reason, problem) = match status {
+        429 => (Reason::Throttled, "Vault asks for fewer calls"),
+        503 => (Reason::ProviderUnavailable, "Vault is sealed or in maintenance"),
+        501 => (Reason::ProviderUnavailable, "Vault is not initialized"),
+        412 | 472 | 473 => (Reason::ProviderUnavailable, "this node of Vault can't answer yet"),
+        300..=399 => (Reason::ProviderUnavailable, "Vault redirects to another address, which is not followed; write that one into the provider"),
+        500..=599 => (Reason::ProviderUnavailable, "Vault failed"),
+        _ => (Reason::ProviderUnavailable, "Vault refused the call"),
+    };
+    ReadError::new(reason, format!("{problem} (HTTP {status})"))
+}
+
+fn misunderstood() -> ReadError {
+    ReadError::new(Reason::ProviderUnavailable, "the store's answer could not be understood")
+}
+
+impl Provider for VaultProvider {
+    fn route(&self, question: &Question) -> Route {
+        let aliases = match question {
+            Question::Value(source) => source.denotes(),
+            Question::Presence { .. } | Question::Tags(_) | Question::List(_) => Vec::new(),
+        };
+        Route { service: "vault", single: READS, lot: None, aliases: aliases.into() }
+    }
+
+    fn account(&self) -> &str {
+        &self.account
+    }
+
+    fn ceilings(&self) -> Vec<(Family, f64)> {
+        let limits = *self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        vec![(READS, f64::from(limits.reads.unwrap_or(DEFAULT_READS)))]
+    }
+
+    fn read_one<'a>(&'a self, question: &'a Question, calls: &'a Calls) -> BoxFuture<'a, Result<Reading, ReadError>> {
+        self.read_alone(question, calls).inspect(|answer| self.went(answer.as_ref().err())).boxed()
+    }
+
+    fn read_lot<'a>(&'a self, _: &'static Lot, questions: &'a [Question]) -> BoxFuture<'a, LotAnswer> {
+        let problem = "a defect of the controller: Vault has no shared calls";
+        let answers = questions.iter().map(|_| Some(Err(ReadError::new(Reason::InternalError, problem)))).collect();
+        async { LotAnswer::Each { answers, pages: 0 } }.boxed()
+    }
+}
