@@ -233,7 +233,7 @@ impl<'g> Gathering<'g> {
         let previous = find(&planned.question.to_string())?;
         let arns = [Some(previous), find(&source.to_string())].into_iter().flatten().map(|previous| previous.served.version.arn.as_str());
         // In Vault its address stands for it.
-        let arn = arns.into_iter().find(|arn| arn.starts_with("arn:") || arn.starts_with("vault:"))?;
+        let arn = arns.into_iter().find(|arn| arn.starts_with("arn:") || arn.starts_with("vault"))?;
         (source.version.is_none() && source.through_secrets_manager().is_empty()).then_some((source, previous, arn))
     }
 

@@ -108,7 +108,7 @@ async fn values_are_mirrored_by_member_version_and_search_and_rechecked() {
 async fn what_is_missing_denied_or_another_stores_is_told_in_words() {
     scene("vault-told", async |s, vault| {
         let ns = s.namespace.clone();
-        vault.token("s.root", "root", policy(s), None);
+        vault.token("s.root", "root", [policy(s), may(&["nothing/"])].concat(), None);
         put_token(s, "s.root").await;
         vault.put("", &format!("kv/{ns}/deleted"), &json!({"a": "x"}));
         vault.delete("", &format!("kv/{ns}/deleted"), false);
@@ -119,6 +119,7 @@ async fn what_is_missing_denied_or_another_stores_is_told_in_words() {
             ("missing", format!("vault://kv/{ns}/none"), "SourceNotFound", "Vault has no such value"),
             ("deleted", format!("vault://kv/{ns}/deleted"), "SourceNotFound", "its current version was deleted"),
             ("version", format!("vault://kv/{ns}/db?version=9"), "SourceNotFound", "or not in this version"),
+            ("mount", "vault://nothing/db".to_owned(), "SourceNotFound", "Vault has no such mount"),
             ("denied", "vault://kv/other/db".to_owned(), "AccessDenied", "give it a policy with read on the path"),
             ("member", format!("vault://kv/{ns}/db#/none"), "KeypathNotFound", ""),
             ("aws", "aws.sm://prod/db".to_owned(), "InvalidSpec", "the RobotoProvider vault reads vault; name another provider"),

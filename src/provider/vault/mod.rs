@@ -17,7 +17,7 @@ use reqwest::{
     RequestBuilder,
     header::{HeaderName, HeaderValue},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 use self::session::{Session, Token};
@@ -131,6 +131,13 @@ struct Plain<'a> {
     data: &'a RawValue,
 }
 
+/// What comes with a 404.
+#[derive(Deserialize, Default)]
+struct Silence {
+    errors: Option<Vec<IgnoredAny>>,
+    warnings: Option<Vec<IgnoredAny>>,
+}
+
 #[derive(Deserialize)]
 struct Listed {
     data: Keys,
@@ -231,7 +238,9 @@ impl VaultProvider {
     /// Where a source is, as an address that tells it from all others.
     fn address_of(&self, name: &str) -> String {
         let namespace = self.door.namespace.as_ref().map(|namespace| format!("{namespace}/")).unwrap_or_default();
-        format!("vault:{}/{namespace}{name}", self.door.address)
+        // The other version of the store has another thing by the same name, or nothing.
+        let store = if self.key_value == KeyValue::V1 { "vault.v1" } else { "vault" };
+        format!("{store}:{}/{namespace}{name}", self.door.address)
     }
 
     async fn read(&self, source: &Source) -> Result<Reading, ReadError> {
@@ -318,16 +327,18 @@ impl VaultProvider {
     }
 }
 
-/// Why there is nothing. Only Vault's plain word that there is no such value, or that it was deleted, is proof that it is gone.
+/// Why there is nothing. Only Vault's plain word that there is no such value, or that it was deleted, is proof that it is gone: a mount that is
+/// missing, or is of the other version than the provider says, has everything still.
 fn missing(body: &Sensitive, versioned: bool) -> ReadError {
     let deleted = serde_json::from_slice::<Versioned<'_>>(body.expose())
         .is_ok_and(|Versioned { data }| data.metadata.destroyed || !data.metadata.deletion_time.is_empty());
-    let silent = serde_json::from_slice::<serde_json::Value>(body.expose()).is_ok_and(|body| body["errors"].as_array().is_some_and(Vec::is_empty));
+    let said: Silence = serde_json::from_slice(body.expose()).unwrap_or_default();
+    let silent = said.errors.is_some_and(|errors| errors.is_empty()) && said.warnings.unwrap_or_default().is_empty();
     let problem = match (versioned, deleted, silent) {
         (true, ..) => "Vault has no such value, or not in this version; check path and version",
         (_, true, _) => "its current version was deleted; undelete it, or put another",
         (_, _, true) => "Vault has no such value; check the path, and whether the provider's keyValue is the version of this mount",
-        _ => "Vault has no such mount; check the first part of the path, and the provider's namespace",
+        _ => "Vault has no such mount, or of another version than the provider's keyValue says; check both, and the provider's namespace",
     };
     ReadError { absent: !versioned && (deleted || silent), ..ReadError::new(Reason::SourceNotFound, problem) }
 }
@@ -388,5 +399,33 @@ impl Provider for VaultProvider {
         let problem = "a defect of the controller: Vault has no shared calls";
         let answers = questions.iter().map(|_| Some(Err(ReadError::new(Reason::InternalError, problem)))).collect();
         async { LotAnswer::Each { answers, pages: 0 } }.boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_plain_word_is_proof_that_a_value_is_gone() {
+        let deleted = r#"{"data":{"data":null,"metadata":{"version":2,"created_time":"t","deletion_time":"2026-01-01T00:00:00Z","destroyed":false}}}"#;
+        let destroyed = r#"{"data":{"data":null,"metadata":{"version":2,"created_time":"t","deletion_time":"","destroyed":true}}}"#;
+        for (body, versioned, absent) in [
+            (r#"{"errors":[]}"#, false, true),
+            (deleted, false, true),
+            (destroyed, false, true),
+            (r#"{"errors":[]}"#, true, false),
+            (deleted, true, false),
+            (r#"{"errors":["no handler for route \"kv/data/x\". route entry not found."]}"#, false, false),
+            (r#"{"errors":[],"warnings":["Invalid path for a versioned K/V secrets engine"]}"#, false, false),
+            (r#"{"data":null,"warnings":["Invalid path for a versioned K/V secrets engine"]}"#, false, false),
+            (r#"{"data":{"data":null,"metadata":{"version":2,"created_time":"t"}}}"#, false, false),
+            ("", false, false),
+            ("<html>", false, false),
+            ("[]", false, false),
+        ] {
+            let error = missing(&Sensitive::from(body.to_owned()), versioned);
+            assert_eq!((error.absent, error.reason), (absent, Reason::SourceNotFound), "{body} {versioned}");
+        }
     }
 }

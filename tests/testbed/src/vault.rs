@@ -332,7 +332,10 @@ impl State {
                 let data = if version.deleted { Value::Null } else { version.data.clone() };
                 (if version.deleted { 404 } else { 200 }, json!({"data": {"data": data, "metadata": metadata}}))
             }
-            _ => errors(404, &["no handler for route"]),
+            _ => (
+                404,
+                json!({"errors": [], "warnings": ["Invalid path for a versioned K/V secrets engine. See the API docs for the appropriate API endpoints to use."]}),
+            ),
         }
     }
 }
