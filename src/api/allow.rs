@@ -29,8 +29,8 @@ fn read_only() -> Vec<Verb> {
 
 fn references_rules() -> [Rule; 2] {
     [
-        Rule::new("self.all(r, r == '*' || r.startsWith('aws.sm://') || r.startsWith('aws.ps://') || r.startsWith('vault://'))")
-            .message("a pattern starts with aws.sm://, aws.ps:// or vault://, or is \"*\" alone"),
+        Rule::new("self.all(r, r == '*' || r.matches('^(aws\\\\.sm|aws\\\\.ps|vault|edge|roboto-secret|envase)://'))")
+            .message("a pattern starts with aws.sm://, aws.ps://, vault://, edge://, roboto-secret:// or envase://, or is \"*\" alone"),
         Rule::new("self.all(r, !(r.replace('/${namespace}/', '/') + '/').replace('/${namespace}/', '/').contains('$'))")
             .message("${namespace} fills a whole segment, as in aws.ps:///prod/${namespace}/**"),
     ]
@@ -237,11 +237,13 @@ fn pattern_matches(pattern: &str, namespace: &str, reference: &str) -> bool {
         return true;
     }
     let filled = filled(pattern, namespace);
-    !filled.contains('$') && glob(without_root(&filled).as_bytes(), without_root(reference).as_bytes())
+    // An organisation is another place: no star stands for the @ before it.
+    let is_organized = Store::ALL.iter().any(|store| store.has_organizations() && reference.split_once("://").is_some_and(|(scheme, _)| scheme == store.as_str()));
+    !filled.contains('$') && glob(without_root(&filled).as_bytes(), without_root(reference).as_bytes(), if is_organized { b"@" } else { b"" })
 }
 
-/// `*` is any run of bytes but `/`, `**` any run at all; everything else stands for itself.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
+/// `*` is any run of bytes but `/`, `**` any run at all, both without what is `apart`; everything else stands for itself.
+fn glob(pattern: &[u8], text: &[u8], apart: &[u8]) -> bool {
     // reached[j]: the pattern so far can match the first j bytes of the text.
     let mut reached = vec![false; text.len() + 1];
     reached[0] = true;
@@ -252,7 +254,7 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
             let across = tail.first() == Some(&b'*');
             rest = if across { &tail[1..] } else { tail };
             for j in 0..=text.len() {
-                next[j] = reached[j] || (j > 0 && next[j - 1] && (across || text[j - 1] != b'/'));
+                next[j] = reached[j] || (j > 0 && next[j - 1] && (across || text[j - 1] != b'/') && !apart.contains(&text[j - 1]));
             }
         } else {
             rest = tail;
@@ -342,6 +344,28 @@ mod tests {
     }
 
     #[test]
+    fn an_organisation_has_to_be_named_or_starred() {
+        let allows = |pattern: &str, uri: &str| allowed(&[rule(&["shop"], &[pattern])], "shop", uri);
+        for scheme in ["roboto-secret", "envase"] {
+            for (pattern, name, expected) in [
+                ("**", "a/b", true),
+                ("**", "a/b@org_1", false),
+                ("a/**", "a/b@org_1", false),
+                ("**@org_1", "a/b@org_1", true),
+                ("**@org_1", "a/b@org_2", false),
+                ("**@org_1", "a/b", false),
+                ("a/*@*", "a/b@org_2", true),
+                ("*@*", "a/b@org_2", false),
+                ("${namespace}/*@org_1", "shop/x@org_1", true),
+            ] {
+                assert_eq!(allows(&format!("{scheme}://{pattern}"), &format!("{scheme}://{name}")), expected, "{scheme} {pattern} {name}");
+            }
+            assert!(allows("*", &format!("{scheme}://a@org_1")));
+        }
+        assert!(allows("vault://kv/**", "vault://kv/a@b") && allows("aws.sm://**", "aws.sm://a@b"), "elsewhere @ is a character like any other");
+    }
+
+    #[test]
     fn a_placeholder_in_a_part_of_a_segment_matches_nothing() {
         assert!(!allowed(&[rule(&["shop"], &["aws.sm://x-${namespace}"])], "shop", "aws.sm://x-shop"));
     }
@@ -419,19 +443,19 @@ mod tests {
     proptest! {
         #[test]
         fn a_pattern_without_stars_matches_only_itself(pattern in "[a-c/]{0,6}", text in "[a-c/]{0,6}") {
-            prop_assert_eq!(glob(pattern.as_bytes(), text.as_bytes()), pattern == text);
+            prop_assert_eq!(glob(pattern.as_bytes(), text.as_bytes(), b""), pattern == text);
         }
 
         #[test]
         fn one_star_never_crosses_a_slash(prefix in "[a-c]{0,3}", text in "[a-c/]{0,8}") {
             let pattern = format!("{prefix}*");
-            prop_assert_eq!(glob(pattern.as_bytes(), text.as_bytes()), text.starts_with(&prefix) && !text.contains('/'));
+            prop_assert_eq!(glob(pattern.as_bytes(), text.as_bytes(), b""), text.starts_with(&prefix) && !text.contains('/'));
         }
 
         #[test]
         fn two_stars_match_every_rest(prefix in "[a-c/]{0,3}", text in "[a-c/]{0,8}") {
             let pattern = format!("{prefix}**");
-            prop_assert_eq!(glob(pattern.as_bytes(), text.as_bytes()), text.starts_with(&prefix));
+            prop_assert_eq!(glob(pattern.as_bytes(), text.as_bytes(), b""), text.starts_with(&prefix));
         }
     }
 }

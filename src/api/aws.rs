@@ -144,13 +144,18 @@ pub struct Endpoints {
     #[schemars(length(max = 512))]
     #[x_kube(validation = endpoint_rule())]
     pub sts: Option<String>,
+    /// The address of Lambda, for stores that are behind a function.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    #[x_kube(validation = endpoint_rule())]
+    pub lambda: Option<String>,
 }
 
 impl Endpoints {
     /// All addresses that are written, each with its field.
     pub fn written(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let Self { secrets_manager, ssm, sts } = self;
-        [("secretsManager", secrets_manager), ("ssm", ssm), ("sts", sts)].into_iter().filter_map(|(field, url)| Some((field, url.as_deref()?)))
+        let Self { secrets_manager, ssm, sts, lambda } = self;
+        [("secretsManager", secrets_manager), ("ssm", ssm), ("sts", sts), ("lambda", lambda)].into_iter().filter_map(|(field, url)| Some((field, url.as_deref()?)))
     }
 }
 

@@ -14,13 +14,17 @@ use serde::{Deserialize, Serialize};
 use super::{
     allow::{AllowRule, OwnAllowRule},
     aws::AwsSpec,
+    edge::EdgeSpec,
+    envase::EnvaseSpec,
     reference::Store,
+    roboto::RobotoSpec,
     robotosecret::{ProviderKind, ProviderRef},
     vault::VaultSpec,
 };
 
 fn one_store_rule() -> Rule {
-    Rule::new("has(self.aws) != has(self.vault)").message("write exactly one of aws and vault")
+    Rule::new("[has(self.aws), has(self.vault), has(self.edge), has(self.roboto), has(self.envase)].filter(written, written).size() == 1")
+        .message("write exactly one of aws, vault, edge, roboto and envase")
 }
 
 /// What a provider reads, and how.
@@ -30,17 +34,20 @@ pub enum Backend {
     Aws(AwsSpec),
     /// Vault or OpenBao.
     Vault(VaultSpec),
+    /// Edge's secrets, in Vault.
+    Edge(EdgeSpec),
+    /// A Roboto platform.
+    Roboto(RobotoSpec),
+    /// Envase Vault.
+    Envase(Box<EnvaseSpec>),
 }
 
 impl Backend {
-    /// Exactly one of what was written.
+    /// Exactly one of what may be written.
     #[must_use]
-    pub fn of(aws: Option<&AwsSpec>, vault: Option<&VaultSpec>) -> Option<Self> {
-        match (aws, vault) {
-            (Some(aws), None) => Some(Self::Aws(aws.clone())),
-            (None, Some(vault)) => Some(Self::Vault(vault.clone())),
-            _ => None,
-        }
+    pub fn only(written: [Option<Self>; 5]) -> Option<Self> {
+        let mut written = written.into_iter().flatten();
+        written.next().filter(|_| written.next().is_none())
     }
 
     /// Its field in the spec.
@@ -49,6 +56,9 @@ impl Backend {
         match self {
             Self::Aws(_) => "aws",
             Self::Vault(_) => "vault",
+            Self::Edge(_) => "edge",
+            Self::Roboto(_) => "roboto",
+            Self::Envase(_) => "envase",
         }
     }
 
@@ -58,6 +68,9 @@ impl Backend {
         match self {
             Self::Aws(_) => matches!(store, Store::SecretsManager | Store::ParameterStore),
             Self::Vault(_) => matches!(store, Store::Vault),
+            Self::Edge(_) => matches!(store, Store::Edge),
+            Self::Roboto(_) => matches!(store, Store::Roboto),
+            Self::Envase(_) => matches!(store, Store::Envase),
         }
     }
 
@@ -67,7 +80,30 @@ impl Backend {
         match (self, other) {
             (Self::Aws(one), Self::Aws(other)) => one.same_place(other),
             (Self::Vault(one), Self::Vault(other)) => one.same_place(other),
+            (Self::Edge(one), Self::Edge(other)) => one.same_place(other),
+            (Self::Roboto(one), Self::Roboto(other)) => one.same_place(other),
+            (Self::Envase(one), Self::Envase(other)) => one.same_place(other),
             _ => false,
+        }
+    }
+
+    /// The identity in AWS that it stands on, if it does.
+    #[must_use]
+    pub fn aws(&self) -> Option<&AwsSpec> {
+        match self {
+            Self::Aws(aws) => Some(aws),
+            Self::Envase(envase) => envase.lambda.as_ref().map(|lambda| &lambda.aws),
+            Self::Vault(_) | Self::Edge(_) | Self::Roboto(_) => None,
+        }
+    }
+
+    /// The Vault that it stands on, if it does.
+    #[must_use]
+    pub const fn vault(&self) -> Option<&VaultSpec> {
+        match self {
+            Self::Vault(vault) => Some(vault),
+            Self::Edge(edge) => Some(&edge.vault),
+            Self::Aws(_) | Self::Roboto(_) | Self::Envase(_) => None,
         }
     }
 }
@@ -100,6 +136,18 @@ pub struct ClusterRobotoProviderSpec {
     /// Vault or OpenBao: serves `vault`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vault: Option<VaultSpec>,
+
+    /// Edge's secrets, kept in Vault: serves `edge`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edge: Option<EdgeSpec>,
+
+    /// A Roboto platform: serves `roboto-secret`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roboto: Option<RobotoSpec>,
+
+    /// Envase Vault: serves `envase`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envase: Option<EnvaseSpec>,
 
     /// Who may use this provider, and for which references. Empty: nobody.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -141,6 +189,18 @@ pub struct RobotoProviderSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vault: Option<VaultSpec>,
 
+    /// Edge's secrets, kept in Vault: serves `edge`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edge: Option<EdgeSpec>,
+
+    /// A Roboto platform: serves `roboto-secret`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roboto: Option<RobotoSpec>,
+
+    /// Envase Vault: serves `envase`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envase: Option<EnvaseSpec>,
+
     /// For which references it may be used. Left out: everything that its identity may read, in its own account and region. An empty list: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
@@ -151,7 +211,25 @@ pub struct RobotoProviderSpec {
     pub on_revoked: OnRevoked,
 }
 
+impl ClusterRobotoProviderSpec {
+    /// What it reads.
+    #[must_use]
+    pub fn backend(&self) -> Option<Backend> {
+        let Self { aws, vault, edge, roboto, envase, .. } = self.clone();
+        let envase = envase.map(Box::new).map(Backend::Envase);
+        Backend::only([aws.map(Backend::Aws), vault.map(Backend::Vault), edge.map(Backend::Edge), roboto.map(Backend::Roboto), envase])
+    }
+}
+
 impl RobotoProviderSpec {
+    /// What it reads.
+    #[must_use]
+    pub fn backend(&self) -> Option<Backend> {
+        let Self { aws, vault, edge, roboto, envase, .. } = self.clone();
+        let envase = envase.map(Box::new).map(Backend::Envase);
+        Backend::only([aws.map(Backend::Aws), vault.map(Backend::Vault), edge.map(Backend::Edge), roboto.map(Backend::Roboto), envase])
+    }
+
     /// Its permissions as rules.
     #[must_use]
     pub fn rules(&self) -> Vec<AllowRule> {
@@ -217,7 +295,7 @@ pub struct ProviderStatus {
     /// The generation of the spec that this is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// As whom it reads, as AWS tells it; left out where every namespace or resource reads as somebody else.
+    /// As whom it reads, as the store tells it; left out where every namespace or resource reads as somebody else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     pub identity: Option<String>,

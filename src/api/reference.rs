@@ -27,16 +27,28 @@ pub enum Store {
     ParameterStore,
     /// A key-value store of Vault or `OpenBao`, `vault`; a name is its mount and a path.
     Vault,
+    /// Edge's secrets, kept in Vault, `edge`; a name is `user/NAME` or `org/NAME`.
+    Edge,
+    /// The secrets of a Roboto platform, `roboto-secret`; a name is `NAME` or `NAME@ORG`.
+    Roboto,
+    /// Envase Vault, `envase`; a name is `KEY` or `KEY@ORG`.
+    Envase,
 }
 
 impl Store {
-    /// The scheme: `aws.sm`, `aws.ps` or `vault`.
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::SecretsManager, Self::ParameterStore, Self::Vault, Self::Edge, Self::Roboto, Self::Envase];
+
+    /// The scheme, such as `aws.sm`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::SecretsManager => "aws.sm",
             Self::ParameterStore => "aws.ps",
             Self::Vault => "vault",
+            Self::Edge => "edge",
+            Self::Roboto => "roboto-secret",
+            Self::Envase => "envase",
         }
     }
 
@@ -47,7 +59,22 @@ impl Store {
             Self::SecretsManager => "Secrets Manager",
             Self::ParameterStore => "Parameter Store",
             Self::Vault => "Vault",
+            Self::Edge => "Edge",
+            Self::Roboto => "Roboto",
+            Self::Envase => "Envase",
         }
+    }
+
+    /// Whether it is one of AWS's.
+    #[must_use]
+    pub const fn is_aws(self) -> bool {
+        matches!(self, Self::SecretsManager | Self::ParameterStore)
+    }
+
+    /// Whether a name may end in `@` and the organisation that it belongs to.
+    #[must_use]
+    pub const fn has_organizations(self) -> bool {
+        matches!(self, Self::Roboto | Self::Envase)
     }
 }
 
@@ -61,12 +88,7 @@ impl FromStr for Store {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "aws.sm" => Ok(Self::SecretsManager),
-            "aws.ps" => Ok(Self::ParameterStore),
-            "vault" => Ok(Self::Vault),
-            _ => Err(ReferenceError::Store),
-        }
+        Self::ALL.into_iter().find(|store| store.as_str() == text).ok_or(ReferenceError::Store)
     }
 }
 
@@ -162,7 +184,7 @@ pub struct Reference {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
     /// Neither a known scheme nor an ARN.
-    #[error("a reference starts with aws.sm:// (Secrets Manager), aws.ps:// (Parameter Store), vault:// or arn:")]
+    #[error("a reference starts with aws.sm:// (Secrets Manager), aws.ps:// (Parameter Store), vault://, edge://, roboto-secret://, envase:// or arn:")]
     Store,
     /// Nothing between the scheme and the end.
     #[error("the name is missing after {0}://")]
@@ -182,13 +204,13 @@ pub enum ReferenceError {
     #[error("the ARN does not belong to {0}")]
     ArnOfOtherStore(Store),
     /// An unknown or repeated query parameter.
-    #[error("after ? stands one of {}", version_forms(*.0))]
+    #[error("{}", query_rule(*.0))]
     Query(Store),
     /// A version that the store has no notion of.
-    #[error("{} selects a version by {}", .0.title(), version_forms(*.0))]
+    #[error("{}", version_rule(*.0))]
     VersionOfOtherStore(Store),
     /// A version that is spelled wrongly.
-    #[error("the version is not one that {} can have: {}", .0.title(), version_forms(*.0))]
+    #[error("the version is not one that {} can have: {}", .0.title(), version_forms(*.0).unwrap_or("it has none"))]
     Version(Store),
     /// A fragment that is no RFC 6901 JSON pointer.
     #[error(
@@ -200,12 +222,23 @@ pub enum ReferenceError {
     VersionOfSecretsManagerParameter,
 }
 
-const fn version_forms(store: Store) -> &'static str {
+/// How a version is written; `None`: the store has none to select.
+const fn version_forms(store: Store) -> Option<&'static str> {
     match store {
-        Store::SecretsManager => "?version-stage=<stage> or ?version-id=<32 to 64 characters>",
-        Store::ParameterStore => "?version=<number> or ?label=<label>",
-        Store::Vault => "?version=<number>",
+        Store::SecretsManager => Some("?version-stage=<stage> or ?version-id=<32 to 64 characters>"),
+        Store::ParameterStore => Some("?version=<number> or ?label=<label>"),
+        Store::Vault => Some("?version=<number>"),
+        Store::Edge | Store::Roboto | Store::Envase => None,
     }
+}
+
+fn query_rule(store: Store) -> String {
+    version_forms(store).map_or_else(|| version_rule(store), |forms| format!("after ? stands one of {forms}"))
+}
+
+fn version_rule(store: Store) -> String {
+    let title = store.title();
+    version_forms(store).map_or_else(|| format!("{title} has no versions to select; leave the version out"), |forms| format!("{title} selects a version by {forms}"))
 }
 
 fn spelled(text: &str, length: std::ops::RangeInclusive<usize>, besides: &[u8]) -> bool {
@@ -279,7 +312,7 @@ fn parse_arn(store: Store, text: &str) -> Result<Arn, ReferenceError> {
     let expected = match store {
         Store::SecretsManager => "secretsmanager",
         Store::ParameterStore => "ssm",
-        Store::Vault => return Err(ReferenceError::ArnOfOtherStore(store)),
+        Store::Vault | Store::Edge | Store::Roboto | Store::Envase => return Err(ReferenceError::ArnOfOtherStore(store)),
     };
     if service != expected {
         return Err(if matches!(service, "secretsmanager" | "ssm") { ReferenceError::ArnOfOtherStore(store) } else { ReferenceError::Arn });
@@ -291,7 +324,7 @@ fn parse_arn(store: Store, text: &str) -> Result<Arn, ReferenceError> {
     let resource = match store {
         Store::SecretsManager => resource.strip_prefix("secret:"),
         Store::ParameterStore => resource.strip_prefix("parameter").filter(|name| name.starts_with('/') && name.len() > 1),
-        Store::Vault => None,
+        Store::Vault | Store::Edge | Store::Roboto | Store::Envase => None,
     }
     .ok_or(ReferenceError::Arn)?;
     check_name(store, resource)?;
@@ -311,6 +344,8 @@ fn check_name(store: Store, name: &str) -> Result<(), ReferenceError> {
         Store::SecretsManager => (b"/_+=.@-!", 512),
         Store::ParameterStore => (b"/_.-", 1011),
         Store::Vault => (b"/_+=.@-", 1024),
+        Store::Edge => (b"/_-", 256),
+        Store::Roboto | Store::Envase => (b"/_+=.@-", 512),
     };
     if name.is_empty() {
         return Err(ReferenceError::NoName(store));
@@ -323,6 +358,8 @@ fn check_name(store: Store, name: &str) -> Result<(), ReferenceError> {
             Store::SecretsManager => "holds a character other than ASCII letters, digits and /_+=.@-!",
             Store::ParameterStore => "holds a character other than ASCII letters, digits and /_.- (a version is written ?version= or ?label=)",
             Store::Vault => "holds a character other than ASCII letters, digits and /_+=.@- (a version is written ?version=)",
+            Store::Edge => EDGE_NAME,
+            Store::Roboto | Store::Envase => "holds a character other than ASCII letters, digits and /_+=.- (and one @ before an organisation)",
         });
     }
     let segments = name.strip_prefix('/').unwrap_or(name);
@@ -338,10 +375,36 @@ fn check_name(store: Store, name: &str) -> Result<(), ReferenceError> {
     if store == Store::ParameterStore && segments.contains('/') && !name.starts_with('/') {
         return refuse("has several segments and so starts with a slash: aws.ps:///…, three slashes");
     }
-    if store == Store::Vault && (name.starts_with('/') || !name.contains('/')) {
-        return refuse("is a mount and a path, such as kv/shop/db, without a slash before it");
+    match store {
+        Store::Vault if name.starts_with('/') || !name.contains('/') => refuse("is a mount and a path, such as kv/shop/db, without a slash before it"),
+        Store::Edge if name.split_once('/').is_none_or(|(whose, name)| !matches!(whose, "user" | "org") || name.contains('/')) => refuse(EDGE_NAME),
+        Store::Roboto | Store::Envase => organized(store, name).map_or_else(refuse, |()| Ok(())),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// What Edge calls a `BadEntry`.
+const EDGE_NAME: &str = "is user/NAME or org/NAME, where NAME has ASCII letters, digits, - and _ only (BadEntry)";
+
+/// Checks a name that may belong to an organisation. Their own clients cut what they don't understand of one: it is refused.
+fn organized(store: Store, name: &str) -> Result<(), &'static str> {
+    let (name, organization) = name.split_once('@').map_or((name, None), |(name, organization)| (name, Some(organization)));
+    if name.is_empty() || name.starts_with('/') || name.ends_with('/') {
+        return Err("begins or ends with a slash, or is missing before the @");
+    }
+    // Behind such a name a request for what the platform tells about it would be one for its credentials.
+    if store == Store::Roboto && name.rsplit('/').next() == Some("creds") {
+        return Err("ends in creds, which the platform takes for a question of its own");
+    }
+    let besides: &[u8] = if store == Store::Roboto { b"_" } else { b"_-" };
+    match (store, organization) {
+        (_, Some(organization)) if !spelled(organization, 1..=128, besides) => Err(if store == Store::Roboto {
+            "is followed by @ and an organisation of ASCII letters, digits and _ only, or by no @ at all"
+        } else {
+            "is followed by @ and an organisation of ASCII letters, digits, _ and - only, or by no @ at all"
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn parse_version(store: Store, query: &str) -> Result<Version, ReferenceError> {
@@ -432,6 +495,16 @@ impl Source {
         }
     }
 
+    /// The name and the organisation that it belongs to, if one is written; only stores with organisations have any.
+    #[must_use]
+    pub fn organized(&self) -> (String, Option<String>) {
+        let id = self.id();
+        match id.split_once('@') {
+            Some((name, organization)) if self.store.has_organizations() => (name.to_owned(), Some(organization.to_owned())),
+            _ => (id, None),
+        }
+    }
+
     /// What the store's API takes as the id or name: the plain name or the whole ARN, without version.
     #[must_use]
     pub fn id(&self) -> String {
@@ -440,8 +513,8 @@ impl Source {
             Name::Arn(arn) => match self.store {
                 Store::SecretsManager => format!("arn:{}:secretsmanager:{}:{}:secret:{}", arn.partition, arn.region, arn.account, arn.resource),
                 Store::ParameterStore => format!("arn:{}:ssm:{}:{}:parameter{}", arn.partition, arn.region, arn.account, arn.resource),
-                // There are no ARNs of it.
-                Store::Vault => arn.resource.clone(),
+                // There are no ARNs of these.
+                Store::Vault | Store::Edge | Store::Roboto | Store::Envase => arn.resource.clone(),
             },
         }
     }
@@ -588,7 +661,7 @@ mod tests {
             "arn:aws:secretsmanager:eu-west-1:123456789012:secret:a/../b",
             "arn:aws:secretsmanager:eu-west-1:123456789012:secret:a/-AbCdEf",
             "arn:aws:secretsmanager:eu-west-1:123456789012:secret:a/..-AbCdEf",
-            "roboto-secret://x",
+            "roboto-secret:/x",
             "aws.ps:///aws/reference/secretsmanager/x?version=1",
         ] {
             assert!(text.parse::<Reference>().is_err(), "{text} was accepted");
@@ -626,6 +699,57 @@ mod tests {
     }
 
     #[test]
+    fn a_roboto_uri_means_what_it_means_to_the_sdk_or_is_refused() {
+        // The SDK matches `(roboto-secret://)([^@]+)(@(\w+))?` at the start of the text and ignores the rest.
+        for (text, name, organization) in [
+            ("roboto-secret://api_key@org_123", "api_key", Some("org_123")),
+            ("roboto-secret://api_key", "api_key", None),
+            ("roboto-secret://a/b.c-d@org_1", "a/b.c-d", Some("org_1")),
+            ("roboto-secret://a+b=c", "a+b=c", None),
+        ] {
+            let source = parse(text).source;
+            assert_eq!(source.organized(), (name.to_owned(), organization.map(str::to_owned)), "{text}");
+            assert_eq!(source.denotes(), [text], "{text}");
+        }
+        assert_eq!(parse("roboto-secret://api_key@org_1#/password").keypath, ["password"], "for the SDK # is a part of the name, which it can't send");
+        for cut_or_unsendable in [
+            "roboto-secret://api_key@",
+            "roboto-secret://api_key@!",
+            "roboto-secret://api_key@org-123",
+            "roboto-secret://a@b@c",
+            "roboto-secret://x@org_1/trailing",
+            "roboto-secret://x@org_1 junk",
+            "roboto-secret://x?y=1",
+            "roboto-secret://a/b.c-d e@org_1",
+            "roboto-secret://x\ny@org_1",
+            "roboto-secret://ключ@org_1",
+            "roboto-secret://x@орг",
+        ] {
+            assert!(cut_or_unsendable.parse::<Reference>().is_err(), "{cut_or_unsendable}");
+        }
+        for no_uri in ["roboto-secret://", "roboto-secret://@org_123", "ROBOTO-SECRET://x", " roboto-secret://x", "roboto-secret:/x", ""] {
+            assert!(no_uri.parse::<Reference>().is_err(), "{no_uri:?}");
+        }
+        for ours in ["roboto-secret://x/creds", "roboto-secret://creds@org_1", "roboto-secret:///x", "roboto-secret://x/@org", "roboto-secret://a/../b"] {
+            assert!(ours.parse::<Reference>().is_err(), "{ours}");
+        }
+    }
+
+    #[test]
+    fn names_of_edge_and_envase_are_held_to_their_rules() {
+        assert_eq!(parse("edge://user/my-secret#/password").source, plain(Store::Edge, "user/my-secret"));
+        assert_eq!(parse("edge://org/My_Secret2").source.organized(), ("org/My_Secret2".to_owned(), None));
+        for wrong in ["edge://user", "edge://user/", "edge://team/x", "edge://user/a/b", "edge://org/bad.name", "edge://org/ä", "edge:///user/x", "edge://org/x?version=1"] {
+            let error = wrong.parse::<Reference>().expect_err(wrong).to_string();
+            assert!(error.contains("BadEntry") || error.contains("slash") || error.contains("no versions"), "{wrong}: {error}");
+        }
+        assert_eq!(parse("envase://shop/db@org-1").source.organized(), ("shop/db".to_owned(), Some("org-1".to_owned())));
+        for wrong in ["envase://", "envase://@org", "envase://k@", "envase://k@a/b", "envase://k@a@b", "envase:///k", "envase://k?version=1", "envase://k k"] {
+            assert!(wrong.parse::<Reference>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_parameter_that_stands_for_a_secret_tries_the_longest_name_first() {
         let candidates = parse("aws.ps:///aws/reference/secretsmanager/app/db/password").source.through_secrets_manager();
         let shown: Vec<_> = candidates.iter().map(|(source, rest)| format!("{source} {rest:?}")).collect();
@@ -648,6 +772,7 @@ mod tests {
             ]
             .boxed(),
             Store::Vault => prop_oneof![Just(None), (1..u64::MAX).prop_map(|number| Some(Version::Number(number)))].boxed(),
+            Store::Edge | Store::Roboto | Store::Envase => Just(None).boxed(),
         }
     }
 
@@ -665,11 +790,14 @@ mod tests {
             ]
             .boxed(),
             Store::Vault => "[A-Za-z0-9_+=.@-]{1,20}(/[A-Za-z0-9_+=.@-]{1,20}){1,4}".boxed(),
+            Store::Edge => "(user|org)/[A-Za-z0-9_-]{1,20}".boxed(),
+            Store::Roboto => "[A-Za-z0-9_+=.-]{1,20}(/[A-Za-z0-9_+=.-]{1,20}){0,3}(@[A-Za-z0-9_]{1,9})?".boxed(),
+            Store::Envase => "[A-Za-z0-9_+=.-]{1,20}(/[A-Za-z0-9_+=.-]{1,20}){0,3}(@[A-Za-z0-9_-]{1,9})?".boxed(),
         }
     }
 
     fn reference() -> impl Strategy<Value = Reference> {
-        prop_oneof![Just(Store::SecretsManager), Just(Store::ParameterStore), Just(Store::Vault)].prop_flat_map(|store| {
+        proptest::sample::select(&Store::ALL[..]).prop_flat_map(|store| {
             (name(store), version(store), proptest::collection::vec(any::<String>(), 0..4))
                 .prop_filter_map("not a legal reference", move |(name, version, keypath)| Reference::new(store, &name, version, keypath).ok())
         })
@@ -688,7 +816,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_that_looks_like_a_reference_panics_and_what_parses_round_trips(text in "(aws[.](sm|ps)://|arn:aws:(secretsmanager|ssm):r:123456789012:(secret:|parameter/))[a-zA-Z0-9/._~%?#=&é:-]{0,40}") {
+        fn no_text_that_looks_like_a_reference_panics_and_what_parses_round_trips(text in "(aws[.](sm|ps)://|(vault|edge|roboto-secret|envase)://|arn:aws:(secretsmanager|ssm):r:123456789012:(secret:|parameter/))[a-zA-Z0-9/._~%?#=&é:-]{0,40}") {
             if let Ok(reference) = text.parse::<Reference>() {
                 prop_assert_eq!(reference.to_string().parse::<Reference>(), Ok(reference));
             }

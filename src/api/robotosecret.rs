@@ -109,7 +109,7 @@ pub struct RobotoSecretSpec {
 
 /// The rule that every reference in a spec obeys.
 fn reference_rule() -> Rule {
-    Rule::new("self.startsWith('aws.sm://') || self.startsWith('aws.ps://') || self.startsWith('vault://') || self.startsWith('arn:aws')").message("a reference starts with aws.sm:// (Secrets Manager), aws.ps:// (Parameter Store; aws.ps:///prod/x for the parameter /prod/x) or vault://, or is an ARN")
+    Rule::new("self.matches('^(aws\\\\.sm://|aws\\\\.ps://|vault://|edge://|roboto-secret://|envase://|arn:aws)')").message("a reference starts with aws.sm:// (Secrets Manager), aws.ps:// (Parameter Store; aws.ps:///prod/x for the parameter /prod/x), vault://, edge://, roboto-secret:// or envase://, or is an ARN")
 }
 
 fn default_ttl() -> String {
@@ -146,11 +146,11 @@ fn minting_rule() -> Rule {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.uri) != has(self.path)").message("write either uri or path (with store)"),
-    validation = Rule::new("has(self.path) == has(self.store)").message("path and store belong together: store: aws.sm (Secrets Manager), aws.ps (Parameter Store) or vault"),
+    validation = Rule::new("has(self.path) == has(self.store)").message("path and store belong together: store: aws.sm (Secrets Manager), aws.ps (Parameter Store), vault, edge, roboto-secret or envase"),
     validation = Rule::new("!has(self.uri) || !has(self.keypath)").message("with uri, the keypath is its fragment: uri: aws.sm://name#/member"),
     validation = Rule::new("!has(self.uri) || !has(self.version)").message("with uri, the version is part of it: ?version-stage= or ?version-id= (aws.sm), ?version= or ?label= (aws.ps), ?version= (vault)"),
     validation = Rule::new("!has(self.version) || !has(self.metadata)").message("tags belong to all versions; leave the version out"),
-    validation = Rule::new("!has(self.version) || !has(self.store) || (self.store == 'aws.sm' ? has(self.version.stage) || has(self.version.id) : has(self.version.number) || (self.store == 'aws.ps' && has(self.version.label)))").message("aws.sm selects a version by stage or id, aws.ps by number or label, vault by number")
+    validation = Rule::new("!has(self.version) || !has(self.store) || (self.store == 'aws.sm' ? has(self.version.stage) || has(self.version.id) : self.store in ['aws.ps', 'vault'] && has(self.version.number) || (self.store == 'aws.ps' && has(self.version.label)))").message("aws.sm selects a version by stage or id, aws.ps by number or label, vault by number, other stores by nothing")
 )]
 pub struct DataEntry {
     /// The key in the Secret: letters, digits, `-`, `_` and `.`.
@@ -164,7 +164,7 @@ pub struct DataEntry {
     #[x_kube(validation = reference_rule())]
     pub uri: Option<String>,
 
-    /// The store that `path` is a name in: `aws.sm` (Secrets Manager), `aws.ps` (Parameter Store) or `vault`.
+    /// The store that `path` is a name in: `aws.sm` (Secrets Manager), `aws.ps` (Parameter Store), `vault`, `edge`, `roboto-secret` or `envase`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<StoreName>,
 
@@ -273,9 +273,9 @@ pub struct DataFromEntry {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ByPath {
-    /// The path: `aws.ps:///prod/app` holds every parameter below `/prod/app`, `aws.sm://prod/app` every secret whose name starts with `prod/app`, `vault://kv/prod/app` every one below `prod/app` in the mount `kv`. Without version and keypath.
+    /// The path: `aws.ps:///prod/app` holds every parameter below `/prod/app`, `aws.sm://prod/app` every secret whose name starts with `prod/app`, `vault://kv/prod/app` every one below `prod/app` in the mount `kv`, `edge://org` every one of the organisation, `roboto-secret://app` every one below `app`. Without version and keypath.
     #[schemars(length(min = 1, max = 4096))]
-    #[x_kube(validation = Rule::new("(self.startsWith('aws.sm://') || self.startsWith('aws.ps:///') || self.startsWith('vault://')) && !(self in ['aws.sm://', 'vault://']) && !self.contains('?') && !self.contains('#')").message("a path is aws.ps:///prod/app or aws.sm://prod/app, without version and keypath; all that is allowed is found by find: {name: '.*'}"))]
+    #[x_kube(validation = Rule::new("self.matches('^(aws\\\\.sm://|aws\\\\.ps:///|vault://|edge://|roboto-secret://)') && !(self in ['aws.sm://', 'vault://', 'edge://', 'roboto-secret://']) && !self.contains('?') && !self.contains('#')").message("a path is aws.ps:///prod/app or aws.sm://prod/app, without version and keypath; all that is allowed is found by find: {name: '.*'}"))]
     pub uri: String,
 
     /// Whether what lies deeper (behind a further `/`) belongs to it. Default true.
@@ -293,13 +293,15 @@ fn yes() -> bool {
 #[x_kube(
     validation = Rule::new("has(self.path) || has(self.name) || has(self.tags)").message("write at least one of path, name and tags; name: '.*' finds everything"),
     validation = Rule::new("!has(self.path) || self.store != 'aws.ps' || self.path.startsWith('/')").message("a path in Parameter Store starts with a slash: /prod/app"),
-    validation = Rule::new("self.store != 'vault' || has(self.path) && !has(self.tags)").message("a search in Vault has a path, from the mount on, and no tags")
+    validation = Rule::new("!(self.store in ['vault', 'edge']) || has(self.path)").message("a search in Vault has a path, from the mount on, and one in Edge the path user or org"),
+    validation = Rule::new("self.store in ['aws.sm', 'aws.ps'] || !has(self.tags)").message("only AWS finds by tags"),
+    validation = Rule::new("self.store != 'envase'").message("Envase has no list of its secrets")
 )]
 pub struct Find {
-    /// The store that is searched: `aws.sm` (Secrets Manager), `aws.ps` (Parameter Store) or `vault`.
+    /// The store that is searched: `aws.sm` (Secrets Manager), `aws.ps` (Parameter Store), `vault`, `edge` or `roboto-secret`.
     pub store: StoreName,
 
-    /// What the name starts with (`aws.sm`), or the path that it lies below (`aws.ps`: `/prod/app`; `vault`: `kv/prod/app`, from the mount on).
+    /// What the name starts with (`aws.sm`), or the path that it lies below (`aws.ps`: `/prod/app`; `vault`: `kv/prod/app`, from the mount on; `edge`: `user` or `org`; `roboto-secret`: `app`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub path: Option<String>,
@@ -369,6 +371,15 @@ pub enum StoreName {
     /// Vault or OpenBao.
     #[serde(rename = "vault")]
     Vault,
+    /// Edge's secrets, in Vault.
+    #[serde(rename = "edge")]
+    Edge,
+    /// A Roboto platform.
+    #[serde(rename = "roboto-secret")]
+    Roboto,
+    /// Envase Vault.
+    #[serde(rename = "envase")]
+    Envase,
 }
 
 /// A version: exactly one of its fields.

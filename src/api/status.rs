@@ -278,10 +278,31 @@ pub struct SourceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub region: Option<String>,
+    /// What the store knows about it besides, where it tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<SourceRecord>,
     /// When the controller first saw this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_changed_time: Option<Time>,
     /// Since when it is known to be gone; its keys were then taken out, as `deletionPolicy` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone_since: Option<Time>,
+}
+
+/// What a store knows about a secret besides its value (Roboto), as it was when the value was last read. Times are of RFC 3339.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceRecord {
+    /// When the secret was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub created: Option<String>,
+    /// When it was last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub modified: Option<String>,
+    /// When its value was last used. A status is not written for this alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub last_used: Option<String>,
 }

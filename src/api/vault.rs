@@ -7,11 +7,10 @@
 use kube::{KubeSchema, core::Rule};
 use serde::{Deserialize, Serialize};
 
-use super::is_default;
-
-fn name_rule(kind: &str) -> Rule {
-    Rule::new("self.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$')").message(&*format!("the name of a {kind}, without namespace"))
-}
+use super::{
+    http::{FromSecret, ReadLimits, SecretKey, certificates_rule, name_rule},
+    is_default,
+};
 
 /// Vault or OpenBao: its key-value stores.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
@@ -31,7 +30,7 @@ pub struct VaultSpec {
     /// Certificates, in PEM, of those who may vouch for the server, besides those that the system trusts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 65536))]
-    #[x_kube(validation = Rule::new("self.contains('-----BEGIN CERTIFICATE-----')").message("certificates in PEM"))]
+    #[x_kube(validation = certificates_rule())]
     pub ca_bundle: Option<String>,
 
     /// Version 2 (default) of the key-value store, whose values have versions, or 1.
@@ -43,7 +42,7 @@ pub struct VaultSpec {
 
     /// How many calls a second are made at most; fewer while Vault asks to slow down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limits: Option<VaultLimits>,
+    pub limits: Option<ReadLimits>,
 }
 
 impl VaultSpec {
@@ -75,7 +74,7 @@ pub enum KeyValue {
 pub struct VaultAuth {
     /// A token in a Secret of the RobotoProvider's own namespace; for a ClusterRobotoProvider, of the namespace in which the controller runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token: Option<VaultToken>,
+    pub token: Option<FromSecret>,
     /// A ServiceAccount that opted in, whose token Vault takes for a role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubernetes: Option<VaultKubernetes>,
@@ -91,27 +90,6 @@ impl VaultAuth {
         let token = self.token.as_ref().map(|token| &token.secret_ref);
         token.or_else(|| self.app_role.as_ref().map(|role| &role.secret_id_ref))
     }
-}
-
-/// A token in a Secret.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct VaultToken {
-    /// The Secret. It is watched: another token in it is used at once.
-    pub secret_ref: SecretKey,
-}
-
-/// A key of a Secret.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct SecretKey {
-    /// The Secret's name.
-    #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = name_rule("Secret"))]
-    pub name: String,
-    /// The key.
-    #[schemars(length(min = 1, max = 253))]
-    pub key: String,
 }
 
 /// A ServiceAccount that Vault takes for a role.
@@ -157,14 +135,4 @@ pub struct VaultAppRole {
 
 fn mount_rule() -> Rule {
     Rule::new("self.matches('^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$')").message("a mount such as kubernetes or teams/kubernetes")
-}
-
-/// Calls a second. Each is a start and a ceiling.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct VaultLimits {
-    /// Reads and lists. Default 100.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 10000))]
-    pub reads: Option<i32>,
 }

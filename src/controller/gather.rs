@@ -232,8 +232,8 @@ impl<'g> Gathering<'g> {
         let find = |uri: &str| served::find(self.previous, uri, planned.foreign(self.provider).as_deref());
         let previous = find(&planned.question.to_string())?;
         let arns = [Some(previous), find(&source.to_string())].into_iter().flatten().map(|previous| previous.served.version.arn.as_str());
-        // In Vault its address stands for it.
-        let arn = arns.into_iter().find(|arn| arn.starts_with("arn:") || arn.starts_with("vault"))?;
+        // In the stores that are not AWS's an address stands for it. A name has no colon.
+        let arn = arns.into_iter().find(|arn| arn.contains(':'))?;
         (source.version.is_none() && source.through_secrets_manager().is_empty()).then_some((source, previous, arn))
     }
 
@@ -241,7 +241,7 @@ impl<'g> Gathering<'g> {
     fn served(&self, planned: &Planned, question: &Question, reading: &Reading) -> Result<Served, ReadError> {
         let (uri, provider) = (question.to_string(), planned.foreign(self.provider));
         let before = served::find(self.previous, &uri, provider.as_deref()).map(|previous| &previous.served.version);
-        let served = Served::new(uri, provider, &reading.version, before);
+        let served = Served { record: reading.record.clone(), ..Served::new(uri, provider, &reading.version, before) };
         if served.lags_behind(before) {
             let region = served.region.unwrap_or_default();
             let message = format!("{question}: the provider's region is unavailable, and {region} has an older version than is mirrored");
@@ -463,7 +463,7 @@ mod tests {
         let admitted = plan.questions.iter().map(|planned| Admitted { through: through.clone(), candidates: vec![(planned.question.clone(), Vec::new())] });
         let previous = previous.iter().map(|uri| {
             let (uri, gone) = uri.strip_suffix(" gone").map_or((*uri, false), |uri| (uri, true));
-            Previous { served: Served { uri: uri.into(), provider: None, version: version(uri), region: None }, gone }
+            Previous { served: Served { uri: uri.into(), provider: None, version: version(uri), region: None, record: None }, gone }
         });
         Case { admitted: admitted.collect(), previous: previous.collect(), plan, searched: true, provider: ProviderRef::default() }
     }
@@ -477,7 +477,7 @@ mod tests {
     }
 
     fn reading(uri: &str) -> Reading {
-        Reading { value: Value::Text(Sensitive::from(format!("value of {uri}"))), version: version(uri), denotes: vec![uri.to_owned()] }
+        Reading { value: Value::Text(Sensitive::from(format!("value of {uri}"))), version: version(uri), denotes: vec![uri.to_owned()], record: None }
     }
 
     #[allow(clippy::unnecessary_wraps)] // Answers come as results.
@@ -495,7 +495,7 @@ mod tests {
             let name = uri.trim_end_matches('*');
             Found { source: source(name), reading: (name != *uri).then(|| reading(name)) }
         };
-        held(Reading { value: Value::List(uris.iter().map(found).collect()), version: version("list"), denotes: Vec::new() })
+        held(Reading { value: Value::List(uris.iter().map(found).collect()), version: version("list"), denotes: Vec::new(), record: None })
     }
 
     fn failed(reason: Reason, absent: bool) -> Answer {

@@ -160,7 +160,7 @@ impl Search {
     fn below<'n>(&self, path: &str, name: &'n str) -> Option<&'n str> {
         let rest = name.strip_prefix(path)?;
         let short = match self.store {
-            Store::ParameterStore | Store::Vault => rest.strip_prefix('/').or_else(|| path.ends_with('/').then_some(rest))?,
+            Store::ParameterStore | Store::Vault | Store::Edge | Store::Roboto | Store::Envase => rest.strip_prefix('/').or_else(|| path.ends_with('/').then_some(rest))?,
             // A prefix may end within a segment: that segment then belongs to the name.
             Store::SecretsManager if path.ends_with('/') || rest.starts_with('/') => rest.strip_prefix('/').unwrap_or(rest),
             Store::SecretsManager => &name[path.rfind('/').map_or(0, |slash| slash + 1)..],
@@ -266,6 +266,7 @@ fn search_path(field: &str, by_path: &ByPath) -> Result<(Listing, Search), Inval
     let invalid = |problem: &dyn fmt::Display| InvalidSpec::new(format!("{field}.byPath.uri"), problem);
     let (scheme, path) = by_path.uri.split_once("://").ok_or_else(|| invalid(&"a path is aws.ps:///prod/app or aws.sm://prod/app"))?;
     let store: Store = scheme.parse().map_err(|problem: ReferenceError| invalid(&problem))?;
+    check_listed(store, false).map_err(|problem| invalid(&problem))?;
     let path = checked_path(store, path).map_err(|problem| invalid(&problem))?;
     let listing = Listing { store, path: Some(path.clone()), recursive: by_path.recursive, tags: BTreeMap::new() };
     Ok((listing, Search { store, path: Some(path), recursive: by_path.recursive, relative: true, name: None }))
@@ -273,6 +274,7 @@ fn search_path(field: &str, by_path: &ByPath) -> Result<(Listing, Search), Inval
 
 fn search_all(field: &str, find: &Find) -> Result<(Listing, Search), InvalidSpec> {
     let store = store_of(find.store);
+    check_listed(store, find.tags.is_some()).map_err(|problem| InvalidSpec::new(format!("{field}.find"), problem))?;
     let path =
         find.path.as_deref().map(|path| checked_path(store, path)).transpose().map_err(|problem| InvalidSpec::new(format!("{field}.find.path"), problem))?;
     let name = find.name.as_ref().map(|text| expression(text)).transpose().map_err(|problem| InvalidSpec::new(format!("{field}.find.name"), problem))?;
@@ -284,6 +286,15 @@ fn search_all(field: &str, find: &Find) -> Result<(Listing, Search), InvalidSpec
     Ok((listing, Search { store, path, recursive: true, relative: false, name }))
 }
 
+/// Whether a store can be asked which values it has.
+fn check_listed(store: Store, by_tags: bool) -> Result<(), &'static str> {
+    match store {
+        Store::Envase => Err("Envase has no list of its secrets; name each"),
+        _ if by_tags && !store.is_aws() => Err("only AWS finds by tags"),
+        _ => Ok(()),
+    }
+}
+
 /// A path, held to the rules of names, but for the slash that it may end in.
 fn checked_path(store: Store, path: &str) -> Result<String, String> {
     if store == Store::ParameterStore && !path.starts_with('/') {
@@ -292,7 +303,7 @@ fn checked_path(store: Store, path: &str) -> Result<String, String> {
     if path.is_empty() {
         return Err("it names no path; to mirror all that is allowed, write find with name: '.*'".to_owned());
     }
-    if path == "/" && store != Store::Vault {
+    if path == "/" && store.is_aws() {
         return Ok(path.to_owned());
     }
     let bare = path.strip_suffix('/').unwrap_or(path);
@@ -326,6 +337,7 @@ fn plan_keys(spec: &RobotoSecretSpec, entries: &[DataEntry], questions: &mut Vec
             Some(Metadata::Tags) if reference.source.version.is_some() => {
                 return Err(InvalidSpec::new(field, "tags belong to all versions; leave the version out"));
             }
+            Some(Metadata::Tags) if !reference.source.store.is_aws() => return Err(InvalidSpec::new(field, "only secrets and parameters of AWS have tags")),
             Some(Metadata::Tags) => Question::Tags(reference.source),
         };
         let question = intern(questions, provider, question);
@@ -350,6 +362,9 @@ const fn store_of(name: StoreName) -> Store {
         StoreName::SecretsManager => Store::SecretsManager,
         StoreName::ParameterStore => Store::ParameterStore,
         StoreName::Vault => Store::Vault,
+        StoreName::Edge => Store::Edge,
+        StoreName::Roboto => Store::Roboto,
+        StoreName::Envase => Store::Envase,
     }
 }
 

@@ -25,16 +25,22 @@ use crate::{
         ClusterRobotoProvider, Reason, RobotoProvider,
         allow::{AllowRule, Home, Refusal, Verb, may_find, may_read, permit, readable_prefix},
         aws::{AwsSpec, Placeholder},
+        envase::EnvaseSpec,
+        http::SecretKey,
         namespaces::{Labels, Place},
         provider::{Backend, CONFIRM_ABSENCE_ANNOTATION, MASS_ABSENCE, OnRevoked, ProviderId, ProviderStatus},
         reference::{Reference, Source, Store},
         robotosecret::ProviderRef,
+        vault::VaultSpec,
     },
     provider::{
         Listing, Question, ReadError,
         aws::{ANOTHER_ACCOUNT, Ambient, AwsProvider, Principal, Role},
+        edge::EdgeProvider,
+        envase::EnvaseProvider,
         grants::Grants,
         opened::Opened,
+        roboto::RobotoPlatform,
         vault::VaultProvider,
     },
     reader::{Key, Reader, ScopeId},
@@ -86,7 +92,7 @@ pub trait ProviderResource: Resource<DynamicType = ()> + Clone {
 
 impl ProviderResource for ClusterRobotoProvider {
     fn terms(&self) -> (Option<Backend>, Vec<AllowRule>, OnRevoked) {
-        (Backend::of(self.spec.aws.as_ref(), self.spec.vault.as_ref()), self.spec.allow.clone(), self.spec.on_revoked)
+        (self.spec.backend(), self.spec.allow.clone(), self.spec.on_revoked)
     }
 
     fn said(&self) -> Option<&ProviderStatus> {
@@ -96,7 +102,7 @@ impl ProviderResource for ClusterRobotoProvider {
 
 impl ProviderResource for RobotoProvider {
     fn terms(&self) -> (Option<Backend>, Vec<AllowRule>, OnRevoked) {
-        (Backend::of(self.spec.aws.as_ref(), self.spec.vault.as_ref()), self.spec.rules(), self.spec.on_revoked)
+        (self.spec.backend(), self.spec.rules(), self.spec.on_revoked)
     }
 
     fn said(&self) -> Option<&ProviderStatus> {
@@ -124,20 +130,17 @@ impl Provided {
 
     /// Which of its identities reads for whom.
     fn variant(&self, asker: Asker<'_>) -> Variant {
-        let (is_of_namespace, is_each) = match &self.backend {
-            Backend::Aws(aws) => (aws.identity.service_account.is_some() || aws.names(Placeholder::Namespace), aws.names(Placeholder::Resource)),
-            Backend::Vault(vault) => (vault.auth.kubernetes.is_some(), false),
-        };
+        let (aws, vault) = (self.backend.aws(), self.backend.vault());
+        let is_of_namespace = aws.is_some_and(|aws| aws.identity.service_account.is_some() || aws.names(Placeholder::Namespace))
+            || vault.is_some_and(|vault| vault.auth.kubernetes.is_some());
+        let is_each = aws.is_some_and(|aws| aws.names(Placeholder::Resource));
         let is_theirs = self.id.namespace.is_none() && is_of_namespace;
         Variant { namespace: (is_theirs || is_each).then(|| asker.namespace.to_owned()), resource: is_each.then(|| asker.resource.to_owned()) }
     }
 
     /// The region that it reads; empty where there are no regions.
     fn region(&self) -> &str {
-        match &self.backend {
-            Backend::Aws(aws) => &aws.region,
-            Backend::Vault(_) => "",
-        }
+        self.backend.aws().map_or("", |aws| &aws.region)
     }
 
     /// Whether it has one identity for all who ask.
@@ -171,8 +174,11 @@ struct Scoped {
     scope: ScopeId,
     provider: Opened,
     used: Instant,
-    key: Option<(KeySecret, UsedVersion)>,
+    keys: Vec<UsedKey>,
 }
+
+/// A Secret that an identity depends on, and the version of it that was read.
+type UsedKey = (KeySecret, UsedVersion);
 
 /// What was made for a provider.
 struct Built {
@@ -424,10 +430,10 @@ impl Providers {
             let scope = scoped.scope;
             return Ok(through(scope, known));
         }
-        let (provider, key) = self.open(found, asker)?;
+        let (provider, keys) = self.open(found, asker)?;
         provider.reach(accounts(&known.rules));
         let scope = self.reader.open(provider.provider());
-        known.scopes.insert(variant, Scoped { scope, provider, used: Instant::now(), key });
+        known.scopes.insert(variant, Scoped { scope, provider, used: Instant::now(), keys });
         self.changes.send_replace(());
         Ok(through(scope, known))
     }
@@ -455,34 +461,71 @@ impl Providers {
         }
     }
 
-    /// A client for somebody, and which Secret its identity depends on.
-    fn open(&self, found: &Provided, asker: Asker<'_>) -> Result<(Opened, Option<(KeySecret, UsedVersion)>), ReadError> {
+    /// A client for somebody, and which Secrets its identity depends on.
+    fn open(&self, found: &Provided, asker: Asker<'_>) -> Result<(Opened, Vec<UsedKey>), ReadError> {
+        let metrics = self.metrics.clone();
         match &found.backend {
             Backend::Aws(aws) => {
-                let (principal, key) = self.principal(found, aws, asker)?;
-                Ok((Opened::Aws(Arc::new(AwsProvider::new(aws, principal, &self.ambient, self.metrics.clone()))), key))
+                let (principal, keys) = self.principal(found, aws, asker)?;
+                Ok((Opened::Aws(Arc::new(AwsProvider::new(aws, principal, &self.ambient, metrics))), keys))
             }
             Backend::Vault(vault) => {
-                let (grants, key, payer): (Box<dyn Grants>, _, _) = if let Some(kubernetes) = &vault.auth.kubernetes {
-                    let tenant = Tenant::of_account(&found.id, asker.namespace)?;
-                    let payer = format!("{}/{}", tenant.namespace(), kubernetes.service_account);
-                    let audiences = Terms::vault_audiences(kubernetes);
-                    (Box::new(IdentityGrants { client: self.client.clone(), tenant, account: kubernetes.service_account.clone(), audiences }), None, payer)
-                } else {
-                    let tenant = Tenant::of_key(&found.id, asker.namespace, &self.terms)?;
-                    let secret = vault.auth.secret().cloned().ok_or_else(|| ReadError::new(Reason::InvalidSpec, "the provider says not as whom it reads"))?;
-                    let payer = format!("{}/{}", tenant.namespace(), secret.name);
-                    let used = UsedVersion::default();
-                    let key = ((tenant.namespace().to_owned(), secret.name.clone()), used.clone());
-                    (Box::new(SecretGrants { client: self.client.clone(), tenant, secret, used }), Some(key), payer)
-                };
-                Ok((Opened::Vault(Arc::new(VaultProvider::new(vault, grants, &payer, self.metrics.clone())?)), key))
+                let (grants, payer, keys) = self.vault_grants(found, vault, asker)?;
+                Ok((Opened::Vault(Arc::new(VaultProvider::new(vault, grants, &payer, metrics)?)), keys))
+            }
+            Backend::Edge(edge) => {
+                let (grants, payer, keys) = self.vault_grants(found, &edge.vault, asker)?;
+                Ok((Opened::Edge(Arc::new(EdgeProvider::new(edge, grants, &payer, metrics)?)), keys))
+            }
+            Backend::Roboto(roboto) => {
+                let (grants, payer, key) = self.secret_grants(found, &roboto.api_key.secret_ref, asker)?;
+                Ok((Opened::Roboto(Arc::new(RobotoPlatform::new(roboto, grants, &self.ambient, &payer, metrics)?)), vec![key]))
+            }
+            Backend::Envase(envase) => {
+                let (provider, keys) = self.open_envase(found, envase, asker)?;
+                Ok((Opened::Envase(Arc::new(provider)), keys))
             }
         }
     }
 
-    /// As whom a provider reads AWS for somebody, and which Secret that depends on.
-    fn principal(&self, found: &Provided, aws: &AwsSpec, asker: Asker<'_>) -> Result<(Principal, Option<(KeySecret, UsedVersion)>), ReadError> {
+    fn open_envase(&self, found: &Provided, envase: &EnvaseSpec, asker: Asker<'_>) -> Result<(EnvaseProvider, Vec<UsedKey>), ReadError> {
+        if let Some(lambda) = &envase.lambda {
+            let (principal, keys) = self.principal(found, &lambda.aws, asker)?;
+            return Ok((EnvaseProvider::by_lambda(envase, lambda, principal, &self.ambient, self.metrics.clone())?, keys));
+        }
+        let unsaid = || ReadError::new(Reason::InvalidSpec, "the provider says not as whom it reads");
+        let http = envase.http.as_ref().ok_or_else(unsaid)?;
+        let (grants, payer, key) = self.secret_grants(found, http.auth.secret().ok_or_else(unsaid)?, asker)?;
+        let api_key = http.api_key.as_ref().map(|key| self.secret_grants(found, &key.secret_ref, asker)).transpose()?;
+        let (api_grants, api_key) = api_key.map(|(grants, _, key)| (grants, key)).unzip();
+        let keys = [Some(key), api_key].into_iter().flatten().collect();
+        Ok((EnvaseProvider::over_http(envase, http, grants, api_grants, &payer, self.metrics.clone())?, keys))
+    }
+
+    /// What hands out a value of a Secret, who pays for what is done with it, and the Secret.
+    fn secret_grants(&self, found: &Provided, secret: &SecretKey, asker: Asker<'_>) -> Result<(Box<dyn Grants>, String, UsedKey), ReadError> {
+        let tenant = Tenant::of_key(&found.id, asker.namespace, &self.terms)?;
+        let payer = format!("{}/{}", tenant.namespace(), secret.name);
+        let used = UsedVersion::default();
+        let key = ((tenant.namespace().to_owned(), secret.name.clone()), used.clone());
+        Ok((Box::new(SecretGrants { client: self.client.clone(), tenant, secret: secret.clone(), used }), payer, key))
+    }
+
+    fn vault_grants(&self, found: &Provided, vault: &VaultSpec, asker: Asker<'_>) -> Result<(Box<dyn Grants>, String, Vec<UsedKey>), ReadError> {
+        if let Some(kubernetes) = &vault.auth.kubernetes {
+            let tenant = Tenant::of_account(&found.id, asker.namespace)?;
+            let payer = format!("{}/{}", tenant.namespace(), kubernetes.service_account);
+            let audiences = Terms::vault_audiences(kubernetes);
+            let grants = IdentityGrants { client: self.client.clone(), tenant, account: kubernetes.service_account.clone(), audiences };
+            return Ok((Box::new(grants), payer, Vec::new()));
+        }
+        let secret = vault.auth.secret().ok_or_else(|| ReadError::new(Reason::InvalidSpec, "the provider says not as whom it reads"))?;
+        let (grants, payer, key) = self.secret_grants(found, secret, asker)?;
+        Ok((grants, payer, vec![key]))
+    }
+
+    /// As whom a provider calls AWS for somebody, and which Secrets that depends on.
+    fn principal(&self, found: &Provided, aws: &AwsSpec, asker: Asker<'_>) -> Result<(Principal, Vec<UsedKey>), ReadError> {
         let fill = |text: &str| {
             let filled = text.replace(Placeholder::Namespace.as_str(), asker.namespace).replace(Placeholder::Resource.as_str(), asker.resource);
             filled.replace(Placeholder::Provider.as_str(), &found.id.name)
@@ -499,7 +542,7 @@ impl Providers {
             })
             .collect();
         let mut payer = "ambient".to_owned();
-        let (mut grants, mut key): (Option<Box<dyn Grants>>, _) = (None, None);
+        let (mut grants, mut keys): (Option<Box<dyn Grants>>, _) = (None, Vec::new());
         if let Some(account) = &aws.identity.service_account {
             let tenant = Tenant::of_account(&found.id, asker.namespace)?;
             payer = account.role_arn.as_deref().and_then(account_of).unwrap_or_else(|| format!("{}/{}", tenant.namespace(), account.name));
@@ -509,14 +552,14 @@ impl Providers {
             let secret = access_key.secret_ref.clone();
             payer = format!("{}/{}", tenant.namespace(), secret.name);
             let used = UsedVersion::default();
-            key = Some(((tenant.namespace().to_owned(), secret.name.clone()), used.clone()));
+            keys.push(((tenant.namespace().to_owned(), secret.name.clone()), used.clone()));
             grants = Some(Box::new(KeyGrants { client: self.client.clone(), tenant, secret, used }));
         }
         if let Some(account) = roles.last().and_then(|role| account_of(&role.arn)) {
             payer = account;
         }
         let session_name = session(&format!("{DEFAULT_SESSION}-{}", asker.namespace));
-        Ok((Principal { grants, session_name, roles, payer }, key))
+        Ok((Principal { grants, session_name, roles, payer }, keys))
     }
 
     /// All providers of those who are served, each with its identities; one that has only one gets it made if nobody asked yet. `everybody`:
@@ -553,22 +596,22 @@ impl Providers {
     /// The Secrets with access keys that are in use.
     #[must_use]
     pub fn key_secrets(&self) -> BTreeSet<KeySecret> {
-        self.built().values().flat_map(|built| built.scopes.values()).filter_map(|scoped| scoped.key.as_ref().map(|(secret, _)| secret.clone())).collect()
+        self.built().values().flat_map(|built| built.scopes.values()).flat_map(|scoped| scoped.keys.iter().map(|(secret, _)| secret.clone())).collect()
     }
 
     /// A Secret with an access key was seen in this version (`None`: it is gone), in a list or because it changed. Lets go of all that was made
     /// with another. Returns the providers that this concerns.
     pub fn key_seen(&self, secret: &KeySecret, version: Option<&str>, listed: bool) -> Vec<ProviderId> {
         let is_outdated = |scoped: &Scoped| {
-            let used = scoped.key.as_ref().filter(|(known, _)| known == secret).map(|(_, used)| used.lock().unwrap_or_else(PoisonError::into_inner).clone());
+            let used = scoped.keys.iter().filter(|(known, _)| known == secret).map(|(_, used)| used.lock().unwrap_or_else(PoisonError::into_inner).clone());
             // What was not read yet when it was listed will be read as it is by then.
-            used.is_some_and(|used| used.as_deref() != version && !(listed && used.is_none()))
+            used.into_iter().any(|used| used.as_deref() != version && !(listed && used.is_none()))
         };
         let mut concerned = Vec::new();
         let mut closed = Vec::new();
         for (id, built) in self.built().iter_mut() {
             let outdated: Vec<ScopeId> = built.scopes.extract_if(|_, scoped| is_outdated(scoped)).map(|(_, scoped)| scoped.scope).collect();
-            let reads = !outdated.is_empty() || built.scopes.values().any(|scoped| scoped.key.as_ref().is_some_and(|(known, _)| known == secret));
+            let reads = !outdated.is_empty() || built.scopes.values().any(|scoped| scoped.keys.iter().any(|(known, _)| known == secret));
             if reads {
                 concerned.push(id.clone());
             }
@@ -699,6 +742,8 @@ fn narrowed(question: &Question, rules: &[AllowRule], place: Place<'_>) -> Quest
         Store::ParameterStore => "",
         // There a path ends with a segment too, and a search without one would not know which mount is meant.
         Store::Vault => prefix.rsplit_once('/').map_or("", |(path, _)| path),
+        // They tell all names at once.
+        Store::Edge | Store::Roboto | Store::Envase => "",
     };
     if !listing.recursive || prefix.len() <= path.len() || !prefix.starts_with(path) {
         return question.clone();

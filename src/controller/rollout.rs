@@ -469,7 +469,7 @@ mod tests {
     }
 
     fn sources(number: usize) -> Vec<Served> {
-        (0..number).map(|number| Served { uri: format!("aws.sm://{number}"), provider: None, version: version("v1"), region: None }).collect()
+        (0..number).map(|number| Served { uri: format!("aws.sm://{number}"), provider: None, version: version("v1"), region: None, record: None }).collect()
     }
 
     fn unchanged(number: usize) -> Mirrored {

@@ -4,7 +4,10 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::{api::RobotoSecretStatus, provider::ServedVersion};
+use crate::{
+    api::{RobotoSecretStatus, status::SourceRecord},
+    provider::ServedVersion,
+};
 
 /// A source and the version of it that was served.
 #[derive(Clone, Debug)]
@@ -17,6 +20,8 @@ pub struct Served {
     pub version: ServedVersion,
     /// The failover region that served it, if one did.
     pub region: Option<String>,
+    /// What the store knows about it besides.
+    pub record: Option<SourceRecord>,
 }
 
 /// The same value is the same from whichever region.
@@ -35,7 +40,7 @@ impl Served {
         let region = version.region.clone();
         let same = before.filter(|before| region.is_some() && (&before.arn, &before.id) == (&version.arn, &version.id));
         let version = same.cloned().unwrap_or_else(|| ServedVersion { region: None, ..version.clone() });
-        Self { uri, provider, version, region }
+        Self { uri, provider, version, region, record: None }
     }
 
     /// Whether a failover region served something older than was mirrored before: it lags behind, and counts for nothing.
@@ -73,6 +78,7 @@ pub fn record(status: &RobotoSecretStatus, beside: &[Served]) -> Vec<Previous> {
             provider: source.provider.clone(),
             version: ServedVersion { arn: source.arn.clone(), id: source.version.clone(), created: source.created_time.clone(), region: None },
             region: source.region.clone(),
+            record: source.record.clone(),
         },
         gone: source.gone_since.is_some(),
     });
@@ -149,7 +155,7 @@ mod tests {
 
     fn served(uri: &str, provider: Option<&str>, id: &str) -> Served {
         let version = ServedVersion { arn: "arn".into(), id: id.into(), created: None, region: None };
-        Served { uri: uri.into(), provider: provider.map(str::to_owned), version, region: None }
+        Served { uri: uri.into(), provider: provider.map(str::to_owned), version, region: None, record: None }
     }
 
     fn status() -> RobotoSecretStatus {

@@ -319,6 +319,7 @@ fn sources_status(prior: &RobotoSecretStatus, sources: &[Served], gone: &[Served
             version: id,
             created_time: version.created.clone(),
             region: served.region.clone(),
+            record: served.record.clone(),
             last_changed_time: Some(unchanged.and_then(|source| source.last_changed_time.clone()).unwrap_or(Time(now))),
             gone_since: None,
         }
@@ -338,10 +339,15 @@ fn retemplated(prior: &RobotoSecretStatus, mirrored: &Mirrored) -> bool {
     prior.target.as_ref().is_some_and(|was| was.template_hash != mirrored.template_hash)
 }
 
-/// Whether the status differs in anything but the time of the last check.
+/// Whether the status differs in anything but the times of the last check and of the last use.
 #[must_use]
 pub fn differs(prior: &RobotoSecretStatus, next: &RobotoSecretStatus) -> bool {
-    RobotoSecretStatus { last_check_time: None, ..prior.clone() } != RobotoSecretStatus { last_check_time: None, ..next.clone() }
+    let plain = |status: &RobotoSecretStatus| {
+        let mut status = RobotoSecretStatus { last_check_time: None, ..status.clone() };
+        status.sources.iter_mut().filter_map(|source| source.record.as_mut()).for_each(|record| record.last_used = None);
+        status
+    };
+    plain(prior) != plain(next)
 }
 
 /// The event that goes with a status, if one does: once a change and once a cause, not once a try.
@@ -432,7 +438,7 @@ mod tests {
                 uri: "aws.sm://x".into(),
                 provider: None,
                 version: ServedVersion { arn: "arn".into(), id: version.into(), created: None, region: None },
-                region: None,
+                region: None, record: None,
             }],
             gone: Vec::new(),
             compared: if version == "v1" {

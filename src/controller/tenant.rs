@@ -22,7 +22,8 @@ use crate::{
         ALLOW_TOKEN_ANNOTATION, Reason,
         aws::{AccessKeySecret, AwsSpec, DEFAULT_AUDIENCE, ServiceAccountIdentity},
         provider::{Backend, ProviderId},
-        vault::{self, SecretKey, VaultKubernetes, VaultSpec},
+        http::{SecretKey, origin},
+        vault::{self, VaultKubernetes, VaultSpec},
     },
     provider::{
         ReadError,
@@ -53,10 +54,21 @@ impl Terms {
     /// Why a provider is not served at all; `None`: it is.
     #[must_use]
     pub fn refuse(&self, id: &ProviderId, backend: &Backend) -> Option<String> {
-        match backend {
-            Backend::Aws(aws) => self.refuse_aws(id, aws),
-            Backend::Vault(vault) => self.refuse_vault(id, vault),
-        }
+        let web = match backend {
+            Backend::Roboto(roboto) => roboto.written(),
+            Backend::Envase(envase) => envase.written(),
+            Backend::Aws(_) | Backend::Vault(_) | Backend::Edge(_) => Vec::new(),
+        };
+        let aws = backend.aws().and_then(|aws| self.refuse_aws(id, aws));
+        aws.or_else(|| backend.vault().and_then(|vault| self.refuse_vault(id, vault))).or_else(|| self.refuse_written(id, web.into_iter()))
+    }
+
+    /// Addresses that a `RobotoProvider` writes have to be listed.
+    fn refuse_written<'a>(&self, id: &ProviderId, mut written: impl Iterator<Item = (&'a str, &'a str)>) -> Option<String> {
+        id.namespace.as_ref()?;
+        let (field, url) = written.find(|(_, url)| !self.allowed_endpoints.contains(origin(url)))?;
+        let origin = origin(url);
+        Some(format!("the {id} may not send to {url} ({field}); leave it out for the store's own address, or add {origin} to the controller's --allowed-endpoints"))
     }
 
     /// Whom the tokens for Vault are for.
@@ -121,7 +133,7 @@ impl Tenant {
     /// Whose Secret: of a `RobotoProvider` its own namespace's, which must be that of who asks; of a ClusterRobotoProvider the controller's.
     pub fn of_key(provider: &ProviderId, asking: &str, terms: &Terms) -> Result<Self, ReadError> {
         let Some(namespace) = provider.namespace.clone().or_else(|| terms.home.clone()) else {
-            let problem = "reads its access key from the namespace in which the controller runs, and that is not known; set POD_NAMESPACE";
+            let problem = "reads a Secret of the namespace in which the controller runs, and that is not known; set POD_NAMESPACE";
             return Err(ReadError::new(Reason::CredentialsError, format!("the {provider} {problem}")));
         };
         Self::proven(provider, namespace, asking)

@@ -5,7 +5,7 @@
 use futures::future::BoxFuture;
 
 use super::ReadError;
-use crate::sensitive::Sensitive;
+use crate::{api::Reason, sensitive::Sensitive};
 
 /// What a provider's identity stands on, as somebody else hands it out.
 pub enum Grant {
@@ -27,6 +27,16 @@ pub enum Grant {
     },
     /// A token for the store, a token of a ServiceAccount that the store knows, or the secret of a role: the store's own settings say which.
     Secret(Sensitive),
+}
+
+impl Grant {
+    /// The one secret of a store that takes one.
+    pub fn secret(self) -> Result<Sensitive, ReadError> {
+        match self {
+            Self::Secret(secret) => Ok(secret),
+            Self::WebIdentity { .. } | Self::AccessKey { .. } => Err(ReadError::new(Reason::InternalError, "a defect of the controller: a grant for another store")),
+        }
+    }
 }
 
 /// Hands out grants: it knows Kubernetes, and nothing here does.

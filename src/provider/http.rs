@@ -5,7 +5,8 @@
 
 use std::{error::Error as StdError, time::Duration};
 
-use reqwest::{Certificate, Client, RequestBuilder, redirect::Policy};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{Certificate, Client, RequestBuilder, header::HeaderValue, redirect::Policy};
 
 use super::ReadError;
 use crate::{api::Reason, sensitive::Sensitive};
@@ -16,6 +17,9 @@ const CONNECT: Duration = Duration::from_secs(3);
 const CALL: Duration = Duration::from_secs(6);
 /// The largest answer that is taken in: many times what a Secret holds.
 const MOST_BYTES: usize = 8 << 20;
+
+/// What is percent-encoded in a segment of a path.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// A client.
 #[derive(Clone)]
@@ -70,6 +74,25 @@ impl Http {
             }
         }
     }
+}
+
+/// A header's value that nobody prints: what comes before the secret, and the secret.
+pub fn secret_header(before: &str, secret: &Sensitive) -> Result<HeaderValue, ReadError> {
+    let text = Sensitive::new([before.as_bytes(), secret.expose().trim_ascii()].concat());
+    let broken = |_| ReadError::new(Reason::CredentialsError, "the token holds something that no token has");
+    let mut value = HeaderValue::from_bytes(text.expose()).map_err(broken)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// A text as one segment of a path.
+pub fn segment(text: &str) -> String {
+    utf8_percent_encode(text, SEGMENT).to_string()
+}
+
+/// An answer that isn't what was agreed upon.
+pub fn misunderstood() -> ReadError {
+    ReadError::new(Reason::ProviderUnavailable, "the store's answer could not be understood")
 }
 
 fn unsent(error: &reqwest::Error) -> ReadError {

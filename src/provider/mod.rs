@@ -4,9 +4,14 @@
 //! its errors is our own: what a store says about a failure goes to the log, its codes to the user.
 
 pub mod aws;
+pub mod edge;
+pub mod envase;
 pub mod grants;
 mod http;
+mod kept;
 pub mod opened;
+pub mod roboto;
+mod troubles;
 pub mod vault;
 
 use std::{
@@ -24,6 +29,7 @@ use crate::{
     api::{
         Reason,
         reference::{Name, Source, Store},
+        status::SourceRecord,
     },
     sensitive::Sensitive,
     telemetry::{Metrics, traces},
@@ -95,8 +101,9 @@ impl fmt::Display for Listing {
         let path = self.path.as_deref().unwrap_or_default();
         // A secret's name only starts with the path; a parameter lies below it.
         let (path, slash) = match self.store {
-            Store::ParameterStore | Store::Vault if self.path.is_some() => (path.trim_end_matches('/'), "/"),
-            Store::ParameterStore | Store::Vault | Store::SecretsManager => (path, ""),
+            Store::SecretsManager => (path, ""),
+            _ if self.path.is_some() => (path.trim_end_matches('/'), "/"),
+            _ => (path, ""),
         };
         write!(f, "{}://{path}{slash}{}", self.store, if self.recursive { "**" } else { "*" })?;
         for (number, (tag, value)) in self.tags.iter().enumerate() {
@@ -125,6 +132,8 @@ pub struct Reading {
     /// Every plain reference (`aws.sm://name`) that the answer says it comes from, for the second check of a provider's `allow`; none for
     /// a listing, each of whose members is checked by itself.
     pub denotes: Vec<String>,
+    /// What the store knows about it besides, where it tells.
+    pub record: Option<SourceRecord>,
 }
 
 /// How many names a listing may have.
@@ -145,7 +154,7 @@ impl Reading {
         };
         let id = format!("{:016x}{:016x}", half(0), half(1));
         let found = found.into_iter().map(|(name, reading)| Found { source: Source { store, name: Name::Plain(name), version: None }, reading });
-        Self { value: Value::List(found.collect()), version: ServedVersion { arn: String::new(), id, created: None, region: None }, denotes: Vec::new() }
+        Self { value: Value::List(found.collect()), version: ServedVersion { arn: String::new(), id, created: None, region: None }, denotes: Vec::new(), record: None }
     }
 
     /// The size of the value in bytes; of a listing, of all its names and values.
@@ -276,6 +285,28 @@ pub enum LotAnswer {
     Denied(ReadError),
     /// The call failed for a reason that lies with none of the questions: a throttle, an outage, credentials.
     Failed(ReadError),
+}
+
+impl LotAnswer {
+    /// For a store that has no shared calls, which nobody should have asked for one.
+    async fn never(questions: &[Question]) -> Self {
+        let problem = "a defect of the controller: this store has no shared calls";
+        Self::Each { answers: questions.iter().map(|_| Some(Err(ReadError::new(Reason::InternalError, problem)))).collect(), pages: 0 }
+    }
+}
+
+/// Why nothing was written.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum WriteError {
+    /// There is one of that name already.
+    #[error("AlreadyExists: there is one of that name")]
+    AlreadyExists,
+    /// There is none of that name.
+    #[error("NotFound: there is none of that name")]
+    NotFound,
+    /// The store could not be asked, or refused.
+    #[error(transparent)]
+    Failed(#[from] ReadError),
 }
 
 /// A store, or several behind one identity in one place. It makes calls; when, in which company and how often is the reader's.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::{Provider, ReadError, aws::AwsProvider, vault::VaultProvider};
+use super::{Provider, ReadError, aws::AwsProvider, edge::EdgeProvider, envase::EnvaseProvider, roboto::RobotoPlatform, vault::VaultProvider};
 use crate::api::provider::Backend;
 
 /// A client.
@@ -12,6 +12,12 @@ pub enum Opened {
     Aws(Arc<AwsProvider>),
     /// Of Vault.
     Vault(Arc<VaultProvider>),
+    /// Of Edge's secrets in Vault.
+    Edge(Arc<EdgeProvider>),
+    /// Of a Roboto platform.
+    Roboto(Arc<RobotoPlatform>),
+    /// Of Envase Vault.
+    Envase(Arc<EnvaseProvider>),
 }
 
 impl Opened {
@@ -21,6 +27,9 @@ impl Opened {
         match self {
             Self::Aws(provider) => provider.clone(),
             Self::Vault(provider) => provider.clone(),
+            Self::Edge(provider) => provider.clone(),
+            Self::Roboto(provider) => provider.clone(),
+            Self::Envase(provider) => provider.clone(),
         }
     }
 
@@ -29,6 +38,9 @@ impl Opened {
         match (self, backend) {
             (Self::Aws(provider), Backend::Aws(spec)) => provider.limit(spec.limits),
             (Self::Vault(provider), Backend::Vault(spec)) => provider.limit(spec.limits),
+            (Self::Edge(provider), Backend::Edge(spec)) => provider.limit(spec.vault.limits),
+            (Self::Roboto(provider), Backend::Roboto(spec)) => provider.limit(spec.limits),
+            (Self::Envase(provider), Backend::Envase(spec)) => provider.limit(spec.limits),
             _ => {}
         }
     }
@@ -45,7 +57,7 @@ impl Opened {
     pub fn known_account(&self) -> Option<String> {
         match self {
             Self::Aws(provider) => provider.known_caller().map(|caller| caller.account),
-            Self::Vault(_) => None,
+            Self::Vault(_) | Self::Edge(_) | Self::Roboto(_) | Self::Envase(_) => None,
         }
     }
 
@@ -55,6 +67,9 @@ impl Opened {
         match self {
             Self::Aws(provider) => provider.in_trouble(),
             Self::Vault(provider) => provider.in_trouble(),
+            Self::Edge(provider) => provider.vault().in_trouble(),
+            Self::Roboto(provider) => provider.in_trouble(),
+            Self::Envase(provider) => provider.in_trouble(),
         }
     }
 
@@ -64,6 +79,9 @@ impl Opened {
         match self {
             Self::Aws(provider) => provider.known_caller().map(|caller| caller.arn),
             Self::Vault(provider) => provider.known_identity(),
+            Self::Edge(provider) => provider.vault().known_identity(),
+            Self::Roboto(provider) => provider.known_identity(),
+            Self::Envase(provider) => provider.known_identity(),
         }
     }
 
@@ -72,6 +90,9 @@ impl Opened {
         match self {
             Self::Aws(provider) => provider.caller(anew).await.map(|caller| caller.arn),
             Self::Vault(provider) => provider.identity().await,
+            Self::Edge(provider) => provider.vault().identity().await,
+            Self::Roboto(provider) => provider.identity().await,
+            Self::Envase(provider) => provider.identity(anew).await,
         }
     }
 }

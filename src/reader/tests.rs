@@ -47,7 +47,7 @@ impl Provider for Faulty {
             }
             let value = if question.to_string().contains("large") { "x".repeat(3 << 20) } else { "value".to_owned() };
             let version = ServedVersion { arn: question.to_string(), id: "1".to_owned(), created: None, region: None };
-            Ok(Reading { value: Value::Text(Sensitive::from(value)), version, denotes: Vec::new() })
+            Ok(Reading { value: Value::Text(Sensitive::from(value)), version, denotes: Vec::new(), record: None })
         };
         read.boxed()
     }

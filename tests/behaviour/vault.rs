@@ -10,7 +10,7 @@ use crate::support::{SECONDS, Scene, TTL, WITHIN_TTL, apply_object, root, says, 
 
 /// A policy that lets these paths be read and listed.
 fn may(paths: &[&str]) -> Policy {
-    paths.iter().map(|path| ((*path).to_owned(), vec!["read", "list"])).collect()
+    paths.iter().map(|path| ((*path).to_owned(), vec!["read".to_owned(), "list".to_owned()])).collect()
 }
 
 /// A scene with a double of Vault, whose token in the Secret `vault` may read all below `kv/<namespace>/`.

@@ -135,7 +135,7 @@ mod tests {
         let source: Source = arn("eu-west-1").parse::<crate::api::reference::Reference>().unwrap().source;
         assert_eq!(moved(&source, "eu-central-1").id(), arn("eu-central-1"));
         let version = ServedVersion { arn: arn("eu-central-1"), id: "1".into(), created: None, region: None };
-        let reading = Reading { value: crate::provider::Value::List(Vec::new()), denotes: Vec::new(), version };
+        let reading = Reading { value: crate::provider::Value::List(Vec::new()), denotes: Vec::new(), version, record: None };
         let told = served(reading, "eu-central-1", "eu-west-1").version;
         assert_eq!((told.arn, told.region.as_deref()), (arn("eu-west-1"), Some("eu-central-1")));
     }

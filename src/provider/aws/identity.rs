@@ -13,7 +13,7 @@ use std::{
 };
 
 use aws_config::{
-    BehaviorVersion, ConfigLoader, Region, SdkConfig, environment::EnvironmentVariableRegionProvider, meta::region::RegionProviderChain,
+    BehaviorVersion, ConfigLoader, Region, SdkConfig, environment::EnvironmentVariableRegionProvider, identity::IdentityCache, meta::region::RegionProviderChain,
     profile::ProfileFileRegionProvider, retry::RetryConfig, timeout::TimeoutConfig,
 };
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
@@ -51,6 +51,7 @@ const ACCOUNT_TIMEOUT: Duration = Duration::from_secs(4);
 const FALLBACK_REGION: Region = Region::from_static("us-east-1");
 
 /// The controller's own identity, the HTTP client that all providers share, and how often the Security Token Service may be asked.
+#[derive(Clone)]
 pub struct Ambient {
     config: SdkConfig,
     renewing: Renewing,
@@ -61,6 +62,19 @@ impl Ambient {
     /// Looks at the environment, once; credentials are fetched when they are first needed, and renewed by themselves.
     pub async fn load() -> Self {
         Self::of(aws_config::defaults(BehaviorVersion::v2026_01_12())).await
+    }
+
+    /// Secrets Manager in a region, with no credentials of its own: each call brings some.
+    pub(super) fn secrets_manager(&self, region: &str, endpoint: Option<&str>) -> aws_sdk_secretsmanager::Client {
+        // From nothing: what the environment says about endpoints and credentials is not for what somebody else hands out.
+        let mut config = aws_sdk_secretsmanager::Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::new(region.to_owned()))
+            .identity_cache(IdentityCache::no_cache())
+            .retry_config(RetryConfig::disabled());
+        config.set_http_client(self.config.http_client()).set_timeout_config(self.config.timeout_config().cloned());
+        config.set_endpoint_url(endpoint.map(|url| placed(url, region)));
+        aws_sdk_secretsmanager::Client::from_conf(config.build())
     }
 
     pub(super) async fn of(loader: ConfigLoader) -> Self {
@@ -109,6 +123,7 @@ pub(super) struct Stores {
     renewing: Renewing,
     secrets_manager: OnceLock<aws_sdk_secretsmanager::Client>,
     parameter_store: OnceLock<aws_sdk_ssm::Client>,
+    lambda: OnceLock<aws_sdk_lambda::Client>,
 }
 
 impl Stores {
@@ -129,6 +144,16 @@ impl Stores {
                 config.set_endpoint_url(Some(url.clone()));
             }
             aws_sdk_ssm::Client::from_conf(config.build())
+        })
+    }
+
+    pub(super) fn lambda(&self) -> &aws_sdk_lambda::Client {
+        self.lambda.get_or_init(|| {
+            let mut config = aws_sdk_lambda::config::Builder::from(&self.base).interceptor(self.renewing.clone());
+            if let Some(url) = &self.endpoints.lambda {
+                config.set_endpoint_url(Some(url.clone()));
+            }
+            aws_sdk_lambda::Client::from_conf(config.build())
         })
     }
 }
@@ -198,13 +223,14 @@ impl Clients {
 
     fn stores_at(&self, region: &str) -> Stores {
         let here = |url: &Option<String>| url.as_deref().map(|url| placed(url, region));
-        let Endpoints { secrets_manager, ssm, .. } = &self.endpoints;
+        let Endpoints { secrets_manager, ssm, lambda, sts: _ } = &self.endpoints;
         Stores {
             base: self.base.to_builder().region(Region::new(region.to_owned())).build(),
-            endpoints: Endpoints { secrets_manager: here(secrets_manager), ssm: here(ssm), sts: None },
+            endpoints: Endpoints { secrets_manager: here(secrets_manager), ssm: here(ssm), lambda: here(lambda), sts: None },
             renewing: self.renewing.clone(),
             secrets_manager: OnceLock::new(),
             parameter_store: OnceLock::new(),
+            lambda: OnceLock::new(),
         }
     }
 

@@ -32,13 +32,13 @@ fn holds(listing: &Listing, name: &str) -> bool {
         (Store::SecretsManager, None) => Some(name),
         (Store::SecretsManager, Some(path)) => name.strip_prefix(path.as_str()).map(|rest| rest.strip_prefix('/').unwrap_or(rest)),
         // What stands at the root may be named without its slash.
-        // Vault lists by its own means.
-        (Store::Vault, _) => None,
         (Store::ParameterStore, None) => Some(name.strip_prefix('/').unwrap_or(name)),
         (Store::ParameterStore, Some(path)) => match path.trim_end_matches('/') {
             "" => Some(name.strip_prefix('/').unwrap_or(name)),
             path => name.strip_prefix(path).and_then(|rest| rest.strip_prefix('/')).filter(|rest| !rest.is_empty()),
         },
+        // No other store's listing comes here.
+        (_, _) => None,
     };
     rest.is_some_and(|rest| listing.recursive || !rest.contains('/'))
 }
@@ -180,7 +180,7 @@ mod tests {
     fn the_version_of_a_listing_tells_its_members_and_their_versions() {
         let member = |name: &str, id: Option<&str>| {
             let version = id.map(|id| ServedVersion { arn: "arn".to_owned(), id: id.to_owned(), created: None, region: None });
-            (name.to_owned(), version.map(|version| Reading { value: Value::List(Vec::new()), version, denotes: Vec::new() }))
+            (name.to_owned(), version.map(|version| Reading { value: Value::List(Vec::new()), version, denotes: Vec::new(), record: None }))
         };
         let version = |members: &[(&str, Option<&str>)]| {
             let found = members.iter().map(|(name, id)| member(name, *id)).collect();

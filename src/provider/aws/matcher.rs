@@ -63,7 +63,7 @@ fn fits(asked: &Source, arn: Option<&str>, name: Option<&str>) -> bool {
     let agrees = match asked.store {
         Store::SecretsManager => [arn.map(|arn| secret_has_arn(asked, arn)), name.map(|name| secret_has_name(asked, name))],
         Store::ParameterStore => [arn, name].map(|id| id.map(|id| parameter_has_id(asked, id))),
-        Store::Vault => [None, None],
+        _ => [None, None],
     };
     agrees.contains(&Some(true)) && !agrees.contains(&Some(false))
 }

@@ -7,6 +7,8 @@ mod credentials;
 mod errors;
 mod failover;
 mod identity;
+pub mod lambda;
+pub mod lent;
 mod listing;
 mod matcher;
 mod parameter_store;
@@ -19,13 +21,13 @@ mod tests;
 
 use std::{
     collections::BTreeSet,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use futures::{FutureExt, future::BoxFuture};
 
-use super::{Calls, Family, Listing, Lot, LotAnswer, Provider, Question, ReadError, Reading, Route, observed};
+use super::{Calls, Family, Listing, Lot, LotAnswer, Provider, Question, ReadError, Reading, Route, observed, troubles::Troubles};
 use crate::{
     api::{
         Reason,
@@ -49,8 +51,7 @@ pub struct AwsProvider {
     limits: Mutex<Limits>,
     /// Accounts besides the identity's own that rules name: what lies there may be asked for by ARN.
     accounts: Mutex<BTreeSet<String>>,
-    /// What no read gets past, and since when.
-    trouble: Mutex<Option<(Instant, ReadError)>>,
+    troubles: Troubles,
     metrics: Metrics,
 }
 
@@ -61,7 +62,7 @@ impl AwsProvider {
         let account = payer(&principal.payer, spec);
         let limits = Mutex::new(spec.limits.unwrap_or_default());
         let failover = Failover::new(spec.failover_regions.clone());
-        Self { clients: Clients::new(spec, principal, ambient), failover, account, limits, accounts: Mutex::default(), trouble: Mutex::default(), metrics }
+        Self { clients: Clients::new(spec, principal, ambient), failover, account, limits, accounts: Mutex::default(), troubles: Troubles::default(), metrics }
     }
 
     /// Lets what lies in these accounts be asked for by ARN, besides the identity's own.
@@ -83,31 +84,15 @@ impl AwsProvider {
     pub async fn caller(&self, anew: bool) -> Result<Caller, ReadError> {
         let answer = if anew { self.clients.ask_caller(&self.metrics).await } else { self.clients.caller(&self.metrics).await };
         if answer.is_ok() {
-            self.trouble().take_if(|(_, error)| error.reason == Reason::CredentialsError);
+            self.troubles.let_in();
         }
         answer
-    }
-
-    fn trouble(&self) -> MutexGuard<'_, Option<(Instant, ReadError)>> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What no read gets past since this long: credentials that don't work, or a store that does not answer.
     #[must_use]
     pub fn in_trouble(&self) -> Option<(Duration, ReadError)> {
-        self.trouble().as_ref().map(|(since, error)| (since.elapsed(), error.clone()))
-    }
-
-    /// Takes note of how a call went.
-    fn went(&self, error: Option<&ReadError>) {
-        let lasting = error.filter(|error| matches!(error.reason, Reason::CredentialsError | Reason::ProviderUnavailable));
-        let mut trouble = self.trouble();
-        *trouble = match (lasting, trouble.take()) {
-            (Some(error), was) => Some((was.filter(|(_, was)| was.reason == error.reason).map_or_else(Instant::now, |(since, _)| since), error.clone())),
-            // A throttle says nothing about either.
-            (None, was) if error.is_some_and(|error| error.reason == Reason::Throttled) => was,
-            (None, _) => None,
-        };
+        self.troubles.lasting()
     }
 
     /// Takes other limits; the clients stay.
@@ -158,7 +143,7 @@ impl AwsProvider {
             Store::ParameterStore => {
                 observed(&self.metrics, ("aws.ps", "ListTagsForResource", 1), reason, parameter_store::tags(stores.parameter_store(), source)).await
             }
-            Store::Vault => Err(misrouted()),
+            _ => Err(misrouted()),
         }
     }
 
@@ -173,7 +158,7 @@ impl AwsProvider {
             Store::ParameterStore => {
                 observed(&self.metrics, ("aws.ps", "GetParameter", 1), reason, parameter_store::presence(stores.parameter_store(), source)).await
             }
-            Store::Vault => Err(misrouted()),
+            _ => Err(misrouted()),
         }
     }
 
@@ -182,7 +167,7 @@ impl AwsProvider {
         match listing.store {
             Store::SecretsManager => secrets_manager::list(stores.secrets_manager(), listing, calls, &self.metrics).await,
             Store::ParameterStore => parameter_store::list(stores.parameter_store(), listing, calls, &self.metrics).await,
-            Store::Vault => Err(misrouted()),
+            _ => Err(misrouted()),
         }
     }
 
@@ -264,7 +249,7 @@ impl AwsProvider {
         match first.store {
             Store::SecretsManager => secrets_manager::read_lot(stores.secrets_manager(), asked, &self.metrics).await,
             Store::ParameterStore => parameter_store::read_lot(stores.parameter_store(), asked, &self.metrics).await,
-            Store::Vault => LotAnswer::Failed(misrouted()),
+            _ => LotAnswer::Failed(misrouted()),
         }
     }
 
@@ -292,7 +277,7 @@ impl AwsProvider {
             Store::ParameterStore => {
                 observed(&self.metrics, ("aws.ps", "GetParameter", 1), reason, parameter_store::read(stores.parameter_store(), source)).await
             }
-            Store::Vault => Err(misrouted()),
+            _ => Err(misrouted()),
         }
     }
 }
@@ -303,7 +288,7 @@ pub const ANOTHER_ACCOUNT: &str = "the provider's identity belongs to another ac
 /// Whose limits the calls count against: those of one payer in one region at the same addresses.
 fn payer(payer: &str, spec: &AwsSpec) -> String {
     let endpoints = spec.endpoints.clone().unwrap_or_default();
-    let named = [("secretsManager", endpoints.secrets_manager), ("ssm", endpoints.ssm), ("sts", endpoints.sts)];
+    let named = [("secretsManager", endpoints.secrets_manager), ("ssm", endpoints.ssm), ("sts", endpoints.sts), ("lambda", endpoints.lambda)];
     let named = named.into_iter().filter_map(|(service, url)| url.map(|url| format!("{service}={}", url.trim_end_matches('/'))));
     format!("{payer}/{}/{}", spec.region, named.collect::<Vec<_>>().join(","))
 }
@@ -330,14 +315,14 @@ impl Provider for AwsProvider {
     }
 
     fn read_one<'a>(&'a self, question: &'a Question, calls: &'a Calls) -> BoxFuture<'a, Result<Reading, ReadError>> {
-        self.read_alone(question, calls).inspect(|answer| self.went(answer.as_ref().err())).boxed()
+        self.read_alone(question, calls).inspect(|answer| self.troubles.note(answer.as_ref().err())).boxed()
     }
 
     fn read_lot<'a>(&'a self, lot: &'static Lot, questions: &'a [Question]) -> BoxFuture<'a, LotAnswer> {
         let noted = |answer: &LotAnswer| match answer {
-            LotAnswer::Failed(error) => self.went(Some(error)),
+            LotAnswer::Failed(error) => self.troubles.note(Some(error)),
             LotAnswer::Each { pages: 0, .. } => {}
-            LotAnswer::Each { .. } | LotAnswer::Refused(_) | LotAnswer::Denied(_) => self.went(None),
+            LotAnswer::Each { .. } | LotAnswer::Refused(_) | LotAnswer::Denied(_) => self.troubles.note(None),
         };
         self.read_together(lot, questions).inspect(noted).boxed()
     }

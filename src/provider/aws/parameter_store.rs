@@ -176,5 +176,6 @@ fn reading(parameter: Parameter) -> Result<Reading, ReadError> {
         value: Value::Text(Sensitive::from(value)),
         denotes: vec![format!("aws.ps://{resource}")],
         version: ServedVersion { arn, id, created, region: None },
+        record: None,
     })
 }

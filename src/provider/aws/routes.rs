@@ -36,14 +36,15 @@ const PARAMETERS_BY_ARN: Lot = Lot { name: "aws.ps by ARN", ..PARAMETERS };
 /// How a question may be asked of a provider of this region.
 pub(super) fn route(question: &Question, region: &str) -> Route {
     let single = match (question.store(), question) {
-        // No other store's question comes here.
-        (Store::SecretsManager, Question::Value(_) | Question::Presence { .. }) | (Store::Vault, _) => GET_SECRET_VALUE,
+        (Store::SecretsManager, Question::Value(_) | Question::Presence { .. }) => GET_SECRET_VALUE,
         (Store::SecretsManager, Question::Tags(_)) => DESCRIBE_SECRET,
         (Store::SecretsManager, Question::List(_)) => LIST_SECRETS,
         (Store::ParameterStore, Question::Value(_) | Question::Presence { .. }) => SSM_READS,
         (Store::ParameterStore, Question::Tags(_)) => SSM_TAGS,
         (Store::ParameterStore, Question::List(listing)) if brings_values(listing) => SSM_READS,
         (Store::ParameterStore, Question::List(_)) => DESCRIBE_PARAMETERS,
+        // No other store's question comes here.
+        (_, _) => GET_SECRET_VALUE,
     };
     let (lot, denoted) = match question {
         Question::Value(source) => (lot(source, region), source.denotes()),
@@ -68,7 +69,7 @@ fn lot(source: &Source, region: &str) -> Option<&'static Lot> {
         (Store::SecretsManager, Name::Arn(arn)) => without_suffix(&arn.resource).map(|_| &SECRETS_BY_ARN),
         (Store::ParameterStore, Name::Plain(_)) => Some(&PARAMETERS),
         (Store::ParameterStore, Name::Arn(_)) => Some(&PARAMETERS_BY_ARN),
-        (Store::Vault, _) => None,
+        (_, _) => None,
     }
 }
 

@@ -3,9 +3,9 @@
 
 use aws_sdk_secretsmanager::{
     Client,
-    config::http::HttpResponse,
+    config::{Builder, http::HttpResponse},
     error::SdkError,
-    operation::get_secret_value::GetSecretValueError,
+    operation::get_secret_value::{GetSecretValueError, GetSecretValueOutput, builders::GetSecretValueFluentBuilder},
     types::{ApiErrorType, Filter, FilterNameStringType, SecretValueEntry},
 };
 use aws_smithy_types::{Blob, DateTime, date_time::Format};
@@ -48,14 +48,29 @@ pub(super) async fn read(client: &Client, source: &Source) -> Result<Reading, Re
     get(client, source).await.unwrap_or_else(|error| Err(errors::classify(READ, &error).error))
 }
 
-async fn get(client: &Client, source: &Source) -> Result<Result<Reading, ReadError>, SdkError<GetSecretValueError, HttpResponse>> {
+/// As [`read`], with what this call alone brings along.
+pub(super) async fn read_as(client: &Client, source: &Source, overridden: Builder) -> Result<Reading, ReadError> {
+    got(asked(client, source).customize().config_override(overridden).send().await).unwrap_or_else(|error| Err(errors::classify(READ, &error).error))
+}
+
+type Got<T> = Result<T, SdkError<GetSecretValueError, HttpResponse>>;
+
+async fn get(client: &Client, source: &Source) -> Got<Result<Reading, ReadError>> {
+    got(asked(client, source).send().await)
+}
+
+fn asked(client: &Client, source: &Source) -> GetSecretValueFluentBuilder {
     let mut call = client.get_secret_value().secret_id(source.id());
     match &source.version {
         Some(Version::Stage(stage)) => call = call.version_stage(stage),
         Some(Version::Id(id)) => call = call.version_id(id),
         Some(Version::Number(_) | Version::Label(_)) | None => {}
     }
-    let answer = call.send().await?;
+    call
+}
+
+fn got(answer: Got<GetSecretValueOutput>) -> Got<Result<Reading, ReadError>> {
+    let answer = answer?;
     let content = (answer.secret_string, answer.secret_binary);
     Ok(reading((answer.arn, answer.name, answer.version_id), content, answer.created_date))
 }
@@ -199,5 +214,5 @@ fn reading(
         (None, None) => return Err(ReadError::new(Reason::SourceNotFound, "the secret has no value")),
     };
     let created = created.and_then(|time| time.fmt(Format::DateTime).ok());
-    Ok(Reading { value, denotes: vec![format!("aws.sm://{name}")], version: ServedVersion { arn, id, created, region: None } })
+    Ok(Reading { value, denotes: vec![format!("aws.sm://{name}")], version: ServedVersion { arn, id, created, region: None }, record: None })
 }

@@ -15,5 +15,5 @@ pub(super) fn reading(arn: String, denotes: String, tags: impl Iterator<Item = (
     let tags = tags.map(|(tag, value)| Some((tag?, value.unwrap_or_default()))).collect::<Option<BTreeMap<_, _>>>().ok_or_else(errors::incomplete)?;
     let text = serde_json::to_string(&tags).map_err(|_| errors::misunderstood())?;
     let version = ServedVersion { arn, id: ServedVersion::keyed(&text), created: None, region: None };
-    Ok(Reading { value: Value::Text(Sensitive::from(text)), version, denotes: vec![denotes] })
+    Ok(Reading { value: Value::Text(Sensitive::from(text)), version, denotes: vec![denotes], record: None })
 }

@@ -501,7 +501,7 @@ async fn providers_of_one_identity_ask_for_the_account_within_their_limit() {
         AwsProvider::new(&slow, Principal::ambient(), &ambient, Metrics::default()),
         AwsProvider::new(&wire.spec(), Principal::ambient(), &ambient, Metrics::default()),
     );
-    let started = Instant::now();
+    let started = std::time::Instant::now();
     let (one, two) = futures::join!(first.caller(false), second.caller(false));
     assert_eq!((one.unwrap().account, two.unwrap().account), ("123456789012".to_owned(), "123456789012".to_owned()));
     assert_eq!(wire.actions().len(), 2);

@@ -3,25 +3,20 @@
 //! A grant enters; a token leaves, for the calls of this store alone. It is renewed, or another is asked for, when two thirds of its life are over; who
 //! waits for it shares it. What Vault refuses is told in words, and not asked for again at once.
 
-use std::time::{Duration, Instant};
-
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
 
 use super::Door;
 use crate::{
     api::{Reason, vault::VaultAuth},
     provider::{
         ReadError,
-        grants::{Grant, Grants},
+        grants::Grants,
+        http::misunderstood,
+        kept::{Kept, Made},
     },
     sensitive::Sensitive,
 };
 
-/// How long a refusal is taken for an answer: many resources may wait for the same token.
-const REFUSED_FOR: Duration = Duration::from_secs(10);
-/// How soon a login or a renewal that failed is tried again, as long as the token holds.
-const AGAIN: Duration = Duration::from_secs(10);
 /// Where the methods are mounted unless the provider says otherwise.
 const KUBERNETES: &str = "kubernetes";
 const APP_ROLE: &str = "approle";
@@ -31,23 +26,17 @@ const APP_ROLE: &str = "approle";
 pub(super) struct Token {
     pub(super) secret: Sensitive,
     pub(super) identity: String,
-    /// When it is to be renewed or replaced.
-    renew: Option<Instant>,
+    /// Vault's id of whoever it belongs to; empty for a token that is nobody's.
+    pub(super) entity: String,
     /// Whether Vault would renew it.
     renewable: bool,
-}
-
-#[derive(Default)]
-struct State {
-    token: Option<Token>,
-    refused: Option<(Instant, ReadError)>,
 }
 
 /// The session of one provider.
 pub(super) struct Session {
     auth: VaultAuth,
     grants: Box<dyn Grants>,
-    state: Mutex<State>,
+    kept: Kept<Token>,
 }
 
 #[derive(Serialize)]
@@ -84,6 +73,8 @@ struct Looks {
     #[serde(default)]
     display_name: String,
     #[serde(default)]
+    entity_id: String,
+    #[serde(default)]
     ttl: u64,
     #[serde(default)]
     renewable: bool,
@@ -91,56 +82,31 @@ struct Looks {
 
 impl Session {
     pub(super) fn new(auth: VaultAuth, grants: Box<dyn Grants>) -> Self {
-        Self { auth, grants, state: Mutex::default() }
+        Self { auth, grants, kept: Kept::default() }
     }
 
     /// A token that works, as far as is known.
     pub(super) async fn token(&self, door: &Door) -> Result<Token, ReadError> {
-        let mut state = self.state.lock().await;
-        if let Some((_, error)) = state.refused.as_ref().filter(|(when, _)| when.elapsed() < REFUSED_FOR) {
-            return Err(error.clone());
-        }
-        let former = state.token.clone();
-        if let Some(token) = &former {
-            if token.renew.is_none_or(|renew| renew > Instant::now()) {
-                return Ok(token.clone());
-            }
-            // One of a Secret can only be renewed; for the others a new one is as good, and holds beyond the longest life of the former.
-            if self.auth.token.is_some()
-                && token.renewable
-                && let Some(token) = renewed(door, token).await
-            {
-                state.token = Some(token.clone());
-                return Ok(token);
-            }
-        }
-        let token = match (self.log_in(door).await, former) {
-            (Ok(token), _) => token,
-            // What is there holds for a while yet.
-            (Err(error), Some(token)) if error.reason == Reason::ProviderUnavailable => Token { renew: Some(Instant::now() + AGAIN), ..token },
-            (Err(error), _) => {
-                if error.reason == Reason::CredentialsError {
-                    *state = State { token: None, refused: Some((Instant::now(), error.clone())) };
-                }
-                return Err(error);
-            }
-        };
-        *state = State { token: Some(token.clone()), refused: None };
-        Ok(token)
+        self.kept.get(|former| self.make(door, former)).await
     }
 
     /// Vault refused this token. Lets it go, unless another one came meanwhile.
     pub(super) async fn refused(&self, token: &Token) {
-        let mut state = self.state.lock().await;
-        if state.token.as_ref().is_some_and(|known| known.secret.expose() == token.secret.expose()) {
-            state.token = None;
-        }
+        self.kept.discard(|known| known.secret.expose() == token.secret.expose()).await;
     }
 
-    async fn log_in(&self, door: &Door) -> Result<Token, ReadError> {
-        let Grant::Secret(secret) = self.grants.grant().await? else {
-            return Err(ReadError::new(Reason::InternalError, "a defect of the controller: a grant for another store"));
-        };
+    async fn make(&self, door: &Door, former: Option<Token>) -> Result<Made<Token>, ReadError> {
+        // One of a Secret can only be renewed; for the others a new one is as good, and holds beyond the longest life of the former.
+        if let Some(token) = former.filter(|token| self.auth.token.is_some() && token.renewable)
+            && let Some(made) = renewed(door, token).await
+        {
+            return Ok(made);
+        }
+        self.log_in(door).await
+    }
+
+    async fn log_in(&self, door: &Door) -> Result<Made<Token>, ReadError> {
+        let secret = self.grants.grant().await?.secret()?;
         let text = || std::str::from_utf8(secret.expose()).map_err(|_| ReadError::new(Reason::CredentialsError, "the credentials are no text"));
         let (place, answer) = match (&self.auth.kubernetes, &self.auth.app_role) {
             (Some(kubernetes), _) => {
@@ -157,9 +123,9 @@ impl Session {
         };
         match answer.status {
             200 => {
-                let LoggedIn { auth } = serde_json::from_slice(answer.body.expose()).map_err(|_| super::misunderstood())?;
-                let token = self.look(door, Sensitive::from(auth.client_token)).await?;
-                Ok(Token { renew: renewal(auth.lease_duration), ..token })
+                let LoggedIn { auth } = serde_json::from_slice(answer.body.expose()).map_err(|_| misunderstood())?;
+                let made = self.look(door, Sensitive::from(auth.client_token)).await?;
+                Ok(Made::living(made.value, auth.lease_duration))
             }
             status @ (400 | 401 | 403 | 404) => {
                 let problem = "Vault does not let the provider in; check the role, the mount and what the role binds";
@@ -170,15 +136,19 @@ impl Session {
     }
 
     /// Who a token belongs to and how long it holds.
-    async fn look(&self, door: &Door, token: Sensitive) -> Result<Token, ReadError> {
+    async fn look(&self, door: &Door, token: Sensitive) -> Result<Made<Token>, ReadError> {
         let answer = door.get("auth/token/lookup-self", "", &token).await?;
         match answer.status {
             200 => {
-                let Looked { data } = serde_json::from_slice(answer.body.expose()).map_err(|_| super::misunderstood())?;
-                Ok(Token { secret: token, identity: data.display_name, renew: renewal(data.ttl), renewable: data.renewable })
+                let Looked { data } = serde_json::from_slice(answer.body.expose()).map_err(|_| misunderstood())?;
+                let token = Token { secret: token, identity: data.display_name, entity: data.entity_id, renewable: data.renewable };
+                Ok(Made::living(token, data.ttl))
             }
             // A policy may forbid a token to look at itself; a bad token is told by what it is used for.
-            403 if self.auth.token.is_none() => Ok(Token { secret: token, identity: String::new(), renew: None, renewable: false }),
+            403 if self.auth.token.is_none() => {
+                let token = Token { secret: token, identity: String::new(), entity: String::new(), renewable: false };
+                Ok(Made { value: token, renew: None })
+            }
             status @ (400 | 401 | 403) => {
                 let problem = "Vault does not know the provider's token, or it has run out; put another one into its Secret";
                 Err(ReadError::new(Reason::CredentialsError, format!("{problem} (HTTP {status})")))
@@ -189,15 +159,10 @@ impl Session {
 }
 
 /// The token with a new life, if Vault gives it one.
-async fn renewed(door: &Door, token: &Token) -> Option<Token> {
+async fn renewed(door: &Door, token: Token) -> Option<Made<Token>> {
     let answer = door.post("auth/token/renew-self", Some(&token.secret), &serde_json::Map::new()).await.ok().filter(|answer| answer.status == 200)?;
     let LoggedIn { auth } = serde_json::from_slice(answer.body.expose()).ok()?;
     // It is the same one.
     drop(Sensitive::from(auth.client_token));
-    Some(Token { renew: renewal(auth.lease_duration), ..token.clone() })
-}
-
-/// When what lives this many seconds is renewed; a life of 0 has no end.
-fn renewal(seconds: u64) -> Option<Instant> {
-    (seconds > 0).then(|| Instant::now() + Duration::from_secs(seconds) * 2 / 3)
+    Some(Made::living(token, auth.lease_duration))
 }

@@ -41,7 +41,7 @@ fn version(id: &str) -> ServedVersion {
 /// A value that tells where it comes from.
 fn reading(scope: ScopeId, question: &Question, id: &str) -> Reading {
     let text = format!("{}/{question}/{id}", scope.0);
-    Reading { value: Value::Text(Sensitive::from(text)), version: version(id), denotes: Vec::new() }
+    Reading { value: Value::Text(Sensitive::from(text)), version: version(id), denotes: Vec::new(), record: None }
 }
 
 fn text(answer: &Answer) -> String {
@@ -283,7 +283,7 @@ fn listings_keep_neither_each_other_nor_single_reads_waiting() {
             let name = format!("aws.sm://{}{number}", "x".repeat(500)).parse::<crate::api::reference::Reference>().expect("a reference");
             Found { source: name.source, reading: None }
         });
-        let reading = Reading { value: Value::List(found.collect()), version: version("v1"), denotes: Vec::new() };
+        let reading = Reading { value: Value::List(found.collect()), version: version("v1"), denotes: Vec::new(), record: None };
         world.finish(call, Outcome::One(Ok(reading)));
     }
     let scope = &world.table.scopes[&ScopeId(1)];
@@ -930,7 +930,7 @@ fn so_much_is_read_ahead_and_no_more() {
     let large = |call: &Call| {
         answered(call, |_| {
             let value = Value::Binary(Sensitive::new(vec![0; 64 << 10]));
-            Some(Ok(Reading { value, version: version("v1"), denotes: Vec::new() }))
+            Some(Ok(Reading { value, version: version("v1"), denotes: Vec::new(), record: None }))
         })
     };
     world.run(10, large);
@@ -960,7 +960,7 @@ fn so_much_is_held_over_all_scopes_and_no_more() {
     let large = |call: &Call| {
         answered(call, |_| {
             let value = Value::Binary(Sensitive::new(vec![0; 1 << 20]));
-            Some(Ok(Reading { value, version: version("v1"), denotes: Vec::new() }))
+            Some(Ok(Reading { value, version: version("v1"), denotes: Vec::new(), record: None }))
         })
     };
     let single = |scope, name: &str| Item { route: Route { lot: None, ..item(scope, name).route }, ..item(scope, name) };

@@ -1,25 +1,17 @@
 //! A double of Vault in this process: key-value stores of both versions, tokens with policies, logins by Kubernetes and `AppRole`, namespaces. Requests
 //! enter over HTTP and through methods, answers leave as `OpenBao` 2.6 gives them. It records who asked for what, never a value; what it can't do it
-//! refuses aloud. It can't be unsealed, wraps nothing, and checks no signature of a token.
+//! refuses aloud. It can't be unsealed, wraps only what is read, and checks no signature of a token.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Debug};
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response};
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
+
+use crate::double::{Answers, Double, Question, Reply};
 
 /// A request that arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +28,23 @@ pub struct Asked {
     pub status: u16,
 }
 
-/// What a policy lets do: a prefix of paths (`kv/data/shop/`) and capabilities (`read`, `list`).
-pub type Policy = Vec<(String, Vec<&'static str>)>;
+/// What a policy lets do: a prefix of paths (`kv/data/shop/`) and capabilities (`read`, `list`, `create`, `update`, `delete`).
+pub type Policy = Vec<(String, Vec<String>)>;
+
+/// The policy that a text in HCL says, as far as its paths are prefixes (`path "kv/data/shop/*" { capabilities = ["read"] }`), with
+/// `{{identity.entity.id}}` filled in. What it can't read it refuses aloud.
+#[must_use]
+pub fn hcl(text: &str, entity: &str) -> Policy {
+    let text: String = text.lines().map(|line| line.split('#').next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
+    let rules = text.split("path ").skip(1).map(|rule| {
+        let quoted: Vec<&str> = rule.split('"').collect();
+        assert!(quoted.len() >= 5 && quoted[2].contains("capabilities"), "not a rule: {rule}");
+        let path = quoted[1].replace("{{identity.entity.id}}", entity);
+        assert!(path.ends_with("/*") && !path.contains("{{"), "only prefixes are understood: {path}");
+        (path.trim_end_matches('*').to_owned(), quoted[3..].iter().step_by(2).map(|&capability| capability.to_owned()).collect())
+    });
+    rules.collect()
+}
 
 struct Version {
     data: Value,
@@ -48,6 +55,8 @@ struct Version {
 #[derive(Clone)]
 struct Identity {
     name: String,
+    /// Its id, "" for nobody's.
+    entity: String,
     policy: Policy,
     /// When it runs out, and how long it lives.
     expires: Option<(Instant, Duration)>,
@@ -60,83 +69,64 @@ struct Role {
     identity: Identity,
 }
 
+/// What it knows.
 #[derive(Default)]
-struct State {
+pub struct State {
     /// By namespace, mount and path.
     versioned: BTreeMap<(String, String, String), Vec<Version>>,
     plain: BTreeMap<(String, String, String), Value>,
     /// Mounts of version 1; every other one that anything was put into is of version 2.
     plain_mounts: Vec<String>,
+    /// Mounts of version 2 that are there although nothing was put into them.
+    empty_mounts: Vec<String>,
     tokens: BTreeMap<String, Identity>,
     roles: BTreeMap<String, Role>,
     app_roles: BTreeMap<(String, String), Identity>,
+    /// What is wrapped, by token, and until when.
+    wrapped: BTreeMap<String, (Value, Instant)>,
     issued: u64,
     failing: Option<u16>,
     asked: Vec<Asked>,
 }
 
 /// The running double. Ends on drop.
-pub struct Vault {
-    address: SocketAddr,
-    state: Arc<Mutex<State>>,
-    /// None only during drop.
-    runtime: Option<Runtime>,
-}
-
-impl Debug for Vault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vault").field("address", &self.address).finish_non_exhaustive()
-    }
-}
-
-impl Drop for Vault {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
+#[derive(Debug)]
+pub struct Vault(Double<State>);
 
 impl Vault {
     /// Listens on a free loopback port, empty.
     pub fn start() -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("vault").enable_all().build()?;
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
-        let state: Arc<Mutex<State>> = Arc::default();
-        let shared = Arc::clone(&state);
-        runtime.spawn(async move {
-            let Ok(listener) = TcpListener::from_std(listener) else { return };
-            while let Ok((stream, _)) = listener.accept().await {
-                let shared = Arc::clone(&shared);
-                tokio::spawn(async move {
-                    let service = service_fn(move |request| answer(Arc::clone(&shared), request));
-                    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-                });
-            }
-        });
-        Ok(Self { address, state, runtime: Some(runtime) })
+        Ok(Self(Double::start(State::default())?))
     }
 
     /// Its address.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.0.url()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state()
     }
 
     /// Puts a value into a store of version 2 (`kv/shop/db`), as its next version; which that is.
     pub fn put(&self, namespace: &str, name: &str, data: &Value) -> usize {
         let (mount, path) = name.split_once('/').unwrap_or((name, ""));
-        let created = format!("{}.000000000Z", crate::vault::now());
-        let mut state = self.state();
-        let versions = state.versioned.entry((namespace.to_owned(), mount.to_owned(), path.to_owned())).or_default();
-        versions.push(Version { data: data.clone(), created, deleted: false });
-        versions.len()
+        self.state().put((namespace.to_owned(), mount.to_owned(), path.to_owned()), data.clone())
+    }
+
+    /// The newest value of a store of version 2, if it is there.
+    #[must_use]
+    pub fn value(&self, namespace: &str, name: &str) -> Option<Value> {
+        let (mount, path) = name.split_once('/').unwrap_or((name, ""));
+        let state = self.state();
+        let versions = state.versioned.get(&(namespace.to_owned(), mount.to_owned(), path.to_owned()))?;
+        versions.last().filter(|version| !version.deleted).map(|version| version.data.clone())
+    }
+
+    /// Makes a mount of version 2, empty.
+    pub fn mount(&self, name: &str) {
+        self.state().empty_mounts.push(name.to_owned());
     }
 
     /// Puts a value into a store of version 1.
@@ -162,7 +152,13 @@ impl Vault {
     /// Makes a token known. `life`: how long it lives; none: for ever.
     pub fn token(&self, token: &str, name: &str, policy: Policy, life: Option<Duration>) {
         let expires = life.map(|life| (Instant::now() + life, life));
-        self.state().tokens.insert(token.to_owned(), Identity { name: name.to_owned(), policy, expires, renewable: life.is_some() });
+        self.state().tokens.insert(token.to_owned(), Identity { name: name.to_owned(), entity: String::new(), policy, expires, renewable: life.is_some() });
+    }
+
+    /// Makes a token of an entity known, which lives for ever.
+    pub fn entity_token(&self, token: &str, entity: &str, policy: Policy) {
+        let identity = Identity { name: format!("token-{entity}"), entity: entity.to_owned(), policy, expires: None, renewable: false };
+        self.state().tokens.insert(token.to_owned(), identity);
     }
 
     /// Lets a token be known no more.
@@ -177,13 +173,13 @@ impl Vault {
 
     /// A role of the Kubernetes method, for a ServiceAccount (`namespace:name`) and an audience.
     pub fn role(&self, role: &str, account: &str, audience: &str, policy: Policy, life: Duration) {
-        let identity = Identity { name: format!("kubernetes-{account}"), policy, expires: Some((Instant::now(), life)), renewable: true };
+        let identity = Identity { name: format!("kubernetes-{account}"), entity: format!("entity-{role}"), policy, expires: Some((Instant::now(), life)), renewable: true };
         self.state().roles.insert(role.to_owned(), Role { bound: (account.to_owned(), audience.to_owned()), identity });
     }
 
     /// A role of the `AppRole` method.
     pub fn app_role(&self, role_id: &str, secret_id: &str, policy: Policy, life: Duration) {
-        let identity = Identity { name: "approle".to_owned(), policy, expires: Some((Instant::now(), life)), renewable: true };
+        let identity = Identity { name: "approle".to_owned(), entity: String::new(), policy, expires: Some((Instant::now(), life)), renewable: true };
         self.state().app_roles.insert((role_id.to_owned(), secret_id.to_owned()), identity);
     }
 
@@ -206,13 +202,11 @@ impl Vault {
 }
 
 /// Seconds since 1970, as the date of RFC 3339 without its end.
-fn now() -> String {
+pub(crate) fn now() -> String {
     let seconds = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64();
     let date = aws_sdk_ssm::primitives::DateTime::from_secs_f64(seconds);
     date.fmt(aws_sdk_ssm::primitives::DateTimeFormat::DateTime).unwrap_or_default().split(['.', 'Z']).next().unwrap_or_default().to_owned()
 }
-
-type Reply = (u16, Value);
 
 fn errors(status: u16, messages: &[&str]) -> Reply {
     (status, json!({"errors": messages}))
@@ -222,38 +216,109 @@ fn denied() -> Reply {
     errors(403, &["permission denied"])
 }
 
-async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>> {
-    let (parts, body) = request.into_parts();
-    let body = body.collect().await?.to_bytes();
-    let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-    let (token, namespace) = (header("x-vault-token"), header("x-vault-namespace"));
-    let path = parts.uri.path().trim_start_matches("/v1/").to_owned();
-    let path = percent_encoding::percent_decode_str(&path).decode_utf8_lossy().into_owned();
-    let query = parts.uri.query().unwrap_or_default().to_owned();
-    let list = parts.method.as_str() == "LIST" || query.split('&').any(|part| part == "list=true");
-    let (status, value) = {
-        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        let who = state.tokens.get(&token).filter(|identity| identity.expires.is_none_or(|(end, _)| end > Instant::now())).cloned();
-        let reply = match state.failing {
+impl Answers for State {
+    fn answer(&mut self, question: &Question) -> Reply {
+        let (token, namespace) = (question.header("x-vault-token"), question.header("x-vault-namespace"));
+        let path = question.path.trim_start_matches("/v1/").to_owned();
+        let query = question.query.clone();
+        let list = question.method == "LIST" || query.split('&').any(|part| part == "list=true");
+        let who = self.tokens.get(&token).filter(|identity| identity.expires.is_none_or(|(end, _)| end > Instant::now())).cloned();
+        let mut reply = match self.failing {
             Some(status) => errors(status, &["failing on purpose"]),
-            None if parts.method == Method::POST => {
-                let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-                state.post(&path, &token, who.as_ref(), &body)
-            }
-            None => match &who {
-                None => denied(),
-                Some(who) => state.get(&namespace, &path, &query, list, who),
+            None if path == "sys/wrapping/unwrap" => self.unwrap(&token),
+            None if question.method == "POST" && path.starts_with("auth/") => self.post(&path, &token, who.as_ref(), &question.json()),
+            None => match (&who, question.method.as_str()) {
+                (None, _) => denied(),
+                (Some(who), "POST" | "PUT") => self.write((&namespace, &path), &question.json(), who),
+                (Some(who), "DELETE") => self.remove((&namespace, &path), who),
+                (Some(who), _) => self.get(&namespace, &path, &query, list, who),
             },
         };
+        let ttl = question.header("x-vault-wrap-ttl").trim_end_matches('s').parse().unwrap_or(0);
+        if reply.0 == 200 && ttl > 0 {
+            reply = self.wrap(&path, reply.1, ttl);
+        }
         let path = if query.is_empty() { path } else { format!("{path}?{query}") };
         let who = who.map(|who| who.name).unwrap_or_default();
-        state.asked.push(Asked { method: parts.method.to_string(), path, namespace, who, status: reply.0 });
+        self.asked.push(Asked { method: question.method.clone(), path, namespace, who, status: reply.0 });
         reply
-    };
-    Ok(Response::builder().status(status).header("content-type", "application/json").body(Full::new(value.to_string().into()))?)
+    }
+}
+
+fn may(who: &Identity, path: &str, capability: &str) -> bool {
+    who.policy.iter().any(|(prefix, capabilities)| path.starts_with(prefix.as_str()) && capabilities.iter().any(|one| one == capability))
+}
+
+fn forbidden() -> Reply {
+    errors(403, &["1 error occurred:\n\t* permission denied\n\n"])
 }
 
 impl State {
+    fn put(&mut self, key: (String, String, String), data: Value) -> usize {
+        let created = format!("{}.000000000Z", now());
+        let versions = self.versioned.entry(key).or_default();
+        versions.push(Version { data, created, deleted: false });
+        versions.len()
+    }
+
+    fn wrap(&mut self, path: &str, answer: Value, ttl: u64) -> Reply {
+        self.issued += 1;
+        let token = format!("s.wrap-{}", self.issued);
+        self.wrapped.insert(token.clone(), (answer, Instant::now() + Duration::from_secs(ttl)));
+        let info = json!({"token": token, "accessor": "a", "ttl": ttl, "creation_time": now(), "creation_path": path});
+        (200, json!({"request_id": "", "data": null, "wrap_info": info}))
+    }
+
+    fn unwrap(&mut self, token: &str) -> Reply {
+        match self.wrapped.remove(token).filter(|(_, end)| *end > Instant::now()) {
+            Some((answer, _)) => (200, answer),
+            None => errors(400, &["wrapping token is not valid or does not exist"]),
+        }
+    }
+
+    fn write(&mut self, (namespace, path): (&str, &str), body: &Value, who: &Identity) -> Reply {
+        let (mount, rest) = path.split_once('/').unwrap_or((path, ""));
+        let plain = self.plain_mounts.iter().any(|plain| plain == mount);
+        let name = if plain { Some(rest) } else { rest.strip_prefix("data/") };
+        let Some(name) = name else { return errors(405, &["the double does not know this"]) };
+        let key = (namespace.to_owned(), mount.to_owned(), name.to_owned());
+        let there = if plain { usize::from(self.plain.contains_key(&key)) } else { self.versioned.get(&key).map_or(0, Vec::len) };
+        if !may(who, path, if there == 0 { "create" } else { "update" }) {
+            return forbidden();
+        }
+        if plain {
+            self.plain.insert(key, body.clone());
+            return (204, Value::Null);
+        }
+        if body["options"]["cas"].as_u64().is_some_and(|cas| cas != there as u64) {
+            return errors(400, &["check-and-set parameter did not match the current version"]);
+        }
+        if !body["data"].is_object() {
+            return errors(400, &["no data provided"]);
+        }
+        let version = self.put(key, body["data"].clone());
+        (200, json!({"data": {"version": version, "created_time": now(), "deletion_time": "", "destroyed": false}}))
+    }
+
+    fn remove(&mut self, (namespace, path): (&str, &str), who: &Identity) -> Reply {
+        if !may(who, path, "delete") {
+            return forbidden();
+        }
+        let (mount, rest) = path.split_once('/').unwrap_or((path, ""));
+        let key = |name: &str| (namespace.to_owned(), mount.to_owned(), name.to_owned());
+        match rest.split_once('/').unwrap_or((rest, "")) {
+            _ if self.plain_mounts.iter().any(|plain| plain == mount) => drop(self.plain.remove(&key(rest))),
+            ("metadata", name) => drop(self.versioned.remove(&key(name))),
+            ("data", name) => {
+                if let Some(version) = self.versioned.get_mut(&key(name)).and_then(|versions| versions.last_mut()) {
+                    version.deleted = true;
+                }
+            }
+            _ => return errors(405, &["the double does not know this"]),
+        }
+        (204, Value::Null)
+    }
+
     fn issue(&mut self, identity: &Identity) -> Value {
         self.issued += 1;
         let token = format!("s.login-{}", self.issued);
@@ -299,12 +364,12 @@ impl State {
     fn get(&self, namespace: &str, path: &str, query: &str, list: bool, who: &Identity) -> Reply {
         if path == "auth/token/lookup-self" {
             let ttl = who.expires.map_or(0, |(end, _)| end.saturating_duration_since(Instant::now()).as_secs().max(1));
-            return (200, json!({"data": {"display_name": who.name, "ttl": ttl, "renewable": who.renewable, "policies": ["default"]}}));
+            return (200, json!({"data": {"display_name": who.name, "ttl": ttl, "renewable": who.renewable, "entity_id": who.entity, "policies": ["default"]}}));
         }
         let capability = if list { "list" } else { "read" };
         let asked = if list && !path.ends_with('/') { format!("{path}/") } else { path.to_owned() };
-        if !who.policy.iter().any(|(prefix, capabilities)| asked.starts_with(prefix.as_str()) && capabilities.contains(&capability)) {
-            return errors(403, &["1 error occurred:\n\t* permission denied\n\n"]);
+        if !may(who, &asked, capability) {
+            return forbidden();
         }
         let (mount, rest) = path.split_once('/').unwrap_or((path, ""));
         let here = |key: &&(String, String, String)| key.0 == namespace && key.1 == mount;
@@ -317,11 +382,20 @@ impl State {
                 None => errors(404, &[]),
             };
         }
-        if !self.versioned.keys().any(|key| here(&key)) {
+        if !self.versioned.keys().any(|key| here(&key)) && !self.empty_mounts.iter().any(|empty| empty == mount) {
             return errors(404, &[&format!("no handler for route \"{path}\". route entry not found.")]);
         }
         match rest.split_once('/').unwrap_or((rest, "")) {
-            ("metadata", folder) if list => listed(self.versioned.keys().filter(here).map(|key| key.2.as_str()), folder),
+            ("metadata", name) if !list => {
+                let Some(versions) = self.versioned.get(&(namespace.to_owned(), mount.to_owned(), name.to_owned())) else { return errors(404, &[]) };
+                let state = |version: &Version| {
+                    let deleted = if version.deleted { "2026-01-01T00:00:00.000000000Z" } else { "" };
+                    json!({"created_time": version.created, "deletion_time": deleted, "destroyed": false})
+                };
+                let all: serde_json::Map<String, Value> = (1..).zip(versions).map(|(number, version)| (number.to_string(), state(version))).collect();
+                (200, json!({"data": {"current_version": versions.len(), "oldest_version": 1, "versions": all}}))
+            }
+            ("metadata", folder) => listed(self.versioned.keys().filter(here).map(|key| key.2.as_str()), folder),
             ("data", name) => {
                 let Some(versions) = self.versioned.get(&(namespace.to_owned(), mount.to_owned(), name.to_owned())) else { return errors(404, &[]) };
                 let number = query.split('&').find_map(|part| part.strip_prefix("version=")).and_then(|number| number.parse().ok()).unwrap_or(versions.len());

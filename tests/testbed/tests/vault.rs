@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
-use testbed::Vault;
+use testbed::{Vault, vault::hcl};
 
 /// Prints one line for each thing that is tried: its name, and what came or the exception's.
 const SCRIPT: &str = r#"
@@ -55,9 +55,9 @@ attempt("no-role", lambda: hvac.api.auth_methods.Kubernetes(client().adapter).lo
 fn hvac_understands_the_double() {
     let vault = Vault::start().unwrap();
     let hour = Duration::from_secs(3600);
-    let all = || vec![("kv/".to_owned(), vec!["read", "list"]), ("old/".to_owned(), vec!["read"]), ("nothing/".to_owned(), vec!["read"])];
+    let all = || hcl(r#"path "kv/*" { capabilities = ["read", "list"] } path "old/*" { capabilities = ["read"] } path "nothing/*" { capabilities = ["read"] }"#, "");
     vault.token("s.root", "root", all(), None);
-    vault.token("s.narrow", "narrow", vec![("kv/data/other/".to_owned(), vec!["read"])], Some(hour));
+    vault.token("s.narrow", "narrow", hcl(r#"path "kv/data/other/*" { capabilities = ["read"] }"#, ""), Some(hour));
     vault.app_role("r", "s", all(), hour);
     vault.role("shop", "shop:reader", "vault", all(), hour);
     vault.put("", "kv/shop/db", &json!({"a": "one"}));

@@ -1,7 +1,8 @@
-//! An emulated AWS in this process: Secrets Manager, SSM's Parameter Store and STS as far as this project uses them, fast enough for
+//! An emulated AWS in this process: Secrets Manager, SSM's Parameter Store, STS and Lambda as far as this project uses them, fast enough for
 //! a bench, and behind a [`Front`] that counts and misbehaves. Calls enter over HTTP and through methods, values leave. It answers as AWS
 //! is documented or was seen to; what it can't do it refuses aloud, and it must never guess.
 
+mod functions;
 mod parameters;
 mod roles;
 mod secrets;
@@ -20,6 +21,7 @@ use serde_json::{Value, json};
 use crate::aws;
 use crate::front::wire::{Reply, error_response, json_response, xml_response};
 use crate::front::{Answer, Behind, Call, FaultId, Front, Stale};
+use functions::Functions;
 use parameters::Parameters;
 use roles::Roles;
 use secrets::{Content, Secrets};
@@ -137,6 +139,29 @@ impl Emulator {
         Ok(self.store().parameters.remove(name)?)
     }
 
+    /// Lets a Lambda function tell a secret under a key; `organization` "" for none. The function is made if it isn't there.
+    pub fn put_function_secret(&self, function: &str, organization: &str, key: &str, secret: &Value) {
+        let place = (organization.to_owned(), key.to_owned());
+        self.store().functions.0.entry(function.to_owned()).or_default().secrets.insert(place, secret.clone());
+    }
+
+    /// Lets a Lambda function tell nothing under a key any more.
+    pub fn take_function_secret(&self, function: &str, organization: &str, key: &str) {
+        let place = (organization.to_owned(), key.to_owned());
+        self.store().functions.0.entry(function.to_owned()).or_default().secrets.remove(&place);
+    }
+
+    /// Lets a Lambda function break off with an error, or no longer.
+    pub fn break_function(&self, function: &str, broken: bool) {
+        self.store().functions.0.entry(function.to_owned()).or_default().broken = broken;
+    }
+
+    /// What keeps values in its Secrets Manager, for a double that stands on it.
+    #[must_use]
+    pub fn keeper(&self) -> Keeper {
+        Keeper(Arc::clone(&self.store))
+    }
+
     /// The next `reads` reads of a secret or parameter after each write answer what was there before; see [`Answer::Stale`].
     pub fn stale_reads(&self, reads: u32) -> FaultId {
         self.always(Answer::Stale { reads, within: Duration::ZERO })
@@ -165,6 +190,40 @@ impl Emulator {
 
     fn store(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps values in an emulator's Secrets Manager.
+#[derive(Clone)]
+pub struct Keeper(Arc<Mutex<Store>>);
+
+impl Keeper {
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a secret without a value; its ARN.
+    #[must_use]
+    pub fn create(&self, name: &str) -> String {
+        let mut store = self.store();
+        let now = store.now();
+        let _ = store.secrets.create(name, None, now);
+        store.secrets.get(name).map(|secret| secret.arn.clone()).unwrap_or_default()
+    }
+
+    /// Puts a text.
+    pub fn put(&self, name: &str, value: &str) {
+        self.store().put(name, Content::Text(value.to_owned()));
+    }
+
+    /// Puts bytes.
+    pub fn put_binary(&self, name: &str, value: &[u8]) {
+        self.store().put(name, Content::binary(value));
+    }
+
+    /// Deletes a secret.
+    pub fn delete(&self, name: &str) {
+        let _ = self.store().secrets.remove(name);
     }
 }
 
@@ -225,6 +284,7 @@ pub(crate) struct Store {
     secrets: Secrets,
     parameters: Parameters,
     roles: Roles,
+    functions: Functions,
     credentials_life: Duration,
     credentials_given: u64,
     last_microsecond: u64,
@@ -232,8 +292,8 @@ pub(crate) struct Store {
 
 impl Default for Store {
     fn default() -> Self {
-        let (secrets, parameters, roles) = (Secrets::default(), Parameters::default(), Roles::default());
-        Self { secrets, parameters, roles, credentials_life: Duration::from_secs(6 * 3600), credentials_given: 0, last_microsecond: 0 }
+        let (secrets, parameters, roles, functions) = (Secrets::default(), Parameters::default(), Roles::default(), Functions::default());
+        Self { secrets, parameters, roles, functions, credentials_life: Duration::from_secs(6 * 3600), credentials_given: 0, last_microsecond: 0 }
     }
 }
 
@@ -251,6 +311,7 @@ impl Store {
                 Ok(body) => return xml_response(200, body),
                 Err(refusal) => Err(refusal),
             },
+            "lambda" => return self.functions.answer(call.ids.first().map_or("", String::as_str), question),
             "credentials" => Ok(self.credentials(now)),
             _ => Err(unknown(&call.action)),
         };

@@ -7,7 +7,7 @@ use std::time::Instant;
 /// One call that arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// `secretsmanager`, `ssm`, `sts` or `credentials` (`GET /credentials`, see [`crate::Emulator`]); "" for anything else.
+    /// `secretsmanager`, `ssm`, `sts`, `lambda` or `credentials` (`GET /credentials`, see [`crate::Emulator`]); "" for anything else.
     pub service: &'static str,
     /// The action, for instance `GetSecretValue`; "" if the request named none.
     pub action: String,

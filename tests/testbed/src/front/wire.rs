@@ -68,6 +68,11 @@ impl Question {
         } else if parts.method == Method::GET && parts.uri.path() == "/credentials" {
             call.service = "credentials";
             "GetCredentials".clone_into(&mut call.action);
+        } else if let Some(function) = parts.uri.path().strip_prefix("/2015-03-31/functions/").and_then(|rest| rest.strip_suffix("/invocations")) {
+            call.service = "lambda";
+            "Invoke".clone_into(&mut call.action);
+            call.ids.push(percent_decode_str(function).decode_utf8_lossy().into_owned());
+            json = serde_json::from_slice(&body).unwrap_or_default();
         } else if let Some(action) = form(&body).remove("Action") {
             // STS is the only service with the query protocol here.
             call.service = "sts";

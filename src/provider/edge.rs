@@ -1,0 +1,279 @@
+//! Edge's secrets of users and organisations, which are JSON objects in Vault.
+//!
+//! Questions enter, readings leave; names are checked before any call. What Edge's own service does with them besides (create, update, delete, wrap)
+//! is done here as its documentation has it: a name that is there isn't made again, one that isn't isn't updated. No value and no wrapping token is logged.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::{FutureExt, future::BoxFuture};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{
+    Calls, Family, Listing, Lot, LotAnswer, Provider, Question, ReadError, Reading, Route, Value, WriteError,
+    grants::Grants,
+    vault::{READS, VaultProvider, Wrapped, refusal},
+};
+use crate::{
+    api::{
+        Reason,
+        edge::EdgeSpec,
+        http::ReadLimits,
+        reference::{Name, Source, Store},
+        vault::KeyValue,
+    },
+    sensitive::Sensitive,
+    telemetry::Metrics,
+};
+
+/// How long a wrapped secret can be had, unless somebody says otherwise.
+pub const WRAPPED_FOR: Duration = Duration::from_secs(300);
+
+/// A provider that reads Edge's secrets.
+pub struct EdgeProvider {
+    vault: VaultProvider,
+    spec: EdgeSpec,
+}
+
+/// What is written into version 2 of a key-value store.
+#[derive(Serialize)]
+struct Write<'a> {
+    options: Options,
+    data: &'a RawValue,
+}
+
+#[derive(Serialize)]
+struct Options {
+    /// The version that it comes after; 0: there is none.
+    cas: u64,
+}
+
+#[derive(Deserialize)]
+struct Described {
+    data: Metadata,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    current_version: u64,
+    #[serde(default)]
+    versions: BTreeMap<String, VersionState>,
+}
+
+#[derive(Deserialize)]
+struct VersionState {
+    #[serde(default)]
+    deletion_time: String,
+    #[serde(default)]
+    destroyed: bool,
+}
+
+impl EdgeProvider {
+    /// Prepares the client; nothing is called yet. `payer`: whose calls they are, so that limits are shared.
+    pub fn new(spec: &EdgeSpec, grants: Box<dyn Grants>, payer: &str, metrics: Metrics) -> Result<Self, ReadError> {
+        Ok(Self { vault: VaultProvider::new(&spec.vault, grants, payer, metrics)?, spec: spec.clone() })
+    }
+
+    /// The Vault that keeps them.
+    #[must_use]
+    pub fn vault(&self) -> &VaultProvider {
+        &self.vault
+    }
+
+    /// Takes other limits; the client stays.
+    pub fn limit(&self, limits: Option<ReadLimits>) {
+        self.vault.limit(limits);
+    }
+
+    /// Where in Vault the secrets of a user or of the organisation are: mount and path.
+    async fn folder(&self, whose: &str) -> Result<String, ReadError> {
+        let (mount, prefix) = (self.spec.mount(), self.spec.prefix());
+        match (whose, &self.spec.user, &self.spec.organization) {
+            ("user", Some(user), _) => Ok(format!("{mount}/{prefix}/users/{user}")),
+            ("user", None, _) => {
+                let entity = self.vault.entity().await?;
+                if entity.is_empty() {
+                    let problem = "Vault says no entity for the identity that reads; write the provider's user, or let it log in by a method that makes entities";
+                    return Err(ReadError::new(Reason::InvalidSpec, problem));
+                }
+                Ok(format!("{mount}/{prefix}/users/{entity}"))
+            }
+            (_, _, Some(organization)) => Ok(format!("{mount}/{prefix}/orgs/{organization}")),
+            (_, _, None) => Err(ReadError::new(Reason::InvalidSpec, "the provider names no organization, whose secrets edge://org would be")),
+        }
+    }
+
+    /// What a source is in Vault.
+    async fn place(&self, source: &Source) -> Result<Source, ReadError> {
+        let (whose, name) = split(source)?;
+        Ok(Source { store: Store::Vault, name: Name::Plain(format!("{}/{name}", self.folder(whose).await?)), version: None })
+    }
+
+    async fn read_alone(&self, question: &Question, calls: &Calls) -> Result<Reading, ReadError> {
+        let there = match question {
+            Question::Value(source) => Question::Value(self.place(source).await?),
+            Question::Presence { source, arn } => Question::Presence { source: self.place(source).await?, arn: arn.clone() },
+            Question::Tags(_) => return Err(ReadError::new(Reason::InvalidSpec, "secrets of Edge have no tags")),
+            Question::List(listing) => return self.list(listing, calls).await,
+        };
+        let reading = self.vault.answer(&there, calls).await?;
+        let (Question::Value(source) | Question::Presence { source, .. }) = question else { return Ok(reading) };
+        match &reading.value {
+            Value::Text(text) => check_object(text)?,
+            Value::Binary(_) | Value::List(_) => return Err(no_object()),
+        }
+        Ok(Reading { denotes: source.denotes(), ..reading })
+    }
+
+    /// The names of a user or of the organisation. What lies deeper is none of Edge's.
+    async fn list(&self, listing: &Listing, calls: &Calls) -> Result<Reading, ReadError> {
+        let whose = listing.path.as_deref().unwrap_or_default();
+        let folder = self.folder(whose).await?;
+        let there = Listing { store: Store::Vault, path: Some(folder.clone()), recursive: false, tags: listing.tags.clone() };
+        let names = self.vault.names(&there, calls).await?;
+        let short = names.iter().filter_map(|name| name.strip_prefix(&folder)?.strip_prefix('/')).filter(|name| is_name(name));
+        Ok(Reading::list(Store::Edge, short.map(|name| (format!("{whose}/{name}"), None)).collect()))
+    }
+
+    /// Makes a secret. `value`: a JSON object.
+    pub async fn create(&self, source: &Source, value: &Sensitive) -> Result<(), WriteError> {
+        match self.put(source, value, 0).await? {
+            Put::Done => Ok(()),
+            Put::Other => Err(WriteError::AlreadyExists),
+        }
+    }
+
+    /// Puts another value in place of the one that is there.
+    pub async fn update(&self, source: &Source, value: &Sensitive) -> Result<(), WriteError> {
+        // Once more if somebody else was faster: the newer one counts then.
+        for _ in 0..2 {
+            let there = self.place(source).await?;
+            let answer = self.vault.get_metadata(&there).await?;
+            let version = match answer.status {
+                200 if self.spec.vault.key_value == KeyValue::V1 => 1,
+                200 => current(&answer.body).ok_or(WriteError::NotFound)?,
+                404 => return Err(WriteError::NotFound),
+                status => return Err(refusal("read", status).into()),
+            };
+            if let Put::Done = self.put(source, value, version).await? {
+                return Ok(());
+            }
+        }
+        Err(ReadError::new(Reason::ProviderUnavailable, "somebody else writes this all the time").into())
+    }
+
+    /// Deletes a secret with all its versions; that it isn't there is no error.
+    pub async fn delete(&self, source: &Source) -> Result<(), WriteError> {
+        let there = self.place(source).await?;
+        match self.vault.delete_metadata(&there).await?.status {
+            200..=299 | 404 => Ok(()),
+            status => Err(refusal("delete", status).into()),
+        }
+    }
+
+    /// A token that is good for one look at a secret, by whoever has it, within this time.
+    pub async fn wrap(&self, source: &Source, life: Duration) -> Result<Wrapped, ReadError> {
+        self.vault.wrap(&self.place(source).await?, life).await
+    }
+
+    async fn put(&self, source: &Source, value: &Sensitive, after: u64) -> Result<Put, WriteError> {
+        let there = self.place(source).await?;
+        let data: &RawValue = serde_json::from_slice(value.expose()).map_err(|_| no_object())?;
+        check_object(value)?;
+        let answer = match self.spec.vault.key_value {
+            KeyValue::V2 => self.vault.write(&there, &Write { options: Options { cas: after }, data }).await?,
+            // It has no versions to compare: what is there is looked for.
+            KeyValue::V1 if after == 0 && self.vault.get_metadata(&there).await?.status == 200 => return Ok(Put::Other),
+            KeyValue::V1 => self.vault.write(&there, data).await?,
+        };
+        match answer.status {
+            200..=299 => Ok(Put::Done),
+            400 if says_version(&answer.body) => Ok(Put::Other),
+            status => Err(refusal("create and update", status).into()),
+        }
+    }
+}
+
+/// What came of a write.
+enum Put {
+    Done,
+    /// There is another version than was thought.
+    Other,
+}
+
+/// Whether Vault says that another version is there.
+fn says_version(body: &Sensitive) -> bool {
+    #[derive(Deserialize)]
+    struct Errors {
+        errors: Vec<String>,
+    }
+    serde_json::from_slice::<Errors>(body.expose()).is_ok_and(|said| said.errors.iter().any(|error| error.contains("check-and-set parameter did not match")))
+}
+
+/// The version that is there, unless it was deleted.
+fn current(body: &Sensitive) -> Option<u64> {
+    let Described { data } = serde_json::from_slice(body.expose()).ok()?;
+    let state = data.versions.get(&data.current_version.to_string());
+    let deleted = state.is_some_and(|state| state.destroyed || !state.deletion_time.is_empty());
+    (data.current_version > 0 && !deleted).then_some(data.current_version)
+}
+
+/// Whose secret, and its name.
+fn split(source: &Source) -> Result<(&str, &str), ReadError> {
+    let bad = || ReadError::new(Reason::InvalidSpec, "BadEntry: a secret of Edge is user/NAME or org/NAME");
+    let Name::Plain(name) = &source.name else { return Err(bad()) };
+    name.split_once('/').filter(|(_, name)| is_name(name)).ok_or_else(bad)
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+fn check_object(value: &Sensitive) -> Result<(), ReadError> {
+    if value.expose().trim_ascii_start().starts_with(b"{") { Ok(()) } else { Err(no_object()) }
+}
+
+fn no_object() -> ReadError {
+    ReadError::new(Reason::DecodeError, "a secret of Edge is a JSON object, and this is none")
+}
+
+impl Provider for EdgeProvider {
+    fn route(&self, question: &Question) -> Route {
+        let aliases = match question {
+            Question::Value(source) => source.denotes(),
+            Question::Presence { .. } | Question::Tags(_) | Question::List(_) => Vec::new(),
+        };
+        Route { service: "edge", single: READS, lot: None, aliases: aliases.into() }
+    }
+
+    fn account(&self) -> &str {
+        self.vault.account()
+    }
+
+    fn ceilings(&self) -> Vec<(Family, f64)> {
+        self.vault.ceilings()
+    }
+
+    fn read_one<'a>(&'a self, question: &'a Question, calls: &'a Calls) -> BoxFuture<'a, Result<Reading, ReadError>> {
+        let read = self.read_alone(question, calls).map(|answer| answer.map_err(|error| error.about(question)));
+        read.inspect(|answer| self.vault.went(answer.as_ref().err())).boxed()
+    }
+
+    fn read_lot<'a>(&'a self, _: &'static Lot, questions: &'a [Question]) -> BoxFuture<'a, LotAnswer> {
+        LotAnswer::never(questions).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_that_is_there_is_told_from_one_that_was_deleted() {
+        let current = |text: &str| current(&Sensitive::from(text.to_owned()));
+        assert_eq!(current(r#"{"data":{"current_version":3,"versions":{"3":{"deletion_time":"","destroyed":false}}}}"#), Some(3));
+        assert_eq!(current(r#"{"data":{"current_version":3,"versions":{"3":{"deletion_time":"2026-01-01T00:00:00Z"}}}}"#), None);
+        assert_eq!(current(r#"{"data":{"current_version":3,"versions":{"3":{"destroyed":true}}}}"#), None);
+        assert_eq!(current(r#"{"data":{"current_version":0,"versions":{}}}"#), None);
+    }
+}

@@ -1,0 +1,365 @@
+//! Envase Vault: standard secrets and those of organisations, over HTTP or by its Lambda function.
+//!
+//! Questions enter, readings leave. It has no list and no versions: a change shows by the value alone. Tokens are kept until two thirds of their life
+//! are over. Over HTTP, secrets can also be made, changed and deleted; its function only reads.
+
+mod payload;
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use futures::{FutureExt, future::BoxFuture};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{
+    Method,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderName},
+};
+use serde::Deserialize;
+
+use self::payload::Told;
+use super::{
+    Calls, Family, Lot, LotAnswer, Provider, Question, ReadError, Reading, Route, ServedVersion, Value, WriteError,
+    aws::{Ambient, Principal, lambda::Functions},
+    grants::Grants,
+    http::{Http, misunderstood, secret_header},
+    kept::{Kept, Made},
+    observed,
+    troubles::Troubles,
+};
+use crate::{
+    api::{
+        Reason,
+        envase::{EnvaseHttp, EnvaseLambda, EnvaseSpec, Environment},
+        http::ReadLimits,
+        reference::Source,
+    },
+    sensitive::Sensitive,
+    telemetry::Metrics,
+};
+
+/// Reads of Envase Vault.
+pub const READS: Family = Family("EnvaseReads");
+/// How a token is shown.
+const BEARER: &str = "Bearer ";
+
+/// A provider that reads Envase Vault.
+pub struct EnvaseProvider {
+    way: Way,
+    spec: EnvaseSpec,
+    account: String,
+    limits: Mutex<ReadLimits>,
+    troubles: Troubles,
+    metrics: Metrics,
+}
+
+enum Way {
+    Http(Box<Web>),
+    Lambda(Box<Cloud>),
+}
+
+/// Over HTTP.
+struct Web {
+    http: Http,
+    spec: EnvaseHttp,
+    base: String,
+    token_url: String,
+    /// A token, or a client's secret.
+    grants: Box<dyn Grants>,
+    token: Kept<Sensitive>,
+    api_key: Option<(HeaderName, Box<dyn Grants>, Kept<Sensitive>)>,
+}
+
+/// By a function.
+struct Cloud {
+    functions: Functions,
+    function: String,
+    payload: String,
+}
+
+/// What a token endpoint answers.
+#[derive(Deserialize)]
+struct Given {
+    access_token: String,
+    #[serde(default)]
+    expires_in: u64,
+}
+
+impl EnvaseProvider {
+    /// Over HTTP; nothing is called yet. `api_key` hands out the key that is sent besides, where the spec has one; `payer`: whose calls they are.
+    pub fn over_http(
+        spec: &EnvaseSpec,
+        http: &EnvaseHttp,
+        grants: Box<dyn Grants>,
+        api_key: Option<Box<dyn Grants>>,
+        payer: &str,
+        metrics: Metrics,
+    ) -> Result<Self, ReadError> {
+        let unnamed = || ReadError::new(Reason::InvalidSpec, "the provider names neither an environment that is known nor the addresses itself");
+        let environment = spec.environment.as_deref().and_then(Environment::named);
+        let base = http.base_url.clone().or_else(|| environment.map(Environment::base_url)).ok_or_else(unnamed)?;
+        let written = http.auth.oauth.as_ref().and_then(|oauth| oauth.token_url.clone());
+        let token_url = match &http.auth.oauth {
+            None => String::new(),
+            Some(_) => written.or_else(|| environment.map(|environment| environment.token_url().to_owned())).ok_or_else(unnamed)?,
+        };
+        let header = http.api_key.as_ref().and_then(|key| key.header.as_deref()).unwrap_or("x-api-key");
+        let header = HeaderName::try_from(header).map_err(|_| ReadError::new(Reason::InvalidSpec, "the provider's apiKey.header is no header"))?;
+        let base = base.trim_end_matches('/').to_owned();
+        let way = Way::Http(Box::new(Web {
+            http: Http::new(http.ca_bundle.as_deref())?,
+            spec: http.clone(),
+            token_url,
+            grants,
+            token: Kept::default(),
+            api_key: api_key.map(|grants| (header, grants, Kept::default())),
+            base: base.clone(),
+        }));
+        Ok(Self::by(way, spec, format!("{payer}/{base}"), metrics))
+    }
+
+    /// By its function; nothing is called yet.
+    pub fn by_lambda(spec: &EnvaseSpec, lambda: &EnvaseLambda, principal: Principal, ambient: &Ambient, metrics: Metrics) -> Result<Self, ReadError> {
+        let environment = spec.environment.as_deref().and_then(Environment::named);
+        let function = lambda.function.clone().or_else(|| environment.map(|environment| format!("{}-get-secret", environment.prefix())));
+        let function = function.ok_or_else(|| ReadError::new(Reason::InvalidSpec, "the provider names neither an environment that is known nor a function"))?;
+        let functions = Functions::new(&lambda.aws, principal, ambient, metrics.clone());
+        let account = format!("{}/{function}", functions.account());
+        let payload = lambda.payload.clone().unwrap_or_else(|| payload::DEFAULT_PAYLOAD.to_owned());
+        Ok(Self::by(Way::Lambda(Box::new(Cloud { functions, function, payload })), spec, account, metrics))
+    }
+
+    fn by(way: Way, spec: &EnvaseSpec, account: String, metrics: Metrics) -> Self {
+        let limits = Mutex::new(spec.limits.unwrap_or_default());
+        Self { way, spec: spec.clone(), account, limits, troubles: Troubles::default(), metrics }
+    }
+
+    /// Takes other limits; the client stays.
+    pub fn limit(&self, limits: Option<ReadLimits>) {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits.unwrap_or_default();
+    }
+
+    /// What no read gets past since this long.
+    #[must_use]
+    pub fn in_trouble(&self) -> Option<(Duration, ReadError)> {
+        match &self.way {
+            Way::Http(_) => self.troubles.lasting(),
+            Way::Lambda(cloud) => cloud.functions.in_trouble().or_else(|| self.troubles.lasting()),
+        }
+    }
+
+    /// As whom it reads, if that is known: a client by its id, a token by nothing that could be told.
+    #[must_use]
+    pub fn known_identity(&self) -> Option<String> {
+        match &self.way {
+            Way::Http(web) => Some(web.spec.auth.oauth.as_ref().map_or_else(|| "the holder of the token".to_owned(), |oauth| oauth.client_id.clone())),
+            Way::Lambda(cloud) => cloud.functions.known_caller().map(|caller| caller.arn),
+        }
+    }
+
+    /// As whom it reads; a client's secret is tried.
+    pub async fn identity(&self, anew: bool) -> Result<String, ReadError> {
+        match &self.way {
+            Way::Http(web) => {
+                web.token(&self.metrics).await?;
+                let refused = self.troubles.lasting().filter(|(_, error)| error.reason == Reason::CredentialsError);
+                match (&web.spec.auth.oauth, refused) {
+                    // Whether a token of a Secret is good shows when it is used.
+                    (None, Some((_, error))) => return Err(error),
+                    _ => self.troubles.let_in(),
+                }
+                Ok(self.known_identity().unwrap_or_default())
+            }
+            Way::Lambda(cloud) => cloud.functions.caller(anew).await.map(|caller| caller.arn),
+        }
+    }
+
+    async fn ask(&self, api: &'static str, method: Method, place: &str, body: Option<&Sensitive>) -> Result<Told, ReadError> {
+        let web = self.web()?;
+        observed(&self.metrics, ("envase", api, 1), |error: &ReadError| error.reason, web.ask(method, place, body, &self.metrics)).await
+    }
+
+    async fn read(&self, source: &Source) -> Result<Reading, ReadError> {
+        let (key, organization) = source.organized();
+        let (told, address) = match &self.way {
+            Way::Http(web) => {
+                let place = web.place(&key, organization.as_deref());
+                (self.ask("Read", Method::GET, &place, None).await?, format!("{}/{place}", web.base))
+            }
+            Way::Lambda(cloud) => {
+                let payload = payload::invocation(&cloud.payload, &key, organization.as_deref())?;
+                let told = payload::told(&cloud.functions.invoke(&cloud.function, payload).await?)?;
+                (told, format!("{}/{}", cloud.place(), source.id()))
+            }
+        };
+        if !(200..300).contains(&told.status) {
+            return Err(payload::client_error(told.status, &told.body));
+        }
+        let value = payload::secret(&told.body, &self.spec.fields)?;
+        let id = std::str::from_utf8(value.expose()).map(ServedVersion::keyed).map_err(|_| misunderstood())?;
+        let version = ServedVersion { arn: format!("envase:{address}"), id, created: None, region: None };
+        Ok(Reading { value: Value::Text(value), version, denotes: source.denotes(), record: None })
+    }
+
+    async fn presence(&self, source: &Source, arn: &str) -> Result<Reading, ReadError> {
+        let (key, organization) = source.organized();
+        let address = match &self.way {
+            Way::Http(web) => format!("{}/{}", web.base, web.place(&key, organization.as_deref())),
+            Way::Lambda(cloud) => format!("{}/{}", cloud.place(), source.id()),
+        };
+        if arn != format!("envase:{address}") {
+            let problem = "the provider now reads another address than the one where this was mirrored from; that it is not found there does not count as gone";
+            return Err(ReadError::new(Reason::SourceNotFound, problem));
+        }
+        self.read(source).await
+    }
+
+    async fn read_alone(&self, question: &Question) -> Result<Reading, ReadError> {
+        let answer = match question {
+            // Only an answer to a question about its presence says that something is gone.
+            Question::Value(source) => self.read(source).await.map_err(|error| ReadError { absent: false, ..error }),
+            Question::Presence { source, arn } => self.presence(source, arn).await,
+            Question::Tags(_) | Question::List(_) => Err(ReadError::new(Reason::InvalidSpec, "Envase has neither tags nor a list of its secrets")),
+        };
+        answer.map_err(|error| error.about(question))
+    }
+
+    /// Makes a secret. `value`: JSON.
+    pub async fn create(&self, source: &Source, value: &Sensitive, description: Option<&str>) -> Result<(), WriteError> {
+        let (key, organization) = source.organized();
+        let place = payload::path(self.web()?.spec.paths.collection(organization.is_some()), &key, organization.as_deref());
+        let body = payload::sent(&self.spec.fields, &key, value, description)?;
+        let told = self.ask("Create", Method::POST, &place, Some(&body)).await?;
+        match told.status {
+            200..=299 => Ok(()),
+            409 => Err(WriteError::AlreadyExists),
+            status => Err(payload::client_error(status, &told.body).into()),
+        }
+    }
+
+    /// Puts another value in place of the one that is there.
+    pub async fn update(&self, source: &Source, value: &Sensitive, description: Option<&str>) -> Result<(), WriteError> {
+        let (key, _) = source.organized();
+        let body = payload::sent(&self.spec.fields, &key, value, description)?;
+        let told = self.ask("Update", Method::PUT, &self.item(source)?, Some(&body)).await?;
+        match told.status {
+            200..=299 => Ok(()),
+            404 => Err(WriteError::NotFound),
+            status => Err(payload::client_error(status, &told.body).into()),
+        }
+    }
+
+    /// Deletes a secret; whether it was there.
+    pub async fn delete(&self, source: &Source) -> Result<bool, WriteError> {
+        let told = self.ask("Delete", Method::DELETE, &self.item(source)?, None).await?;
+        match told.status {
+            200..=299 => Ok(true),
+            404 => Ok(false),
+            status => Err(payload::client_error(status, &told.body).into()),
+        }
+    }
+
+    fn web(&self) -> Result<&Web, ReadError> {
+        match &self.way {
+            Way::Http(web) => Ok(web),
+            Way::Lambda(_) => Err(ReadError::new(Reason::InvalidSpec, "the provider reads by a function, which does not write")),
+        }
+    }
+
+    fn item(&self, source: &Source) -> Result<String, ReadError> {
+        let (key, organization) = source.organized();
+        Ok(self.web()?.place(&key, organization.as_deref()))
+    }
+}
+
+impl Cloud {
+    /// Where it is, as far as the provider says.
+    fn place(&self) -> String {
+        format!("{}/{}", self.functions.region(), self.function)
+    }
+}
+
+impl Web {
+    fn place(&self, key: &str, organization: Option<&str>) -> String {
+        payload::path(self.spec.paths.item(organization.is_some()), key, organization)
+    }
+
+    async fn ask(&self, method: Method, place: &str, body: Option<&Sensitive>, metrics: &Metrics) -> Result<Told, ReadError> {
+        for last in [false, true] {
+            let token = self.token(metrics).await?;
+            let mut request = self.http.client().request(method.clone(), format!("{}/{place}", self.base));
+            request = request.header(AUTHORIZATION, secret_header(BEARER, &token)?);
+            if let Some((header, grants, kept)) = &self.api_key {
+                let key = kept.get(async |_| Ok(Made { value: grants.grant().await?.secret()?, renew: None })).await?;
+                request = request.header(header, secret_header("", &key)?);
+            }
+            if let Some(body) = body {
+                request = request.header(CONTENT_TYPE, "application/json").body(body.expose().to_vec());
+            }
+            let answer = self.http.send(request).await?;
+            // A token that was given for a client may have been taken back; another is given once.
+            if answer.status != 401 || last || self.spec.auth.oauth.is_none() {
+                return Ok(Told { status: answer.status, body: answer.body });
+            }
+            self.token.discard(|known| known.expose() == token.expose()).await;
+        }
+        Err(misunderstood())
+    }
+
+    /// A token that works, as far as is known.
+    async fn token(&self, metrics: &Metrics) -> Result<Sensitive, ReadError> {
+        self.token.get(|_| observed(metrics, ("envase", "Token", 1), |error: &ReadError| error.reason, self.make_token())).await
+    }
+
+    async fn make_token(&self) -> Result<Made<Sensitive>, ReadError> {
+        let secret = self.grants.grant().await?.secret()?;
+        let Some(oauth) = &self.spec.auth.oauth else { return Ok(Made { value: secret, renew: None }) };
+        let basic = Sensitive::new([oauth.client_id.as_bytes(), b":", secret.expose()].concat());
+        let basic = Sensitive::from(BASE64_STANDARD.encode(basic.expose()));
+        let scope = oauth.scope.as_deref().map(|scope| format!("&scope={}", utf8_percent_encode(scope, NON_ALPHANUMERIC))).unwrap_or_default();
+        let request = self.http.client().post(&self.token_url).header(AUTHORIZATION, secret_header("Basic ", &basic)?);
+        let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(format!("grant_type=client_credentials{scope}"));
+        let answer = self.http.send(request).await?;
+        match answer.status {
+            200 => {
+                let given: Given = serde_json::from_slice(answer.body.expose()).map_err(|_| misunderstood())?;
+                // One that doesn't say how long it lives is taken for as short as they come.
+                Ok(Made::living(Sensitive::from(given.access_token), if given.expires_in == 0 { 300 } else { given.expires_in }))
+            }
+            status @ (400 | 401 | 403) => {
+                let problem = "no token is given for the provider's client; check its id, its secret and the scope";
+                Err(ReadError::new(Reason::CredentialsError, format!("{problem} (HTTP {status})")))
+            }
+            429 => Err(ReadError::new(Reason::Throttled, "tokens are given more slowly (HTTP 429)")),
+            status => Err(ReadError::new(Reason::ProviderUnavailable, format!("no token could be had (HTTP {status})"))),
+        }
+    }
+}
+
+impl Provider for EnvaseProvider {
+    fn route(&self, question: &Question) -> Route {
+        let aliases = match question {
+            Question::Value(source) => source.denotes(),
+            Question::Presence { .. } | Question::Tags(_) | Question::List(_) => Vec::new(),
+        };
+        Route { service: "envase", single: READS, lot: None, aliases: aliases.into() }
+    }
+
+    fn account(&self) -> &str {
+        &self.account
+    }
+
+    fn ceilings(&self) -> Vec<(Family, f64)> {
+        vec![(READS, self.limits.lock().unwrap_or_else(PoisonError::into_inner).reads())]
+    }
+
+    fn read_one<'a>(&'a self, question: &'a Question, _: &'a Calls) -> BoxFuture<'a, Result<Reading, ReadError>> {
+        self.read_alone(question).inspect(|answer| self.troubles.note(answer.as_ref().err())).boxed()
+    }
+
+    fn read_lot<'a>(&'a self, _: &'static Lot, questions: &'a [Question]) -> BoxFuture<'a, LotAnswer> {
+        LotAnswer::never(questions).boxed()
+    }
+}

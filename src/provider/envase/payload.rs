@@ -1,0 +1,216 @@
+//! What goes to Envase Vault and comes back: a secret as JSON, under names that a provider may choose.
+//!
+//! Texts enter, texts leave. What the store says in words about a failure goes to nobody: it may repeat a value. Pure: no I/O.
+
+use std::{borrow::Cow, collections::HashMap};
+
+use serde::Deserialize;
+use serde_json::{Map, Value as Json, value::RawValue};
+
+use crate::{
+    api::{Reason, envase::EnvaseFields},
+    provider::{
+        ReadError,
+        http::{misunderstood, segment},
+    },
+    sensitive::Sensitive,
+};
+
+/// What a function is invoked with where the provider doesn't say.
+pub(super) const DEFAULT_PAYLOAD: &str = r#"{"key": "${key}", "organization": "${organization}"}"#;
+
+/// A path with its places filled in, each as one segment.
+pub(super) fn path(template: &str, key: &str, organization: Option<&str>) -> String {
+    // A key holds no braces, so that nothing is filled in twice.
+    template.replace("{key}", &segment(key)).replace("{organization}", &segment(organization.unwrap_or_default()))
+}
+
+/// What a function is invoked with to get a secret; an error says what is wrong with the template.
+pub(super) fn invocation(template: &str, key: &str, organization: Option<&str>) -> Result<Sensitive, ReadError> {
+    let broken = || ReadError::new(Reason::InvalidSpec, "the provider's lambda.payload is not a JSON object");
+    let payload: Map<String, Json> = serde_json::from_str(template).map_err(|_| broken())?;
+    let filled = fill(Json::Object(payload), key, organization).unwrap_or_else(|| Json::Object(Map::new()));
+    serde_json::to_vec(&filled).map(Sensitive::new).map_err(|_| broken())
+}
+
+/// The template without what names an organisation, if there is none.
+fn fill(template: Json, key: &str, organization: Option<&str>) -> Option<Json> {
+    Some(match template {
+        Json::String(text) => {
+            if organization.is_none() && text.contains("${organization}") {
+                return None;
+            }
+            Json::String(text.replace("${key}", key).replace("${organization}", organization.unwrap_or_default()))
+        }
+        Json::Array(all) => Json::Array(all.into_iter().filter_map(|one| fill(one, key, organization)).collect()),
+        Json::Object(all) => Json::Object(all.into_iter().filter_map(|(name, one)| Some((name, fill(one, key, organization)?))).collect()),
+        other => other,
+    })
+}
+
+/// What a function answered: a status and a body, or the secret itself.
+pub(super) struct Told {
+    pub(super) status: u16,
+    pub(super) body: Sensitive,
+}
+
+#[derive(Deserialize)]
+struct Proxied<'a> {
+    #[serde(rename = "statusCode")]
+    status: u16,
+    #[serde(borrow, default)]
+    body: Option<&'a RawValue>,
+}
+
+/// Takes a function's answer apart: many answer as if they stood behind a gateway.
+pub(super) fn told(payload: &Sensitive) -> Result<Told, ReadError> {
+    let Ok(Proxied { status, body }) = serde_json::from_slice::<Proxied<'_>>(payload.expose()) else {
+        return Ok(Told { status: 200, body: payload.clone() });
+    };
+    let body = body.map_or("null", RawValue::get);
+    // A body is text that holds JSON, or JSON itself.
+    let body = serde_json::from_str::<String>(body).map_or_else(|_| Sensitive::from(body.to_owned()), Sensitive::from);
+    if (100..1000).contains(&status) { Ok(Told { status, body }) } else { Err(misunderstood()) }
+}
+
+/// The secret in an answer of success: the text of a JSON string, the JSON of anything else.
+pub(super) fn secret(body: &Sensitive, fields: &EnvaseFields) -> Result<Sensitive, ReadError> {
+    let mut raw: &RawValue = serde_json::from_slice(body.expose()).map_err(|_| misunderstood())?;
+    for token in fields.pointer().split('/').skip(1) {
+        raw = member(raw, &token.replace("~1", "/").replace("~0", "~")).ok_or_else(|| missing("pointer"))?;
+    }
+    let value = member(raw, fields.secret()).ok_or_else(|| missing("secret"))?;
+    if value.get() == "null" {
+        return Err(ReadError::new(Reason::SourceNotFound, "the secret holds nothing"));
+    }
+    Ok(Sensitive::from(serde_json::from_str::<String>(value.get()).unwrap_or_else(|_| value.get().to_owned())))
+}
+
+/// A member of an object, as it is written.
+fn member<'a>(object: &'a RawValue, name: &str) -> Option<&'a RawValue> {
+    let mut members: HashMap<Cow<'a, str>, &'a RawValue> = serde_json::from_str(object.get()).ok()?;
+    members.remove(name)
+}
+
+fn missing(field: &str) -> ReadError {
+    ReadError::new(Reason::ProviderUnavailable, format!("the store's answer has no such member as the provider's fields.{field} names"))
+}
+
+/// A secret as it is sent.
+pub(super) fn sent(fields: &EnvaseFields, key: &str, secret: &Sensitive, description: Option<&str>) -> Result<Sensitive, ReadError> {
+    let value: &RawValue = serde_json::from_slice(secret.expose()).map_err(|_| ReadError::new(Reason::DecodeError, "a secret of Envase is sent as JSON, and this is none"))?;
+    let text = |text: &str| serde_json::to_string(text).map_err(|_| misunderstood());
+    let mut body = Vec::with_capacity(secret.len() + 256);
+    body.extend_from_slice(format!("{{{}:{},{}:", text(fields.key())?, text(key)?, text(fields.secret())?).as_bytes());
+    body.extend_from_slice(value.get().as_bytes());
+    if let Some(description) = description {
+        body.extend_from_slice(format!(",{}:{}", text(fields.description())?, text(description)?).as_bytes());
+    }
+    body.push(b'}');
+    Ok(Sensitive::new(body))
+}
+
+/// Why a secret is not told: Envase's `VaultClientError`. Only the store's own words about an address that served it before are proof that it is gone,
+/// and a gateway's, which knows no such way, are not the store's.
+pub(super) fn client_error(status: u16, body: &Sensitive) -> ReadError {
+    let (reason, problem) = match status {
+        401 => (Reason::CredentialsError, "the store does not let the provider in; check its token or its client"),
+        403 => (Reason::AccessDenied, "the identity may not read this"),
+        404 => (Reason::SourceNotFound, "the store has no such secret; check key, organisation, and the provider's paths"),
+        429 => (Reason::Throttled, "the store asks for fewer calls"),
+        300..=399 => (Reason::ProviderUnavailable, "the store redirects to another address, which is not followed; write that one into the provider"),
+        400..=499 => (Reason::SourceNotFound, "the store refuses to look this up; check key and organisation"),
+        _ => (Reason::ProviderUnavailable, "the store failed"),
+    };
+    let absent = status == 404 && says_more_than_a_gateway(body);
+    ReadError { absent, ..ReadError::new(reason, format!("{problem} (VaultClientError, status {status})")) }
+}
+
+fn says_more_than_a_gateway(body: &Sensitive) -> bool {
+    let Ok(said) = serde_json::from_slice::<Map<String, Json>>(body.expose()) else { return false };
+    let is_gateways = |text: &str| ["Not Found", "Missing Authentication Token", "no Route matched with those values"].contains(&text);
+    !said.is_empty() && !said.values().any(|value| value.as_str().is_some_and(is_gateways))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(text: &str) -> Sensitive {
+        Sensitive::from(text.to_owned())
+    }
+
+    fn shown(value: &Sensitive) -> &str {
+        std::str::from_utf8(value.expose()).expect("text")
+    }
+
+    #[test]
+    fn a_path_holds_key_and_organisation_as_one_segment_each() {
+        assert_eq!(path("secrets/{key}", "shop/db", None), "secrets/shop%2Fdb");
+        assert_eq!(path("organizations/{organization}/secrets/{key}", "a+b=c", Some("org-1")), "organizations/org-1/secrets/a%2Bb%3Dc");
+    }
+
+    #[test]
+    fn a_function_is_invoked_with_what_the_reference_names() {
+        let invoked = |template: &str, organization| invocation(template, "k\"", organization).map(|payload| shown(&payload).to_owned());
+        assert_eq!(invoked(DEFAULT_PAYLOAD, None).expect("a payload"), r#"{"key":"k\""}"#);
+        assert_eq!(invoked(DEFAULT_PAYLOAD, Some("o")).expect("a payload"), r#"{"key":"k\"","organization":"o"}"#);
+        let nested = r#"{"pathParameters": {"key": "${key}", "org": "${organization}"}, "version": 2, "list": ["${organization}", true]}"#;
+        assert_eq!(invoked(nested, None).expect("a payload"), r#"{"list":[true],"pathParameters":{"key":"k\""},"version":2}"#);
+        assert!(invoked("[]", None).is_err() && invoked("{", None).is_err());
+    }
+
+    #[test]
+    fn an_answer_is_a_secret_or_a_status_with_one() {
+        let told = |text: &str| told(&body(text)).map(|told| (told.status, shown(&told.body).to_owned()));
+        assert_eq!(told(r#"{"secret":1}"#).expect("told"), (200, r#"{"secret":1}"#.to_owned()));
+        assert_eq!(told(r#"{"statusCode":200,"body":"{\"secret\":1}"}"#).expect("told"), (200, r#"{"secret":1}"#.to_owned()));
+        assert_eq!(told(r#"{"statusCode":404,"body":{"m":1}}"#).expect("told"), (404, r#"{"m":1}"#.to_owned()));
+        assert_eq!(told(r#"{"statusCode":500}"#).expect("told"), (500, "null".to_owned()));
+        assert!(told(r#"{"statusCode":7}"#).is_err());
+    }
+
+    #[test]
+    fn a_secret_is_found_under_the_providers_names() {
+        let plain = EnvaseFields::default();
+        let secret = |text: &str, fields: &EnvaseFields| secret(&body(text), fields).map(|secret| shown(&secret).to_owned()).map_err(|error| error.reason);
+        assert_eq!(secret(r#"{"key":"k","secret":{"u":"x","n":1.50},"description":"d"}"#, &plain).as_deref(), Ok(r#"{"u":"x","n":1.50}"#));
+        assert_eq!(secret(r#"{"secret":"a\"b"}"#, &plain).as_deref(), Ok("a\"b"));
+        assert_eq!(secret(r#"{"secret":12}"#, &plain).as_deref(), Ok("12"));
+        assert_eq!(secret(r#"{"secret":null}"#, &plain), Err(Reason::SourceNotFound));
+        let other = EnvaseFields { secret: Some("data".to_owned()), pointer: Some("/result/a~1b".to_owned()), ..plain.clone() };
+        assert_eq!(secret(r#"{"result":{"a/b":{"data":[1]}}}"#, &other).as_deref(), Ok("[1]"));
+        for wrong in ["", "[]", "{}", r#"{"secrets":1}"#, "<html>"] {
+            assert_eq!(secret(wrong, &plain), Err(Reason::ProviderUnavailable), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_sent_as_it_is_written() {
+        let fields = EnvaseFields::default();
+        assert_eq!(shown(&sent(&fields, "k\"", &body(r#"{ "u": 1.50 }"#), Some("d")).expect("a body")), r#"{"key":"k\"","secret":{ "u": 1.50 },"description":"d"}"#);
+        assert!(sent(&fields, "k", &body("no json"), None).is_err());
+    }
+
+    #[test]
+    fn a_client_error_names_its_status_and_nothing_of_its_data() {
+        for (status, text, reason, absent) in [
+            (404, r#"{"m":1}"#, Reason::SourceNotFound, true),
+            (404, r#"{"message":"Not Found"}"#, Reason::SourceNotFound, false),
+            (404, r#"{"message":"Missing Authentication Token"}"#, Reason::SourceNotFound, false),
+            (404, "", Reason::SourceNotFound, false),
+            (404, "{}", Reason::SourceNotFound, false),
+            (404, "<html>canary</html>", Reason::SourceNotFound, false),
+            (401, r#"{"m":"canary"}"#, Reason::CredentialsError, false),
+            (403, r#"{"m":"canary"}"#, Reason::AccessDenied, false),
+            (400, r#"{"m":"canary"}"#, Reason::SourceNotFound, false),
+            (429, "", Reason::Throttled, false),
+            (302, "", Reason::ProviderUnavailable, false),
+            (500, "canary", Reason::ProviderUnavailable, false),
+        ] {
+            let error = client_error(status, &body(text));
+            assert_eq!((error.reason, error.absent), (reason, absent), "{status} {text}");
+            assert!(error.message.contains(&format!("(VaultClientError, status {status})")) && !error.message.contains("canary") && error.detail.is_none());
+        }
+    }
+}
