@@ -155,7 +155,9 @@ impl Endpoints {
     /// All addresses that are written, each with its field.
     pub fn written(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let Self { secrets_manager, ssm, sts, lambda } = self;
-        [("secretsManager", secrets_manager), ("ssm", ssm), ("sts", sts), ("lambda", lambda)].into_iter().filter_map(|(field, url)| Some((field, url.as_deref()?)))
+        [("secretsManager", secrets_manager), ("ssm", ssm), ("sts", sts), ("lambda", lambda)]
+            .into_iter()
+            .filter_map(|(field, url)| Some((field, url.as_deref()?)))
     }
 }
 

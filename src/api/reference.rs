@@ -238,7 +238,8 @@ fn query_rule(store: Store) -> String {
 
 fn version_rule(store: Store) -> String {
     let title = store.title();
-    version_forms(store).map_or_else(|| format!("{title} has no versions to select; leave the version out"), |forms| format!("{title} selects a version by {forms}"))
+    version_forms(store)
+        .map_or_else(|| format!("{title} has no versions to select; leave the version out"), |forms| format!("{title} selects a version by {forms}"))
 }
 
 fn spelled(text: &str, length: std::ops::RangeInclusive<usize>, besides: &[u8]) -> bool {
@@ -739,7 +740,16 @@ mod tests {
     fn names_of_edge_and_envase_are_held_to_their_rules() {
         assert_eq!(parse("edge://user/my-secret#/password").source, plain(Store::Edge, "user/my-secret"));
         assert_eq!(parse("edge://org/My_Secret2").source.organized(), ("org/My_Secret2".to_owned(), None));
-        for wrong in ["edge://user", "edge://user/", "edge://team/x", "edge://user/a/b", "edge://org/bad.name", "edge://org/ä", "edge:///user/x", "edge://org/x?version=1"] {
+        for wrong in [
+            "edge://user",
+            "edge://user/",
+            "edge://team/x",
+            "edge://user/a/b",
+            "edge://org/bad.name",
+            "edge://org/ä",
+            "edge:///user/x",
+            "edge://org/x?version=1",
+        ] {
             let error = wrong.parse::<Reference>().expect_err(wrong).to_string();
             assert!(error.contains("BadEntry") || error.contains("slash") || error.contains("no versions"), "{wrong}: {error}");
         }

@@ -109,7 +109,7 @@ pub struct RobotoSecretSpec {
 
 /// The rule that every reference in a spec obeys.
 fn reference_rule() -> Rule {
-    Rule::new("self.matches('^(aws\\\\.sm://|aws\\\\.ps://|vault://|edge://|roboto-secret://|envase://|arn:aws)')").message("a reference starts with aws.sm:// (Secrets Manager), aws.ps:// (Parameter Store; aws.ps:///prod/x for the parameter /prod/x), vault://, edge://, roboto-secret:// or envase://, or is an ARN")
+    Rule::new("self.startsWith('aws.sm://') || self.startsWith('aws.ps://') || self.startsWith('vault://') || self.startsWith('edge://') || self.startsWith('roboto-secret://') || self.startsWith('envase://') || self.startsWith('arn:aws')").message("a reference starts with aws.sm:// (Secrets Manager), aws.ps:// (Parameter Store; aws.ps:///prod/x for the parameter /prod/x), vault://, edge://, roboto-secret:// or envase://, or is an ARN")
 }
 
 fn default_ttl() -> String {
@@ -275,7 +275,7 @@ pub struct DataFromEntry {
 pub struct ByPath {
     /// The path: `aws.ps:///prod/app` holds every parameter below `/prod/app`, `aws.sm://prod/app` every secret whose name starts with `prod/app`, `vault://kv/prod/app` every one below `prod/app` in the mount `kv`, `edge://org` every one of the organisation, `roboto-secret://app` every one below `app`. Without version and keypath.
     #[schemars(length(min = 1, max = 4096))]
-    #[x_kube(validation = Rule::new("self.matches('^(aws\\\\.sm://|aws\\\\.ps:///|vault://|edge://|roboto-secret://)') && !(self in ['aws.sm://', 'vault://', 'edge://', 'roboto-secret://']) && !self.contains('?') && !self.contains('#')").message("a path is aws.ps:///prod/app or aws.sm://prod/app, without version and keypath; all that is allowed is found by find: {name: '.*'}"))]
+    #[x_kube(validation = Rule::new("(self.startsWith('aws.sm://') || self.startsWith('aws.ps:///') || self.startsWith('vault://') || self.startsWith('edge://') || self.startsWith('roboto-secret://')) && !(self in ['aws.sm://', 'vault://', 'edge://', 'roboto-secret://']) && !self.contains('?') && !self.contains('#')").message("a path is aws.ps:///prod/app or aws.sm://prod/app, without version and keypath; all that is allowed is found by find: {name: '.*'}"))]
     pub uri: String,
 
     /// Whether what lies deeper (behind a further `/`) belongs to it. Default true.

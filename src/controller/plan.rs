@@ -160,7 +160,9 @@ impl Search {
     fn below<'n>(&self, path: &str, name: &'n str) -> Option<&'n str> {
         let rest = name.strip_prefix(path)?;
         let short = match self.store {
-            Store::ParameterStore | Store::Vault | Store::Edge | Store::Roboto | Store::Envase => rest.strip_prefix('/').or_else(|| path.ends_with('/').then_some(rest))?,
+            Store::ParameterStore | Store::Vault | Store::Edge | Store::Roboto | Store::Envase => {
+                rest.strip_prefix('/').or_else(|| path.ends_with('/').then_some(rest))?
+            }
             // A prefix may end within a segment: that segment then belongs to the name.
             Store::SecretsManager if path.ends_with('/') || rest.starts_with('/') => rest.strip_prefix('/').unwrap_or(rest),
             Store::SecretsManager => &name[path.rfind('/').map_or(0, |slash| slash + 1)..],

@@ -180,6 +180,13 @@ struct Scoped {
 /// A Secret that an identity depends on, and the version of it that was read.
 type UsedKey = (KeySecret, UsedVersion);
 
+/// What lets a store's client in, who pays for what is done with it, and the Secrets that it depends on.
+struct LetIn {
+    grants: Box<dyn Grants>,
+    payer: String,
+    keys: Vec<UsedKey>,
+}
+
 /// What was made for a provider.
 struct Built {
     uid: String,
@@ -470,16 +477,16 @@ impl Providers {
                 Ok((Opened::Aws(Arc::new(AwsProvider::new(aws, principal, &self.ambient, metrics))), keys))
             }
             Backend::Vault(vault) => {
-                let (grants, payer, keys) = self.vault_grants(found, vault, asker)?;
+                let LetIn { grants, payer, keys } = self.vault_grants(found, vault, asker)?;
                 Ok((Opened::Vault(Arc::new(VaultProvider::new(vault, grants, &payer, metrics)?)), keys))
             }
             Backend::Edge(edge) => {
-                let (grants, payer, keys) = self.vault_grants(found, &edge.vault, asker)?;
+                let LetIn { grants, payer, keys } = self.vault_grants(found, &edge.vault, asker)?;
                 Ok((Opened::Edge(Arc::new(EdgeProvider::new(edge, grants, &payer, metrics)?)), keys))
             }
             Backend::Roboto(roboto) => {
-                let (grants, payer, key) = self.secret_grants(found, &roboto.api_key.secret_ref, asker)?;
-                Ok((Opened::Roboto(Arc::new(RobotoPlatform::new(roboto, grants, &self.ambient, &payer, metrics)?)), vec![key]))
+                let LetIn { grants, payer, keys } = self.secret_grants(found, &roboto.api_key.secret_ref, asker)?;
+                Ok((Opened::Roboto(Arc::new(RobotoPlatform::new(roboto, grants, &self.ambient, &payer, metrics)?)), keys))
             }
             Backend::Envase(envase) => {
                 let (provider, keys) = self.open_envase(found, envase, asker)?;
@@ -495,33 +502,35 @@ impl Providers {
         }
         let unsaid = || ReadError::new(Reason::InvalidSpec, "the provider says not as whom it reads");
         let http = envase.http.as_ref().ok_or_else(unsaid)?;
-        let (grants, payer, key) = self.secret_grants(found, http.auth.secret().ok_or_else(unsaid)?, asker)?;
-        let api_key = http.api_key.as_ref().map(|key| self.secret_grants(found, &key.secret_ref, asker)).transpose()?;
-        let (api_grants, api_key) = api_key.map(|(grants, _, key)| (grants, key)).unzip();
-        let keys = [Some(key), api_key].into_iter().flatten().collect();
-        Ok((EnvaseProvider::over_http(envase, http, grants, api_grants, &payer, self.metrics.clone())?, keys))
+        let LetIn { grants, payer, mut keys } = self.secret_grants(found, http.auth.secret().ok_or_else(unsaid)?, asker)?;
+        let mut api_key = None;
+        if let Some(key) = &http.api_key {
+            let LetIn { grants, keys: more, .. } = self.secret_grants(found, &key.secret_ref, asker)?;
+            keys.extend(more);
+            api_key = Some(grants);
+        }
+        Ok((EnvaseProvider::over_http(envase, http, grants, api_key, &payer, self.metrics.clone())?, keys))
     }
 
-    /// What hands out a value of a Secret, who pays for what is done with it, and the Secret.
-    fn secret_grants(&self, found: &Provided, secret: &SecretKey, asker: Asker<'_>) -> Result<(Box<dyn Grants>, String, UsedKey), ReadError> {
+    /// By a value of a Secret.
+    fn secret_grants(&self, found: &Provided, secret: &SecretKey, asker: Asker<'_>) -> Result<LetIn, ReadError> {
         let tenant = Tenant::of_key(&found.id, asker.namespace, &self.terms)?;
         let payer = format!("{}/{}", tenant.namespace(), secret.name);
         let used = UsedVersion::default();
-        let key = ((tenant.namespace().to_owned(), secret.name.clone()), used.clone());
-        Ok((Box::new(SecretGrants { client: self.client.clone(), tenant, secret: secret.clone(), used }), payer, key))
+        let keys = vec![((tenant.namespace().to_owned(), secret.name.clone()), used.clone())];
+        Ok(LetIn { grants: Box::new(SecretGrants { client: self.client.clone(), tenant, secret: secret.clone(), used }), payer, keys })
     }
 
-    fn vault_grants(&self, found: &Provided, vault: &VaultSpec, asker: Asker<'_>) -> Result<(Box<dyn Grants>, String, Vec<UsedKey>), ReadError> {
+    fn vault_grants(&self, found: &Provided, vault: &VaultSpec, asker: Asker<'_>) -> Result<LetIn, ReadError> {
         if let Some(kubernetes) = &vault.auth.kubernetes {
             let tenant = Tenant::of_account(&found.id, asker.namespace)?;
             let payer = format!("{}/{}", tenant.namespace(), kubernetes.service_account);
             let audiences = Terms::vault_audiences(kubernetes);
             let grants = IdentityGrants { client: self.client.clone(), tenant, account: kubernetes.service_account.clone(), audiences };
-            return Ok((Box::new(grants), payer, Vec::new()));
+            return Ok(LetIn { grants: Box::new(grants), payer, keys: Vec::new() });
         }
         let secret = vault.auth.secret().ok_or_else(|| ReadError::new(Reason::InvalidSpec, "the provider says not as whom it reads"))?;
-        let (grants, payer, key) = self.secret_grants(found, secret, asker)?;
-        Ok((grants, payer, vec![key]))
+        self.secret_grants(found, secret, asker)
     }
 
     /// As whom a provider calls AWS for somebody, and which Secrets that depends on.
@@ -739,11 +748,10 @@ fn narrowed(question: &Question, rules: &[AllowRule], place: Place<'_>) -> Quest
         Store::SecretsManager => prefix.as_str(),
         // A path there ends with a segment. Where none is written, another call with another permission would be made than without.
         Store::ParameterStore if listing.path.is_some() => prefix.rsplit_once('/').map_or("", |(path, _)| path),
-        Store::ParameterStore => "",
         // There a path ends with a segment too, and a search without one would not know which mount is meant.
         Store::Vault => prefix.rsplit_once('/').map_or("", |(path, _)| path),
-        // They tell all names at once.
-        Store::Edge | Store::Roboto | Store::Envase => "",
+        // The others tell all names at once.
+        Store::ParameterStore | Store::Edge | Store::Roboto | Store::Envase => "",
     };
     if !listing.recursive || prefix.len() <= path.len() || !prefix.starts_with(path) {
         return question.clone();

@@ -438,7 +438,8 @@ mod tests {
                 uri: "aws.sm://x".into(),
                 provider: None,
                 version: ServedVersion { arn: "arn".into(), id: version.into(), created: None, region: None },
-                region: None, record: None,
+                region: None,
+                record: None,
             }],
             gone: Vec::new(),
             compared: if version == "v1" {

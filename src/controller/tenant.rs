@@ -21,8 +21,8 @@ use crate::{
     api::{
         ALLOW_TOKEN_ANNOTATION, Reason,
         aws::{AccessKeySecret, AwsSpec, DEFAULT_AUDIENCE, ServiceAccountIdentity},
-        provider::{Backend, ProviderId},
         http::{SecretKey, origin},
+        provider::{Backend, ProviderId},
         vault::{self, VaultKubernetes, VaultSpec},
     },
     provider::{
@@ -68,7 +68,9 @@ impl Terms {
         id.namespace.as_ref()?;
         let (field, url) = written.find(|(_, url)| !self.allowed_endpoints.contains(origin(url)))?;
         let origin = origin(url);
-        Some(format!("the {id} may not send to {url} ({field}); leave it out for the store's own address, or add {origin} to the controller's --allowed-endpoints"))
+        Some(format!(
+            "the {id} may not send to {url} ({field}); leave it out for the store's own address, or add {origin} to the controller's --allowed-endpoints"
+        ))
     }
 
     /// Whom the tokens for Vault are for.

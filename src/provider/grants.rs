@@ -34,7 +34,9 @@ impl Grant {
     pub fn secret(self) -> Result<Sensitive, ReadError> {
         match self {
             Self::Secret(secret) => Ok(secret),
-            Self::WebIdentity { .. } | Self::AccessKey { .. } => Err(ReadError::new(Reason::InternalError, "a defect of the controller: a grant for another store")),
+            Self::WebIdentity { .. } | Self::AccessKey { .. } => {
+                Err(ReadError::new(Reason::InternalError, "a defect of the controller: a grant for another store"))
+            }
         }
     }
 }

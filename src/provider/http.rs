@@ -36,13 +36,18 @@ pub struct Answer {
 impl Http {
     /// A client that trusts these certificates (PEM) besides the system's. An error says what is wrong with them.
     pub fn new(certificates: Option<&str>) -> Result<Self, ReadError> {
-        let broken = |_| ReadError::new(Reason::InvalidSpec, "the provider's caBundle holds something that is no certificate in PEM");
-        let certificates = certificates.map(|pem| Certificate::from_pem_bundle(pem.as_bytes()).map_err(broken)).transpose()?.unwrap_or_default();
+        // Who uses this as a library may have named one already, or none.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let broken = || ReadError::new(Reason::InvalidSpec, "the provider's caBundle holds something that is no certificate in PEM, or nothing");
+        let trusted = match certificates {
+            None => Vec::new(),
+            Some(pem) => Certificate::from_pem_bundle(pem.as_bytes()).ok().filter(|all| !all.is_empty()).ok_or_else(broken)?,
+        };
         let builder = Client::builder().redirect(Policy::none()).connect_timeout(CONNECT).timeout(CALL).https_only(false);
-        let builder = certificates.into_iter().fold(builder, reqwest::ClientBuilder::add_root_certificate);
+        let builder = trusted.into_iter().fold(builder, reqwest::ClientBuilder::add_root_certificate);
         builder.build().map(Self).map_err(|error| {
-            let problem = "no HTTP client could be made";
-            ReadError { detail: Some(deepest(&error)), ..ReadError::new(Reason::InternalError, problem) }
+            let problem = if certificates.is_some() { broken() } else { ReadError::new(Reason::InternalError, "no HTTP client could be made") };
+            ReadError { detail: Some(deepest(&error)), ..problem }
         })
     }
 
@@ -114,4 +119,78 @@ fn deepest(error: &(dyn StdError + 'static)) -> String {
         cause = inner;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use axum::{Router, body::Body, http::StatusCode, response::IntoResponse, routing::get};
+    use reqwest::header::AUTHORIZATION;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn serve(app: Router) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        format!("http://{address}")
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_an_answer_and_the_token_goes_nowhere_else() {
+        let arrived = Arc::new(AtomicUsize::new(0));
+        let seen = arrived.clone();
+        let elsewhere = serve(Router::new().fallback(move || async move { seen.fetch_add(1, Ordering::Relaxed).to_string() })).await;
+        for status in [301, 302, 303, 307, 308] {
+            let target = format!("{elsewhere}/x");
+            let away = move || async move { (StatusCode::from_u16(status).expect("a status"), [("location", target)]).into_response() };
+            let here = serve(Router::new().route("/", get(away))).await;
+            let http = Http::new(None).expect("a client");
+            let token = secret_header("Bearer ", &Sensitive::from("canary".to_owned())).expect("a header");
+            let answer = http.send(http.client().get(here).header(AUTHORIZATION, token)).await.expect("an answer");
+            assert_eq!(answer.status, status);
+        }
+        assert_eq!(arrived.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_an_end_is_not_taken_in() {
+        let endless = || async { Body::from_stream(futures::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b'x'; 65536]))) };
+        let here = serve(Router::new().route("/", get(endless))).await;
+        let http = Http::new(None).expect("a client");
+        let error = http.send(http.client().get(here)).await.err().expect("an error");
+        assert_eq!((error.reason, error.message.as_str()), (Reason::TargetRejected, "the store's answer is more than a Secret can ever hold"));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_server_or_no_certificate_is_said() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        drop(listener);
+        let http = Http::new(None).expect("a client");
+        let error = http.send(http.client().get(format!("http://{address}/canary"))).await.err().expect("an error");
+        assert_eq!(error.reason, Reason::ProviderUnavailable);
+        assert!(error.message.contains("(connection refused)") && !format!("{error:?}").contains("canary"), "{error:?}");
+        for broken in [
+            "-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----",
+            "-----BEGIN CERTIFICATE-----\nbm8=\n-----END CERTIFICATE-----",
+            "-----BEGIN CERTIFICATE-----",
+            "",
+        ] {
+            assert_eq!(Http::new(Some(broken)).err().map(|error| error.reason), Some(Reason::InvalidSpec), "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_secret_header_is_printed_nowhere_and_holds_no_line_end() {
+        let header = secret_header("Bearer ", &Sensitive::from("canary\n".to_owned())).expect("a header");
+        assert_eq!((header.as_bytes(), format!("{header:?}").as_str()), (&b"Bearer canary"[..], "Sensitive"));
+        let error = secret_header("", &Sensitive::from("cana\nry".to_owned())).expect_err("no header");
+        assert!(!error.message.contains("cana"));
+    }
 }

@@ -154,7 +154,12 @@ impl Reading {
         };
         let id = format!("{:016x}{:016x}", half(0), half(1));
         let found = found.into_iter().map(|(name, reading)| Found { source: Source { store, name: Name::Plain(name), version: None }, reading });
-        Self { value: Value::List(found.collect()), version: ServedVersion { arn: String::new(), id, created: None, region: None }, denotes: Vec::new(), record: None }
+        Self {
+            value: Value::List(found.collect()),
+            version: ServedVersion { arn: String::new(), id, created: None, region: None },
+            denotes: Vec::new(),
+            record: None,
+        }
     }
 
     /// The size of the value in bytes; of a listing, of all its names and values.
@@ -289,7 +294,7 @@ pub enum LotAnswer {
 
 impl LotAnswer {
     /// For a store that has no shared calls, which nobody should have asked for one.
-    async fn never(questions: &[Question]) -> Self {
+    fn never(questions: &[Question]) -> Self {
         let problem = "a defect of the controller: this store has no shared calls";
         Self::Each { answers: questions.iter().map(|_| Some(Err(ReadError::new(Reason::InternalError, problem)))).collect(), pages: 0 }
     }

@@ -24,7 +24,7 @@ const RESTARTED: Duration = Duration::from_secs(90);
 fn objects(s: &Scene) -> Vec<Value> {
     let mut files: Vec<_> = std::fs::read_dir(root().join("examples")).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
-    // The later ones need other rights, accounts and stores: identity.rs and vault.rs apply them.
+    // The later ones need other rights, accounts and stores: identity.rs and the tests of each store apply them.
     files.retain(|file| file.file_name().unwrap().to_str().unwrap().split('-').next().unwrap().parse::<u32>().unwrap() < *TENANCY.start());
     let all = files.iter().flat_map(|file| documents(&std::fs::read_to_string(file).unwrap()).unwrap());
     all.filter(|object| object["kind"] != "Namespace").map(|object| placed(s, object)).collect()

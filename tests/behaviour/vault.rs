@@ -6,7 +6,10 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use testbed::{Vault, vault::Policy};
 
-use crate::support::{SECONDS, Scene, TTL, WITHIN_TTL, apply_object, root, says, scene_before_controller, until, world};
+use crate::{
+    support::{SECONDS, Scene, TTL, WITHIN_TTL, apply_object, root, says, scene_before_controller, until, world},
+    web::{self, entry, spec},
+};
 
 /// A policy that lets these paths be read and listed.
 fn may(paths: &[&str]) -> Policy {
@@ -32,35 +35,19 @@ fn policy(s: &Scene) -> Policy {
 async fn provide(s: &Scene, vault: &Vault, name: &str, auth: Value, more: Value) {
     let mut spec = json!({"vault": {"address": vault.url(), "auth": auth}});
     spec["vault"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    let provider =
-        json!({"apiVersion": "robotosecret.dev/v1alpha1", "kind": "RobotoProvider", "metadata": {"name": name, "namespace": s.namespace}, "spec": spec});
-    apply_object(&s.client, &provider).await.unwrap();
+    web::provide(s, name, &spec).await;
 }
 
 async fn put_token(s: &Scene, token: &str) {
-    let secret =
-        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "vault", "namespace": s.namespace}, "stringData": {"token": format!("{token}\n")}});
-    apply_object(&s.client, &secret).await.unwrap();
+    web::put_key(s, "vault", token).await;
 }
 
 fn by_token() -> Value {
-    json!({"token": {"secretRef": {"name": "vault", "key": "token"}}})
+    json!({"token": {"secretRef": {"name": "vault", "key": "key"}}})
 }
 
 async fn start(s: &mut Scene, vault: &Vault, values: &[&str]) {
-    let kubeconfig = s.account(values, |_| true).await;
-    let endpoint = format!("--allowed-endpoints={}", vault.url());
-    s.start_controller_as(&kubeconfig, &[&endpoint, "--token-audiences=vault"]);
-    s.controller_ready().await;
-}
-
-#[allow(clippy::needless_pass_by_value)] // It is written where it is used.
-fn spec(provider: &str, data: Value) -> String {
-    json!({"provider": {"kind": "RobotoProvider", "name": provider}, "ttl": TTL, "data": data}).to_string()
-}
-
-fn entry(key: &str, uri: &str) -> Value {
-    json!({"key": key, "uri": uri})
+    web::start(s, &[vault.url()], values).await;
 }
 
 #[tokio::test]
@@ -322,6 +309,23 @@ async fn namespaces_version_one_and_allow_hold() {
         assert_eq!(vault.count("kv/data/other/db"), 0, "what isn't allowed isn't asked for");
         vault.put_plain("", &format!("old/{ns}/db"), &json!({"password": s.value("v1-new"), "number": 1}));
         s.holds("old", &[("password", &s.value("v1-new"))], WITHIN_TTL).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_proxy_of_the_environment_is_used() {
+    scene("vault-proxy", async |s, vault| {
+        // Nothing listens at the provider's address; the double stands in as the proxy, which is asked for whole addresses.
+        let nowhere = "http://127.0.0.1:1";
+        vault.token("s.root", "root", policy(s), None);
+        put_token(s, "s.root").await;
+        provide(s, vault, "vault", by_token(), json!({"address": nowhere})).await;
+        let kubeconfig = s.account(&[], |_| true).await;
+        s.start_controller_with(&kubeconfig, &[&format!("--allowed-endpoints={nowhere}")], &[("HTTP_PROXY", &vault.url())]);
+        s.controller_ready().await;
+        s.apply("db", &spec("vault", json!([entry("password", &format!("vault://kv/{}/db#/password", s.namespace))]))).await;
+        s.holds("db", &[("password", &s.value("one"))], SECONDS).await;
     })
     .await;
 }

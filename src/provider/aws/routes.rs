@@ -36,14 +36,13 @@ const PARAMETERS_BY_ARN: Lot = Lot { name: "aws.ps by ARN", ..PARAMETERS };
 /// How a question may be asked of a provider of this region.
 pub(super) fn route(question: &Question, region: &str) -> Route {
     let single = match (question.store(), question) {
-        (Store::SecretsManager, Question::Value(_) | Question::Presence { .. }) => GET_SECRET_VALUE,
         (Store::SecretsManager, Question::Tags(_)) => DESCRIBE_SECRET,
         (Store::SecretsManager, Question::List(_)) => LIST_SECRETS,
         (Store::ParameterStore, Question::Value(_) | Question::Presence { .. }) => SSM_READS,
         (Store::ParameterStore, Question::Tags(_)) => SSM_TAGS,
         (Store::ParameterStore, Question::List(listing)) if brings_values(listing) => SSM_READS,
         (Store::ParameterStore, Question::List(_)) => DESCRIBE_PARAMETERS,
-        // No other store's question comes here.
+        // The values of Secrets Manager: no other store's question comes here.
         (_, _) => GET_SECRET_VALUE,
     };
     let (lot, denoted) = match question {

@@ -50,13 +50,12 @@ pub(super) async fn read(client: &Client, source: &Source) -> Result<Reading, Re
 
 /// As [`read`], with what this call alone brings along.
 pub(super) async fn read_as(client: &Client, source: &Source, overridden: Builder) -> Result<Reading, ReadError> {
-    got(asked(client, source).customize().config_override(overridden).send().await).unwrap_or_else(|error| Err(errors::classify(READ, &error).error))
+    let answer = asked(client, source).customize().config_override(overridden).send().await;
+    answer.map_err(|error| errors::classify(READ, &error).error).and_then(told)
 }
 
-type Got<T> = Result<T, SdkError<GetSecretValueError, HttpResponse>>;
-
-async fn get(client: &Client, source: &Source) -> Got<Result<Reading, ReadError>> {
-    got(asked(client, source).send().await)
+async fn get(client: &Client, source: &Source) -> Result<Result<Reading, ReadError>, SdkError<GetSecretValueError, HttpResponse>> {
+    asked(client, source).send().await.map(told)
 }
 
 fn asked(client: &Client, source: &Source) -> GetSecretValueFluentBuilder {
@@ -69,10 +68,9 @@ fn asked(client: &Client, source: &Source) -> GetSecretValueFluentBuilder {
     call
 }
 
-fn got(answer: Got<GetSecretValueOutput>) -> Got<Result<Reading, ReadError>> {
-    let answer = answer?;
+fn told(answer: GetSecretValueOutput) -> Result<Reading, ReadError> {
     let content = (answer.secret_string, answer.secret_binary);
-    Ok(reading((answer.arn, answer.name, answer.version_id), content, answer.created_date))
+    reading((answer.arn, answer.name, answer.version_id), content, answer.created_date)
 }
 
 /// Whether a secret is there: its current value; or an error, which says `absent` if there is no such secret or it is to be deleted.

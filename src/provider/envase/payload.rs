@@ -93,21 +93,18 @@ fn member<'a>(object: &'a RawValue, name: &str) -> Option<&'a RawValue> {
 }
 
 fn missing(field: &str) -> ReadError {
-    ReadError::new(Reason::ProviderUnavailable, format!("the store's answer has no such member as the provider's fields.{field} names"))
+    ReadError::new(Reason::KeypathNotFound, format!("the store's answer has no such member as the provider's fields.{field} names"))
 }
 
 /// A secret as it is sent.
 pub(super) fn sent(fields: &EnvaseFields, key: &str, secret: &Sensitive, description: Option<&str>) -> Result<Sensitive, ReadError> {
-    let value: &RawValue = serde_json::from_slice(secret.expose()).map_err(|_| ReadError::new(Reason::DecodeError, "a secret of Envase is sent as JSON, and this is none"))?;
+    let value: &RawValue =
+        serde_json::from_slice(secret.expose()).map_err(|_| ReadError::new(Reason::DecodeError, "a secret of Envase is sent as JSON, and this is none"))?;
     let text = |text: &str| serde_json::to_string(text).map_err(|_| misunderstood());
-    let mut body = Vec::with_capacity(secret.len() + 256);
-    body.extend_from_slice(format!("{{{}:{},{}:", text(fields.key())?, text(key)?, text(fields.secret())?).as_bytes());
-    body.extend_from_slice(value.get().as_bytes());
-    if let Some(description) = description {
-        body.extend_from_slice(format!(",{}:{}", text(fields.description())?, text(description)?).as_bytes());
-    }
-    body.push(b'}');
-    Ok(Sensitive::new(body))
+    let before = format!("{{{}:{},{}:", text(fields.key())?, text(key)?, text(fields.secret())?);
+    let after = description.map(|description| Ok(format!(",{}:{}", text(fields.description())?, text(description)?))).transpose()?.unwrap_or_default();
+    // In one piece, so that no part of it is left behind where it grew.
+    Ok(Sensitive::new([before.as_bytes(), value.get().as_bytes(), after.as_bytes(), b"}"].concat()))
 }
 
 /// Why a secret is not told: Envase's `VaultClientError`. Only the store's own words about an address that served it before are proof that it is gone,
@@ -180,7 +177,10 @@ mod tests {
         assert_eq!(secret(r#"{"secret":null}"#, &plain), Err(Reason::SourceNotFound));
         let other = EnvaseFields { secret: Some("data".to_owned()), pointer: Some("/result/a~1b".to_owned()), ..plain.clone() };
         assert_eq!(secret(r#"{"result":{"a/b":{"data":[1]}}}"#, &other).as_deref(), Ok("[1]"));
-        for wrong in ["", "[]", "{}", r#"{"secrets":1}"#, "<html>"] {
+        for wrong in ["[]", "{}", r#"{"secrets":1}"#] {
+            assert_eq!(secret(wrong, &plain), Err(Reason::KeypathNotFound), "{wrong}");
+        }
+        for wrong in ["", "<html>"] {
             assert_eq!(secret(wrong, &plain), Err(Reason::ProviderUnavailable), "{wrong}");
         }
     }
@@ -188,7 +188,10 @@ mod tests {
     #[test]
     fn a_secret_is_sent_as_it_is_written() {
         let fields = EnvaseFields::default();
-        assert_eq!(shown(&sent(&fields, "k\"", &body(r#"{ "u": 1.50 }"#), Some("d")).expect("a body")), r#"{"key":"k\"","secret":{ "u": 1.50 },"description":"d"}"#);
+        assert_eq!(
+            shown(&sent(&fields, "k\"", &body(r#"{ "u": 1.50 }"#), Some("d")).expect("a body")),
+            r#"{"key":"k\"","secret":{ "u": 1.50 },"description":"d"}"#
+        );
         assert!(sent(&fields, "k", &body("no json"), None).is_err());
     }
 

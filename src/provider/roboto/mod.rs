@@ -132,7 +132,8 @@ impl RobotoPlatform {
         let make = async |_| {
             let key = self.grants.grant().await?.secret()?;
             if key.expose().starts_with(DEPRECATED) {
-                let problem = "the provider's API key is a personal access token of the old kind, which the platform takes no more; put another one into its Secret";
+                let problem =
+                    "the provider's API key is a personal access token of the old kind, which the platform takes no more; put another one into its Secret";
                 return Err(ReadError::new(Reason::CredentialsError, problem));
             }
             Ok(Made { value: key, renew: None })
@@ -224,7 +225,8 @@ impl RobotoPlatform {
         let path = listing.path.as_deref().map(|path| path.trim_end_matches('/'));
         let is_in = |name: &str| {
             let rest = path.map_or(Some(name), |path| name.strip_prefix(path)?.strip_prefix('/'));
-            rest.is_some_and(|rest| !rest.is_empty() && (listing.recursive || !rest.contains('/')))
+            // One with an @ could be taken for another's of another organisation.
+            !name.contains('@') && rest.is_some_and(|rest| !rest.is_empty() && (listing.recursive || !rest.contains('/')))
         };
         let (mut found, mut token) = (BTreeMap::new(), None::<String>);
         loop {
@@ -303,6 +305,6 @@ impl Provider for RobotoPlatform {
     }
 
     fn read_lot<'a>(&'a self, _: &'static Lot, questions: &'a [Question]) -> BoxFuture<'a, LotAnswer> {
-        LotAnswer::never(questions).boxed()
+        std::future::ready(LotAnswer::never(questions)).boxed()
     }
 }

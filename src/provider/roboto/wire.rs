@@ -105,7 +105,11 @@ impl Access {
 }
 
 fn known_store(kind: &str) -> Result<(), ReadError> {
-    if kind == AWS { Ok(()) } else { Err(ReadError::new(Reason::SourceNotFound, "the platform keeps its value in a store of another kind than aws, which nothing here can read")) }
+    if kind == AWS {
+        Ok(())
+    } else {
+        Err(ReadError::new(Reason::SourceNotFound, "the platform keeps its value in a store of another kind than aws, which nothing here can read"))
+    }
 }
 
 /// One page of a list.
@@ -138,10 +142,15 @@ struct Said<'a> {
 pub(super) fn refused(status: u16, body: &Sensitive) -> ReadError {
     let text = String::from_utf8_lossy(body.expose());
     let said = serde_json::from_str::<Envelope<'_>>(&text).ok();
-    let code = said.as_ref().map(|said| said.error.error_code.as_ref()).filter(|code| code.starts_with("Roboto") && code.len() < 64 && code.bytes().all(|b| b.is_ascii_alphanumeric()));
+    let code = said
+        .as_ref()
+        .map(|said| said.error.error_code.as_ref())
+        .filter(|code| code.starts_with("Roboto") && code.len() < 64 && code.bytes().all(|b| b.is_ascii_alphanumeric()));
     let class = code.unwrap_or_else(|| by_status(status, &text));
     let (reason, problem) = match class {
-        "RobotoNotFoundException" if code.is_some() => (Reason::SourceNotFound, "the platform has no such secret in this organisation; check the name and the organisation"),
+        "RobotoNotFoundException" if code.is_some() => {
+            (Reason::SourceNotFound, "the platform has no such secret in this organisation; check the name and the organisation")
+        }
         "RobotoNotFoundException" => (Reason::SourceNotFound, "nothing is there; check the provider's endpoint"),
         "RobotoUnauthorizedException" => (Reason::AccessDenied, "the API key may not read this; check its organisation, or let it in there"),
         "RobotoAuthenticationFailureException" | "RobotoDeprecatedException" => {
@@ -244,7 +253,10 @@ mod tests {
         let elsewhere = access(RECORD, r#"{"store_type":"gcp","project":"p"}"#).and_then(Access::lent).expect_err("another store");
         assert_eq!(elsewhere.reason, Reason::SourceNotFound);
         let record = RECORD.replace(r#"{"store_type":"aws","arn":"arn"}"#, r#"{"store_type":"gcp","project":"p"}"#);
-        assert_eq!(access(&record, creds).and_then(Access::lent).expect("readable").0.arn().map(str::to_owned).expect_err("another store").reason, Reason::SourceNotFound);
+        assert_eq!(
+            access(&record, creds).and_then(Access::lent).expect("readable").0.arn().map(str::to_owned).expect_err("another store").reason,
+            Reason::SourceNotFound
+        );
         let cut = access(RECORD, &creds.replace("session_token", "token")).and_then(Access::lent).expect_err("incomplete");
         assert_eq!(cut.reason, Reason::ProviderUnavailable);
     }

@@ -66,7 +66,7 @@ const CASES: [&str; 26] = [
 ];
 
 /// Cases that take more than a row can tell, and the tests that do: file and name.
-const TESTED: [(&str, &[(&str, &str)]); 12] = [
+const TESTED: [(&str, &[(&str, &str)]); 22] = [
     (
         "ESO one item of a batch denied",
         &[
@@ -107,13 +107,32 @@ const TESTED: [(&str, &[(&str, &str)]); 12] = [
             FAULTS,
         ],
     ),
+    ("R04", &[("tests/testbed/tests/roboto.rs", "pages_requests_and_retries_are_as_the_sdk_makes_them"), MIRRORED]),
+    ("R08-R09", &[("src/api/reference.rs", "a_roboto_uri_means_what_it_means_to_the_sdk_or_is_refused"), MIRRORED]),
+    ("R11", &[("src/api/reference.rs", "a_roboto_uri_means_what_it_means_to_the_sdk_or_is_refused")]),
+    ("R13", &[("src/provider/roboto/wire.rs", "refusals_are_told_as_the_sdk_tells_them_and_repeat_nothing"), TOLD]),
+    (
+        "R14",
+        &[
+            ("tests/testbed/tests/roboto.rs", "pages_requests_and_retries_are_as_the_sdk_makes_them"),
+            ("tests/behaviour/roboto.rs", "a_platform_that_answers_503_three_times_is_asked_a_fourth_time_and_more_slowly_each_time"),
+        ],
+    ),
+    ("R15", &[SDK, ("src/provider/roboto/wire.rs", "a_page_without_its_token_is_not_the_last_one")]),
+    ("E01-E06", &[("tests/behaviour/edge.rs", "secrets_are_made_read_changed_wrapped_and_deleted_as_edges_documentation_has_it")]),
+    ("V01", &[("tests/behaviour/envase.rs", "secrets_are_made_changed_and_deleted_as_envases_documentation_has_it")]),
+    ("V02", &[("tests/behaviour/envase.rs", "what_the_store_refuses_is_told_with_its_status_and_a_gone_secret_goes")]),
+    ("V03", &[("src/api/envase.rs", "an_environment_goes_by_several_names")]),
     ("s1crets 80-86", &[("tests/behaviour/freshness.rs", "a_changed_value_arrives_within_the_ttl_and_is_told_once")]),
 ];
 
+const SDK: (&str, &str) = ("tests/testbed/tests/roboto.rs", "the_platforms_own_sdk_understands_the_double");
+const MIRRORED: (&str, &str) = ("tests/behaviour/roboto.rs", "what_the_platforms_own_sdk_writes_is_mirrored_found_and_rechecked");
+const TOLD: (&str, &str) = ("tests/behaviour/roboto.rs", "what_is_missing_denied_or_kept_elsewhere_is_told_in_words");
 const FAULTS: (&str, &str) = ("tests/faults/main.rs", "whatever_fails_no_good_key_is_lost_and_none_is_kept_that_is_gone");
 
 /// Cases that no row and no test stands for, and why.
-const ELSEWHERE: [(&str, &str); 21] = [
+const ELSEWHERE: [(&str, &str); 20] = [
     ("s1crets 9-10", "there are no defaults: what is missing is an error"),
     ("s1crets 48-51", "the record of the runs has no such case"),
     ("s1crets 59", "the record of the runs has no such case"),
@@ -125,10 +144,9 @@ const ELSEWHERE: [(&str, &str); 21] = [
     ("s1crets 104-118", "writing"),
     ("s1crets 148", "there are no defaults"),
     ("s1crets 165-185", "writing, and path_exists"),
-    ("R01-R04", "Roboto's own service isn't served yet: writing, and lists"),
-    ("R08-R15", "Roboto's own service isn't served yet: its references, writing, errors, retries, and its server"),
-    ("E01-E06", "Edge's service isn't served yet"),
-    ("V01-V03", "Envase's service isn't served yet"),
+    ("R01-R03", "writing; the platform's own SDK does it against the double (tests/testbed/tests/roboto.rs)"),
+    ("R12", "writing; the platform's own SDK does it against the double (tests/testbed/tests/roboto.rs)"),
+    ("R10", "the SDK cuts the organisation short; here the reference is refused (src/api/reference.rs)"),
     ("P03-P06", "writing"),
     ("S10", "writing"),
     ("ESO event newer than the first read", "no events of a store are received yet"),

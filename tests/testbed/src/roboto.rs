@@ -50,15 +50,7 @@ pub struct Roboto(Double<State>);
 impl Roboto {
     /// Listens on a free loopback port, without records. `page`: how many records a page has.
     pub fn start(emulator: &Emulator, page: usize) -> Result<Self> {
-        let state = State {
-            keeper: emulator.keeper(),
-            keys: BTreeMap::new(),
-            records: Vec::new(),
-            page,
-            faults: VecDeque::new(),
-            lent: 0,
-            asked: Vec::new(),
-        };
+        let state = State { keeper: emulator.keeper(), keys: BTreeMap::new(), records: Vec::new(), page, faults: VecDeque::new(), lent: 0, asked: Vec::new() };
         Ok(Self(Double::start(state)?))
     }
 
@@ -220,7 +212,8 @@ impl State {
             ("GET", true) => {
                 self.lent += 1;
                 let (region, key) = (crate::aws::REGION, format!("ASIALENT{:012}", self.lent));
-                let creds = json!({"store_type": "aws", "region": region, "access_key_id": key, "secret_access_key": "lent-secret", "session_token": "lent-token"});
+                let creds =
+                    json!({"store_type": "aws", "region": region, "access_key_id": key, "secret_access_key": "lent-secret", "session_token": "lent-token"});
                 (200, json!({"data": {"record": record, "creds": creds}}))
             }
             ("GET", false) => (200, json!({"data": record})),

@@ -32,7 +32,11 @@ pub struct Asked {
 pub type Policy = Vec<(String, Vec<String>)>;
 
 /// The policy that a text in HCL says, as far as its paths are prefixes (`path "kv/data/shop/*" { capabilities = ["read"] }`), with
-/// `{{identity.entity.id}}` filled in. What it can't read it refuses aloud.
+/// `{{identity.entity.id}}` filled in.
+///
+/// # Panics
+///
+/// At what it can't read.
 #[must_use]
 pub fn hcl(text: &str, entity: &str) -> Policy {
     let text: String = text.lines().map(|line| line.split('#').next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
@@ -173,7 +177,13 @@ impl Vault {
 
     /// A role of the Kubernetes method, for a ServiceAccount (`namespace:name`) and an audience.
     pub fn role(&self, role: &str, account: &str, audience: &str, policy: Policy, life: Duration) {
-        let identity = Identity { name: format!("kubernetes-{account}"), entity: format!("entity-{role}"), policy, expires: Some((Instant::now(), life)), renewable: true };
+        let identity = Identity {
+            name: format!("kubernetes-{account}"),
+            entity: format!("entity-{role}"),
+            policy,
+            expires: Some((Instant::now(), life)),
+            renewable: true,
+        };
         self.state().roles.insert(role.to_owned(), Role { bound: (account.to_owned(), audience.to_owned()), identity });
     }
 
@@ -364,7 +374,10 @@ impl State {
     fn get(&self, namespace: &str, path: &str, query: &str, list: bool, who: &Identity) -> Reply {
         if path == "auth/token/lookup-self" {
             let ttl = who.expires.map_or(0, |(end, _)| end.saturating_duration_since(Instant::now()).as_secs().max(1));
-            return (200, json!({"data": {"display_name": who.name, "ttl": ttl, "renewable": who.renewable, "entity_id": who.entity, "policies": ["default"]}}));
+            return (
+                200,
+                json!({"data": {"display_name": who.name, "ttl": ttl, "renewable": who.renewable, "entity_id": who.entity, "policies": ["default"]}}),
+            );
         }
         let capability = if list { "list" } else { "read" };
         let asked = if list && !path.ends_with('/') { format!("{path}/") } else { path.to_owned() };

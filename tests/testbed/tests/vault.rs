@@ -55,7 +55,8 @@ attempt("no-role", lambda: hvac.api.auth_methods.Kubernetes(client().adapter).lo
 fn hvac_understands_the_double() {
     let vault = Vault::start().unwrap();
     let hour = Duration::from_secs(3600);
-    let all = || hcl(r#"path "kv/*" { capabilities = ["read", "list"] } path "old/*" { capabilities = ["read"] } path "nothing/*" { capabilities = ["read"] }"#, "");
+    let all =
+        || hcl(r#"path "kv/*" { capabilities = ["read", "list"] } path "old/*" { capabilities = ["read"] } path "nothing/*" { capabilities = ["read"] }"#, "");
     vault.token("s.root", "root", all(), None);
     vault.token("s.narrow", "narrow", hcl(r#"path "kv/data/other/*" { capabilities = ["read"] }"#, ""), Some(hour));
     vault.app_role("r", "s", all(), hour);
