@@ -1,4 +1,4 @@
-//! `RobotoSecret` mirrors secrets from where they live (AWS Secrets Manager, SSM Parameter Store) into native Kubernetes Secrets:
+//! `RobotoSecret` mirrors secrets from where they live (AWS Secrets Manager, SSM Parameter Store, Vault and others) into native Kubernetes Secrets:
 //! a [`RobotoSecret`](api::RobotoSecret) names references, the controller plans and reads them through a [`provider`], renders the keys ([`render`]),
 //! mirrors them into the Secret and writes back what happened ([`controller`]). A value lives only in [`sensitive::Sensitive`].
 

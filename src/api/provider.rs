@@ -44,9 +44,15 @@ pub enum Backend {
 
 impl Backend {
     /// Exactly one of what may be written.
-    #[must_use]
-    pub fn only(written: [Option<Self>; 5]) -> Option<Self> {
-        let mut written = written.into_iter().flatten();
+    fn of(aws: Option<&AwsSpec>, vault: Option<&VaultSpec>, edge: Option<&EdgeSpec>, roboto: Option<&RobotoSpec>, envase: Option<&EnvaseSpec>) -> Option<Self> {
+        let all = [
+            aws.cloned().map(Self::Aws),
+            vault.cloned().map(Self::Vault),
+            edge.cloned().map(Self::Edge),
+            roboto.cloned().map(Self::Roboto),
+            envase.cloned().map(Box::new).map(Self::Envase),
+        ];
+        let mut written = all.into_iter().flatten();
         written.next().filter(|_| written.next().is_none())
     }
 
@@ -215,9 +221,7 @@ impl ClusterRobotoProviderSpec {
     /// What it reads.
     #[must_use]
     pub fn backend(&self) -> Option<Backend> {
-        let Self { aws, vault, edge, roboto, envase, .. } = self.clone();
-        let envase = envase.map(Box::new).map(Backend::Envase);
-        Backend::only([aws.map(Backend::Aws), vault.map(Backend::Vault), edge.map(Backend::Edge), roboto.map(Backend::Roboto), envase])
+        Backend::of(self.aws.as_ref(), self.vault.as_ref(), self.edge.as_ref(), self.roboto.as_ref(), self.envase.as_ref())
     }
 }
 
@@ -225,9 +229,7 @@ impl RobotoProviderSpec {
     /// What it reads.
     #[must_use]
     pub fn backend(&self) -> Option<Backend> {
-        let Self { aws, vault, edge, roboto, envase, .. } = self.clone();
-        let envase = envase.map(Box::new).map(Backend::Envase);
-        Backend::only([aws.map(Backend::Aws), vault.map(Backend::Vault), edge.map(Backend::Edge), roboto.map(Backend::Roboto), envase])
+        Backend::of(self.aws.as_ref(), self.vault.as_ref(), self.edge.as_ref(), self.roboto.as_ref(), self.envase.as_ref())
     }
 
     /// Its permissions as rules.

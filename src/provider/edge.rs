@@ -12,13 +12,13 @@ use serde_json::value::RawValue;
 use super::{
     Calls, Family, Listing, Lot, LotAnswer, Provider, Question, ReadError, Reading, Route, Value, WriteError,
     grants::Grants,
+    standing,
     vault::{READS, VaultProvider, Wrapped, refusal},
 };
 use crate::{
     api::{
         Reason,
         edge::EdgeSpec,
-        http::ReadLimits,
         reference::{Name, Source, Store},
         vault::KeyValue,
     },
@@ -78,11 +78,6 @@ impl EdgeProvider {
     #[must_use]
     pub fn vault(&self) -> &VaultProvider {
         &self.vault
-    }
-
-    /// Takes other limits; the client stays.
-    pub fn limit(&self, limits: Option<ReadLimits>) {
-        self.vault.limit(limits);
     }
 
     /// Where in Vault the secrets of a user or of the organisation are: mount and path.
@@ -240,11 +235,7 @@ fn no_object() -> ReadError {
 
 impl Provider for EdgeProvider {
     fn route(&self, question: &Question) -> Route {
-        let aliases = match question {
-            Question::Value(source) => source.denotes(),
-            Question::Presence { .. } | Question::Tags(_) | Question::List(_) => Vec::new(),
-        };
-        Route { service: "edge", single: READS, lot: None, aliases: aliases.into() }
+        standing::route("edge", READS, question)
     }
 
     fn account(&self) -> &str {
@@ -257,7 +248,7 @@ impl Provider for EdgeProvider {
 
     fn read_one<'a>(&'a self, question: &'a Question, calls: &'a Calls) -> BoxFuture<'a, Result<Reading, ReadError>> {
         let read = self.read_alone(question, calls).map(|answer| answer.map_err(|error| error.about(question)));
-        read.inspect(|answer| self.vault.went(answer.as_ref().err())).boxed()
+        read.inspect(|answer| self.vault.standing().note(answer)).boxed()
     }
 
     fn read_lot<'a>(&'a self, _: &'static Lot, questions: &'a [Question]) -> BoxFuture<'a, LotAnswer> {

@@ -37,10 +37,10 @@ impl Opened {
     pub fn limit(&self, backend: &Backend) {
         match (self, backend) {
             (Self::Aws(provider), Backend::Aws(spec)) => provider.limit(spec.limits),
-            (Self::Vault(provider), Backend::Vault(spec)) => provider.limit(spec.limits),
-            (Self::Edge(provider), Backend::Edge(spec)) => provider.limit(spec.vault.limits),
-            (Self::Roboto(provider), Backend::Roboto(spec)) => provider.limit(spec.limits),
-            (Self::Envase(provider), Backend::Envase(spec)) => provider.limit(spec.limits),
+            (Self::Vault(provider), Backend::Vault(spec)) => provider.standing().limit(spec.limits),
+            (Self::Edge(provider), Backend::Edge(spec)) => provider.vault().standing().limit(spec.vault.limits),
+            (Self::Roboto(provider), Backend::Roboto(spec)) => provider.standing().limit(spec.limits),
+            (Self::Envase(provider), Backend::Envase(spec)) => provider.standing().limit(spec.limits),
             _ => {}
         }
     }
@@ -66,9 +66,9 @@ impl Opened {
     pub fn in_trouble(&self) -> Option<(Duration, ReadError)> {
         match self {
             Self::Aws(provider) => provider.in_trouble(),
-            Self::Vault(provider) => provider.in_trouble(),
-            Self::Edge(provider) => provider.vault().in_trouble(),
-            Self::Roboto(provider) => provider.in_trouble(),
+            Self::Vault(provider) => provider.standing().in_trouble(),
+            Self::Edge(provider) => provider.vault().standing().in_trouble(),
+            Self::Roboto(provider) => provider.standing().in_trouble(),
             Self::Envase(provider) => provider.in_trouble(),
         }
     }
@@ -78,9 +78,9 @@ impl Opened {
     pub fn known_identity(&self) -> Option<String> {
         match self {
             Self::Aws(provider) => provider.known_caller().map(|caller| caller.arn),
-            Self::Vault(provider) => provider.known_identity(),
-            Self::Edge(provider) => provider.vault().known_identity(),
-            Self::Roboto(provider) => provider.known_identity(),
+            Self::Vault(provider) => provider.standing().known_identity(),
+            Self::Edge(provider) => provider.vault().standing().known_identity(),
+            Self::Roboto(provider) => provider.standing().known_identity(),
             Self::Envase(provider) => provider.known_identity(),
         }
     }

@@ -273,7 +273,9 @@ async fn the_documented_policies_keep_users_apart_and_members_from_writing() {
 async fn secrets_are_mirrored_searched_rechecked_and_told_of_when_they_are_gone() {
     scene_before_controller("edge", async |s| {
         let vault = vault();
-        put_key(s, "edge", "s.ann").await;
+        let [user, member, _] = policies("e-ann");
+        vault.entity_token(&s.value("token"), "e-ann", [user, member].concat());
+        put_key(s, "edge", &s.value("token")).await;
         let root = Ours::new(&vault, "s.root", &json!({}));
         let ann = Ours::new(&vault, "s.ann", &json!({}));
         ann.0.create(&source("edge://user/db"), &value(&json!({"user": "ann", "password": s.value("mine")}))).await.unwrap();

@@ -22,8 +22,9 @@ use crate::{
 async fn scene(name: &str, test: impl AsyncFnOnce(&mut Scene, &Roboto)) {
     emulated_before_controller(name, async |s| {
         let roboto = Roboto::start(s.emulator(), 2).unwrap();
-        roboto.key("robo_key", &["org_1"]);
-        put_key(s, "roboto", "robo_key").await;
+        roboto.key(&s.value("api-key"), &["org_1"]);
+        roboto.lends(&s.value("lent"));
+        put_key(s, "roboto", &s.value("api-key")).await;
         test(s, &roboto).await;
     })
     .await;
@@ -42,7 +43,7 @@ async fn run(s: &mut Scene, roboto: &Roboto) {
 fn sdk(s: &Scene, roboto: &Roboto, script: &str) {
     let script = format!("from roboto.domain.secrets import Secret\n{script}");
     let mut command = Command::new(testbed::moto::python().unwrap());
-    command.args(["-c", &script]).env("ROBOTO_API_KEY", "robo_key").env("ROBOTO_SERVICE_ENDPOINT", roboto.url());
+    command.args(["-c", &script]).env("ROBOTO_API_KEY", s.value("api-key")).env("ROBOTO_SERVICE_ENDPOINT", roboto.url());
     let output = command.env("AWS_ENDPOINT_URL_SECRETS_MANAGER", s.front.url()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
@@ -161,7 +162,7 @@ async fn what_is_missing_denied_or_kept_elsewhere_is_told_in_words() {
         s.holds("named", &[("a", &s.value("there")), ("b", &s.value("theirs"))], SECONDS).await;
         assert!(!roboto.asked().iter().any(|asked| asked.org == "org_1" && asked.status == 401), "what isn't allowed isn't asked for");
         // Another key in the Secret is used at once.
-        put_key(s, "key-unknown", "robo_key").await;
+        put_key(s, "key-unknown", &s.value("api-key")).await;
         s.holds("unknown", &[("a", &s.value("there"))], SECONDS).await;
     })
     .await;
@@ -252,7 +253,7 @@ async fn the_example_becomes_what_it_says() {
             }
             apply_object(&s.client, &object).await.unwrap();
         }
-        put_key(s, "roboto-api-key", "robo_key").await;
+        put_key(s, "roboto-api-key", &s.value("api-key")).await;
         start(s, &[url, front], &[]).await;
         s.holds("from-roboto", &[("a", &s.value("a")), ("api-key", &s.value("key")), ("password", &s.value("db"))], SECONDS).await;
     })

@@ -54,8 +54,8 @@ async fn start(s: &mut Scene, vault: &Vault, values: &[&str]) {
 async fn values_are_mirrored_by_member_version_and_search_and_rechecked() {
     scene("vault", async |s, vault| {
         let ns = s.namespace.clone();
-        vault.token("s.root", "root", policy(s), None);
-        put_token(s, "s.root").await;
+        vault.token(&s.value("token"), "root", policy(s), None);
+        put_token(s, &s.value("token")).await;
         vault.put("", &format!("kv/{ns}/team/a"), &json!({"value": s.value("a")}));
         vault.put("", &format!("kv/{ns}/team/deep/b"), &json!({"value": s.value("b")}));
         vault.put("", "kv/other/db", &json!({"password": s.value("theirs")}));

@@ -5,10 +5,7 @@
 
 mod payload;
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::{FutureExt, future::BoxFuture};
@@ -27,13 +24,12 @@ use super::{
     http::{Http, misunderstood, secret_header},
     kept::{Kept, Made},
     observed,
-    troubles::Troubles,
+    standing::{self, Standing},
 };
 use crate::{
     api::{
         Reason,
         envase::{EnvaseHttp, EnvaseLambda, EnvaseSpec, Environment},
-        http::ReadLimits,
         reference::Source,
     },
     sensitive::Sensitive,
@@ -50,8 +46,7 @@ pub struct EnvaseProvider {
     way: Way,
     spec: EnvaseSpec,
     account: String,
-    limits: Mutex<ReadLimits>,
-    troubles: Troubles,
+    standing: Standing,
     metrics: Metrics,
 }
 
@@ -132,21 +127,21 @@ impl EnvaseProvider {
     }
 
     fn by(way: Way, spec: &EnvaseSpec, account: String, metrics: Metrics) -> Self {
-        let limits = Mutex::new(spec.limits.unwrap_or_default());
-        Self { way, spec: spec.clone(), account, limits, troubles: Troubles::default(), metrics }
+        Self { way, spec: spec.clone(), account, standing: Standing::new(spec.limits), metrics }
     }
 
-    /// Takes other limits; the client stays.
-    pub fn limit(&self, limits: Option<ReadLimits>) {
-        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits.unwrap_or_default();
+    /// How it stands.
+    #[must_use]
+    pub fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     /// What no read gets past since this long.
     #[must_use]
     pub fn in_trouble(&self) -> Option<(Duration, ReadError)> {
         match &self.way {
-            Way::Http(_) => self.troubles.lasting(),
-            Way::Lambda(cloud) => cloud.functions.in_trouble().or_else(|| self.troubles.lasting()),
+            Way::Http(_) => self.standing.in_trouble(),
+            Way::Lambda(cloud) => cloud.functions.in_trouble().or_else(|| self.standing.in_trouble()),
         }
     }
 
@@ -164,13 +159,14 @@ impl EnvaseProvider {
         match &self.way {
             Way::Http(web) => {
                 web.token(&self.metrics).await?;
-                let refused = self.troubles.lasting().filter(|(_, error)| error.reason == Reason::CredentialsError);
-                match (&web.spec.auth.oauth, refused) {
-                    // Whether a token of a Secret is good shows when it is used.
-                    (None, Some((_, error))) => return Err(error),
-                    _ => self.troubles.let_in(),
+                let refused = self.standing.in_trouble().filter(|(_, error)| error.reason == Reason::CredentialsError);
+                // Whether a token of a Secret is good shows when it is used.
+                if let (None, Some((_, error))) = (&web.spec.auth.oauth, refused) {
+                    return Err(error);
                 }
-                Ok(self.known_identity().unwrap_or_default())
+                let identity = self.known_identity().unwrap_or_default();
+                self.standing.let_in(&identity);
+                Ok(identity)
             }
             Way::Lambda(cloud) => cloud.functions.caller(anew).await.map(|caller| caller.arn),
         }
@@ -340,11 +336,7 @@ impl Web {
 
 impl Provider for EnvaseProvider {
     fn route(&self, question: &Question) -> Route {
-        let aliases = match question {
-            Question::Value(source) => source.denotes(),
-            Question::Presence { .. } | Question::Tags(_) | Question::List(_) => Vec::new(),
-        };
-        Route { service: "envase", single: READS, lot: None, aliases: aliases.into() }
+        standing::route("envase", READS, question)
     }
 
     fn account(&self) -> &str {
@@ -352,11 +344,11 @@ impl Provider for EnvaseProvider {
     }
 
     fn ceilings(&self) -> Vec<(Family, f64)> {
-        vec![(READS, self.limits.lock().unwrap_or_else(PoisonError::into_inner).reads())]
+        self.standing.ceilings(READS)
     }
 
     fn read_one<'a>(&'a self, question: &'a Question, _: &'a Calls) -> BoxFuture<'a, Result<Reading, ReadError>> {
-        self.read_alone(question).inspect(|answer| self.troubles.note(answer.as_ref().err())).boxed()
+        self.read_alone(question).inspect(|answer| self.standing.note(answer)).boxed()
     }
 
     fn read_lot<'a>(&'a self, _: &'static Lot, questions: &'a [Question]) -> BoxFuture<'a, LotAnswer> {

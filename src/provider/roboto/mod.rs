@@ -27,12 +27,11 @@ use super::{
     http::{Http, misunderstood, secret_header},
     kept::{Kept, Made},
     observed,
-    troubles::Troubles,
+    standing::{self, Standing},
 };
 use crate::{
     api::{
         Reason,
-        http::ReadLimits,
         reference::{Source, Store},
         roboto::{DEFAULT_ENDPOINT, RobotoSpec},
         status::SourceRecord,
@@ -65,9 +64,7 @@ pub struct RobotoPlatform {
     /// Where values are and what they are read with, by name and organisation.
     held: Mutex<HashMap<(String, Option<String>), Held>>,
     account: String,
-    limits: Mutex<ReadLimits>,
-    troubles: Troubles,
-    known: Mutex<Option<String>>,
+    standing: Standing,
     metrics: Metrics,
 }
 
@@ -94,37 +91,23 @@ impl RobotoPlatform {
             key: Kept::default(),
             lender: Lender::new(ambient, spec.secrets_manager_endpoint.clone(), metrics.clone()),
             held: Mutex::default(),
-            limits: Mutex::new(spec.limits.unwrap_or_default()),
-            troubles: Troubles::default(),
-            known: Mutex::default(),
+            standing: Standing::new(spec.limits),
             metrics,
         })
     }
 
-    /// Takes other limits; the client stays.
-    pub fn limit(&self, limits: Option<ReadLimits>) {
-        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits.unwrap_or_default();
-    }
-
-    /// What no read gets past since this long.
+    /// How it stands.
     #[must_use]
-    pub fn in_trouble(&self) -> Option<(Duration, ReadError)> {
-        self.troubles.lasting()
-    }
-
-    /// As whom it reads, if that was asked already.
-    #[must_use]
-    pub fn known_identity(&self) -> Option<String> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     /// As whom it reads: the organisation. The platform is asked for a list, which every key of one may have.
     pub async fn identity(&self) -> Result<String, ReadError> {
         let page: Page = self.get("List", "secrets", self.org.as_deref()).await?;
-        self.troubles.let_in();
         let org = page.items.first().map(|record| record.org_id.clone()).or_else(|| self.org.clone());
         let identity = org.unwrap_or_else(|| "the organisation of the API key".to_owned());
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(identity.clone());
+        self.standing.let_in(&identity);
         Ok(identity)
     }
 
@@ -285,11 +268,7 @@ fn elsewhere(error: ReadError) -> ReadError {
 
 impl Provider for RobotoPlatform {
     fn route(&self, question: &Question) -> Route {
-        let aliases = match question {
-            Question::Value(source) => source.denotes(),
-            Question::Presence { .. } | Question::Tags(_) | Question::List(_) => Vec::new(),
-        };
-        Route { service: "roboto", single: READS, lot: None, aliases: aliases.into() }
+        standing::route("roboto", READS, question)
     }
 
     fn account(&self) -> &str {
@@ -297,11 +276,11 @@ impl Provider for RobotoPlatform {
     }
 
     fn ceilings(&self) -> Vec<(Family, f64)> {
-        vec![(READS, self.limits.lock().unwrap_or_else(PoisonError::into_inner).reads())]
+        self.standing.ceilings(READS)
     }
 
     fn read_one<'a>(&'a self, question: &'a Question, calls: &'a Calls) -> BoxFuture<'a, Result<Reading, ReadError>> {
-        self.read_alone(question, calls).inspect(|answer| self.troubles.note(answer.as_ref().err())).boxed()
+        self.read_alone(question, calls).inspect(|answer| self.standing.note(answer)).boxed()
     }
 
     fn read_lot<'a>(&'a self, _: &'static Lot, questions: &'a [Question]) -> BoxFuture<'a, LotAnswer> {

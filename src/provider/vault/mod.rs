@@ -5,11 +5,7 @@
 
 mod session;
 
-use std::{
-    collections::BTreeSet,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
 use reqwest::{Method, RequestBuilder, header::HeaderName};
@@ -22,12 +18,11 @@ use super::{
     grants::Grants,
     http::{Answer, Http, misunderstood, secret_header, segment},
     observed,
-    troubles::Troubles,
+    standing::{self, Standing},
 };
 use crate::{
     api::{
         Reason,
-        http::ReadLimits,
         reference::{Name, Source, Store, Version},
         vault::{KeyValue, VaultSpec},
     },
@@ -136,9 +131,7 @@ pub struct VaultProvider {
     key_value: KeyValue,
     session: Session,
     account: String,
-    limits: Mutex<ReadLimits>,
-    troubles: Troubles,
-    known: Mutex<Option<String>>,
+    standing: Standing,
     metrics: Metrics,
 }
 
@@ -202,35 +195,21 @@ impl VaultProvider {
             key_value: spec.key_value,
             session: Session::new(spec.auth.clone(), grants),
             account,
-            limits: Mutex::new(spec.limits.unwrap_or_default()),
-            troubles: Troubles::default(),
-            known: Mutex::default(),
+            standing: Standing::new(spec.limits),
             metrics,
         })
     }
 
-    /// Takes other limits; the client stays.
-    pub fn limit(&self, limits: Option<ReadLimits>) {
-        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits.unwrap_or_default();
-    }
-
-    /// What no read gets past since this long.
+    /// How it stands.
     #[must_use]
-    pub fn in_trouble(&self) -> Option<(Duration, ReadError)> {
-        self.troubles.lasting()
-    }
-
-    /// As whom it reads, if that was asked already.
-    #[must_use]
-    pub fn known_identity(&self) -> Option<String> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     /// As whom it reads: Vault's display name of the token.
     pub async fn identity(&self) -> Result<String, ReadError> {
         let token = self.session.token(&self.door).await?;
-        self.troubles.let_in();
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.identity.clone());
+        self.standing.let_in(&token.identity);
         Ok(token.identity)
     }
 
@@ -264,11 +243,6 @@ impl VaultProvider {
                 Ok(Reading::list(Store::Vault, names.into_iter().map(|name| (name, None)).collect()))
             }
         }
-    }
-
-    /// Takes note of how a call went.
-    pub(super) fn went(&self, error: Option<&ReadError>) {
-        self.troubles.note(error);
     }
 
     /// Vault's id of whoever reads; empty where it has none.
@@ -458,11 +432,7 @@ fn by_status(status: u16) -> ReadError {
 
 impl Provider for VaultProvider {
     fn route(&self, question: &Question) -> Route {
-        let aliases = match question {
-            Question::Value(source) => source.denotes(),
-            Question::Presence { .. } | Question::Tags(_) | Question::List(_) => Vec::new(),
-        };
-        Route { service: "vault", single: READS, lot: None, aliases: aliases.into() }
+        standing::route("vault", READS, question)
     }
 
     fn account(&self) -> &str {
@@ -470,12 +440,12 @@ impl Provider for VaultProvider {
     }
 
     fn ceilings(&self) -> Vec<(Family, f64)> {
-        vec![(READS, self.limits.lock().unwrap_or_else(PoisonError::into_inner).reads())]
+        self.standing.ceilings(READS)
     }
 
     fn read_one<'a>(&'a self, question: &'a Question, calls: &'a Calls) -> BoxFuture<'a, Result<Reading, ReadError>> {
         let read = self.answer(question, calls).map(|answer| answer.map_err(|error| error.about(question)));
-        read.inspect(|answer| self.went(answer.as_ref().err())).boxed()
+        read.inspect(|answer| self.standing.note(answer)).boxed()
     }
 
     fn read_lot<'a>(&'a self, _: &'static Lot, questions: &'a [Question]) -> BoxFuture<'a, LotAnswer> {

@@ -38,8 +38,9 @@ pub struct State {
     page: usize,
     /// Answers that are given before any other.
     faults: VecDeque<Reply>,
-    /// The number of the credentials that are lent, and whether a read's time is told with each.
+    /// How many credentials were lent, and what is secret in them.
     lent: u64,
+    lent_secret: String,
     asked: Vec<Asked>,
 }
 
@@ -50,7 +51,16 @@ pub struct Roboto(Double<State>);
 impl Roboto {
     /// Listens on a free loopback port, without records. `page`: how many records a page has.
     pub fn start(emulator: &Emulator, page: usize) -> Result<Self> {
-        let state = State { keeper: emulator.keeper(), keys: BTreeMap::new(), records: Vec::new(), page, faults: VecDeque::new(), lent: 0, asked: Vec::new() };
+        let state = State {
+            keeper: emulator.keeper(),
+            keys: BTreeMap::new(),
+            records: Vec::new(),
+            page,
+            faults: VecDeque::new(),
+            lent: 0,
+            lent_secret: "lent-secret".to_owned(),
+            asked: Vec::new(),
+        };
         Ok(Self(Double::start(state)?))
     }
 
@@ -71,6 +81,11 @@ impl Roboto {
         if !orgs.is_empty() {
             state.keys.insert(key.to_owned(), orgs.iter().map(|&org| org.to_owned()).collect());
         }
+    }
+
+    /// What is secret in the credentials that are lent from now on.
+    pub fn lends(&self, secret: &str) {
+        secret.clone_into(&mut self.state().lent_secret);
     }
 
     /// Puts a value, as a new secret or another value of it.
@@ -212,8 +227,7 @@ impl State {
             ("GET", true) => {
                 self.lent += 1;
                 let (region, key) = (crate::aws::REGION, format!("ASIALENT{:012}", self.lent));
-                let creds =
-                    json!({"store_type": "aws", "region": region, "access_key_id": key, "secret_access_key": "lent-secret", "session_token": "lent-token"});
+                let creds = json!({"store_type": "aws", "region": region, "access_key_id": key, "secret_access_key": self.lent_secret, "session_token": self.lent_secret});
                 (200, json!({"data": {"record": record, "creds": creds}}))
             }
             ("GET", false) => (200, json!({"data": record})),
