@@ -168,6 +168,14 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_server_that_never_answers_is_given_up() {
+        let here = serve(Router::new().route("/", get(|| async { std::future::pending::<()>().await }))).await;
+        let http = Http::new(None).expect("a client");
+        let error = http.send(http.client().get(here)).await.err().expect("an error");
+        assert_eq!((error.reason, error.message.as_str()), (Reason::ProviderUnavailable, "the store did not answer within 5 s"));
+    }
+
+    #[tokio::test]
     async fn what_is_no_server_or_no_certificate_is_said() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");

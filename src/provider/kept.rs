@@ -62,8 +62,8 @@ impl<T: Clone> Kept<T> {
         }
         let made = match (make(former.as_ref().map(|made| made.value.clone())).await, former) {
             (Ok(made), _) => made,
-            // What is there holds for a while yet.
-            (Err(error), Some(former)) if error.reason == Reason::ProviderUnavailable => Made { renew: Some(Instant::now() + AGAIN), ..former },
+            // What is there holds for a while yet; that no other could be had says nothing about it.
+            (Err(error), Some(former)) if error.reason != Reason::CredentialsError => Made { renew: Some(Instant::now() + AGAIN), ..former },
             (Err(error), _) => {
                 if error.reason == Reason::CredentialsError {
                     *state = State { made: None, refused: Some((Instant::now(), error.clone())) };
@@ -98,6 +98,11 @@ mod tests {
         let fails = async |reason| kept.get(|_| async move { Err(ReadError::new(reason, "because")) }).await.map_err(|error| error.reason);
         assert_eq!(fails(Reason::ProviderUnavailable).await, Err(Reason::ProviderUnavailable));
         assert_eq!(made(4, 0).await, Some(4), "an outage is no refusal");
+        kept.discard(|_| true).await;
+        let due = Made { value: 6, renew: Some(Instant::now()) };
+        assert_eq!(kept.get(|_| async { Ok(due) }).await.ok(), Some(6));
+        assert_eq!(fails(Reason::KubernetesError).await, Ok(6), "it holds until it is refused");
+        assert_eq!(fails(Reason::Throttled).await, Ok(6), "and is not asked for again at once");
         kept.discard(|_| true).await;
         assert_eq!(fails(Reason::CredentialsError).await, Err(Reason::CredentialsError));
         assert_eq!(made(5, 0).await, None, "refused a moment ago");

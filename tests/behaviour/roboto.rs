@@ -161,6 +161,7 @@ async fn what_is_missing_denied_or_kept_elsewhere_is_told_in_words() {
         s.holds("fallback", &[("a", &s.value("theirs"))], SECONDS).await;
         s.holds("named", &[("a", &s.value("there")), ("b", &s.value("theirs"))], SECONDS).await;
         assert!(!roboto.asked().iter().any(|asked| asked.org == "org_1" && asked.status == 401), "what isn't allowed isn't asked for");
+        until("a key of several organisations is good", SECONDS, async || identity(s, "both").await.filter(|of| of == "several organisations")).await;
         // Another key in the Secret is used at once.
         put_key(s, "key-unknown", &s.value("api-key")).await;
         s.holds("unknown", &[("a", &s.value("there"))], SECONDS).await;

@@ -102,7 +102,8 @@ pub(super) fn sent(fields: &EnvaseFields, key: &str, secret: &Sensitive, descrip
         serde_json::from_slice(secret.expose()).map_err(|_| ReadError::new(Reason::DecodeError, "a secret of Envase is sent as JSON, and this is none"))?;
     let text = |text: &str| serde_json::to_string(text).map_err(|_| misunderstood());
     let before = format!("{{{}:{},{}:", text(fields.key())?, text(key)?, text(fields.secret())?);
-    let after = description.map(|description| Ok(format!(",{}:{}", text(fields.description())?, text(description)?))).transpose()?.unwrap_or_default();
+    let after =
+        description.map(|description| Ok::<_, ReadError>(format!(",{}:{}", text(fields.description())?, text(description)?))).transpose()?.unwrap_or_default();
     // In one piece, so that no part of it is left behind where it grew.
     Ok(Sensitive::new([before.as_bytes(), value.get().as_bytes(), after.as_bytes(), b"}"].concat()))
 }

@@ -16,7 +16,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{AUTHORIZATION, HeaderName};
 use serde::de::DeserializeOwned;
 
-use self::wire::{Access, Page, Record, data, refused};
+use self::wire::{Access, Page, Record, Refused, data, refused};
 use super::{
     Calls, Family, Listing, Lot, LotAnswer, MOST_NAMES, Provider, Question, ReadError, Reading, Route, ServedVersion, Value,
     aws::{
@@ -104,9 +104,15 @@ impl RobotoPlatform {
 
     /// As whom it reads: the organisation. The platform is asked for a list, which every key of one may have.
     pub async fn identity(&self) -> Result<String, ReadError> {
-        let page: Page = self.get("List", "secrets", self.org.as_deref()).await?;
-        let org = page.items.first().map(|record| record.org_id.clone()).or_else(|| self.org.clone());
-        let identity = org.unwrap_or_else(|| "the organisation of the API key".to_owned());
+        let identity = match self.get::<Page>("List", "secrets", self.org.as_deref()).await {
+            Ok(page) => {
+                let org = page.items.first().map(|record| record.org_id.clone()).or_else(|| self.org.clone());
+                org.unwrap_or_else(|| "the organisation of the API key".to_owned())
+            }
+            // The key is good; each reference has to say which.
+            Err(refused) if refused.for_want_of_org => "several organisations".to_owned(),
+            Err(refused) => return Err(refused.into()),
+        };
         self.standing.let_in(&identity);
         Ok(identity)
     }
@@ -125,7 +131,7 @@ impl RobotoPlatform {
     }
 
     /// What the platform tells about this.
-    async fn get<T: DeserializeOwned>(&self, api: &'static str, place: &str, org: Option<&str>) -> Result<T, ReadError> {
+    async fn get<T: DeserializeOwned>(&self, api: &'static str, place: &str, org: Option<&str>) -> Result<T, Refused> {
         let key = self.key().await?;
         let mut request = self.http.client().get(format!("{}/v1/{place}", self.endpoint));
         request = request.header(AUTHORIZATION, secret_header("Bearer ", &key)?).header(VERSION, API_VERSION);
@@ -134,9 +140,9 @@ impl RobotoPlatform {
         }
         let call = async {
             let answer = self.http.send(request).await?;
-            if (200..300).contains(&answer.status) { data(&answer.body) } else { Err(refused(answer.status, &answer.body)) }
+            if (200..300).contains(&answer.status) { Ok(data(&answer.body)?) } else { Err(refused(answer.status, &answer.body)) }
         };
-        observed(&self.metrics, ("roboto", api, 1), |error: &ReadError| error.reason, call).await
+        observed(&self.metrics, ("roboto", api, 1), |refused: &Refused| refused.error.reason, call).await
     }
 
     /// The organisation that a source belongs to, as far as that is written.

@@ -138,8 +138,27 @@ struct Said<'a> {
     error_code: Cow<'a, str>,
 }
 
+/// A call that was refused.
+pub(super) struct Refused {
+    pub(super) error: ReadError,
+    /// Only because the key belongs to several organisations and none was named.
+    pub(super) for_want_of_org: bool,
+}
+
+impl From<ReadError> for Refused {
+    fn from(error: ReadError) -> Self {
+        Self { error, for_want_of_org: false }
+    }
+}
+
+impl From<Refused> for ReadError {
+    fn from(refused: Refused) -> Self {
+        refused.error
+    }
+}
+
 /// Why a call was refused. Only the platform's own word that there is no such secret is proof that it is gone; an address that is wrong answers 404 too.
-pub(super) fn refused(status: u16, body: &Sensitive) -> ReadError {
+pub(super) fn refused(status: u16, body: &Sensitive) -> Refused {
     let text = String::from_utf8_lossy(body.expose());
     let said = serde_json::from_str::<Envelope<'_>>(&text).ok();
     let code = said
@@ -170,7 +189,8 @@ pub(super) fn refused(status: u16, body: &Sensitive) -> ReadError {
     };
     let name = code.map(|code| format!("{code}, ")).unwrap_or_default();
     let absent = code == Some("RobotoNotFoundException");
-    ReadError { absent, ..ReadError::new(reason, format!("{problem} ({name}HTTP {status})")) }
+    let error = ReadError { absent, ..ReadError::new(reason, format!("{problem} ({name}HTTP {status})")) };
+    Refused { error, for_want_of_org: class == "RobotoNoOrgProvidedException" }
 }
 
 /// What the SDK makes of a refusal without a usable envelope.
@@ -222,7 +242,8 @@ mod tests {
             (302, "canary".to_owned(), ProviderUnavailable, false),
             (410, envelope("canary canary"), ProviderUnavailable, false),
         ] {
-            let error = refused(status, &body(&text));
+            let Refused { error, for_want_of_org } = refused(status, &body(&text));
+            assert_eq!(for_want_of_org, text.contains("single-org"), "{text}");
             assert_eq!((error.reason, error.absent), (reason, absent), "{status} {text}");
             assert!(!error.message.contains("canary") && error.detail.is_none(), "{}", error.message);
             assert!(error.message.contains(&format!("HTTP {status}")), "{}", error.message);
