@@ -239,8 +239,8 @@ fn pattern_matches(pattern: &str, namespace: &str, reference: &str) -> bool {
     }
     let filled = filled(pattern, namespace);
     // An organisation is another place: no star stands for the @ before it.
-    let is_organized =
-        Store::ALL.iter().any(|store| store.has_organizations() && reference.split_once("://").is_some_and(|(scheme, _)| scheme == store.as_str()));
+    let store = reference.split_once("://").and_then(|(scheme, _)| scheme.parse::<Store>().ok());
+    let is_organized = store.is_some_and(Store::has_organizations);
     !filled.contains('$') && glob(without_root(&filled).as_bytes(), without_root(reference).as_bytes(), if is_organized { b"@" } else { b"" })
 }
 

@@ -3,12 +3,12 @@
 //! A request enters, its status and its body leave, or why there is none. Time and size are bounded, TLS is always verified, proxies are those of the
 //! environment, and no redirect is followed: it would carry a token along. What was sent and what came back stands in no error.
 
-use std::{error::Error as StdError, time::Duration};
+use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Certificate, Client, RequestBuilder, header::HeaderValue, redirect::Policy};
 
-use super::ReadError;
+use super::{ReadError, deepest, silent};
 use crate::{api::Reason, sensitive::Sensitive};
 
 /// How long connecting may take.
@@ -95,30 +95,17 @@ pub fn segment(text: &str) -> String {
     utf8_percent_encode(text, SEGMENT).to_string()
 }
 
-/// An answer that isn't what was agreed upon.
-pub fn misunderstood() -> ReadError {
-    ReadError::new(Reason::ProviderUnavailable, "the store's answer could not be understood")
-}
-
 fn unsent(error: &reqwest::Error) -> ReadError {
-    let message = if error.is_timeout() {
-        "the store did not answer within 5 s".to_owned()
+    let cause = deepest(error);
+    let said = if error.is_timeout() {
+        silent()
     } else {
-        let cause = deepest(error);
         let refused = if cause.contains("refused") { " (connection refused)" } else { "" };
-        format!("the store could not be reached{refused}; check the provider's address and the way there")
+        let problem = format!("the store could not be reached{refused}; check the provider's address and the way there");
+        ReadError::new(Reason::ProviderUnavailable, problem)
     };
     // Nothing was answered, so that the cause (an address, DNS, TLS) holds no value.
-    ReadError { detail: Some(deepest(error)), ..ReadError::new(Reason::ProviderUnavailable, message) }
-}
-
-/// The innermost cause, in words.
-fn deepest(error: &(dyn StdError + 'static)) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
+    ReadError { detail: Some(cause), ..said }
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub mod vault;
 
 use std::{
     collections::BTreeMap,
+    error::Error as StdError,
     fmt,
     hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState},
     sync::LazyLock,
@@ -247,6 +248,36 @@ impl ReadError {
     pub fn about(&self, asked: &impl fmt::Display) -> Self {
         Self { message: format!("{asked}: {}", self.message), ..self.clone() }
     }
+}
+
+/// No answer in time.
+pub(crate) fn silent() -> ReadError {
+    ReadError::new(Reason::ProviderUnavailable, "the store did not answer within 5 s")
+}
+
+/// An answer that isn't what was agreed upon, or contradicts itself.
+fn misunderstood() -> ReadError {
+    ReadError::new(Reason::ProviderUnavailable, "the store's answer could not be understood")
+}
+
+/// A listing of more than [`MOST_NAMES`].
+fn too_many_names() -> ReadError {
+    ReadError::new(Reason::TargetRejected, format!("it has more than {MOST_NAMES} names; narrow it by path, or remove some"))
+}
+
+/// Where the provider reads now, the source may be missing for ever without being gone. `what` is another: region, account, address, place.
+fn mirrored_elsewhere(what: &str) -> ReadError {
+    let problem = format!("the provider now reads another {what} than the one where this was mirrored from; that it is not found there does not count as gone");
+    ReadError::new(Reason::SourceNotFound, problem)
+}
+
+/// The innermost cause of an error, in words.
+fn deepest(error: &(dyn StdError + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
 }
 
 /// Questions that may share a call.

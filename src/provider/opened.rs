@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::{Provider, ReadError, aws::AwsProvider, edge::EdgeProvider, envase::EnvaseProvider, roboto::RobotoPlatform, vault::VaultProvider};
+use super::{
+    Provider, ReadError, aws::AwsProvider, edge::EdgeProvider, envase::EnvaseProvider, roboto::RobotoPlatform, standing::Standing, vault::VaultProvider,
+};
 use crate::api::provider::Backend;
 
 /// A client.
@@ -61,15 +63,23 @@ impl Opened {
         }
     }
 
+    /// How it stands; AWS's has more than one limit, and is asked itself.
+    fn standing(&self) -> Option<&Standing> {
+        match self {
+            Self::Aws(_) => None,
+            Self::Vault(provider) => Some(provider.standing()),
+            Self::Edge(provider) => Some(provider.vault().standing()),
+            Self::Roboto(provider) => Some(provider.standing()),
+            Self::Envase(provider) => Some(provider.standing()),
+        }
+    }
+
     /// What no read gets past since this long: credentials that don't work, or a store that does not answer.
     #[must_use]
     pub fn in_trouble(&self) -> Option<(Duration, ReadError)> {
         match self {
             Self::Aws(provider) => provider.in_trouble(),
-            Self::Vault(provider) => provider.standing().in_trouble(),
-            Self::Edge(provider) => provider.vault().standing().in_trouble(),
-            Self::Roboto(provider) => provider.standing().in_trouble(),
-            Self::Envase(provider) => provider.in_trouble(),
+            other => other.standing()?.in_trouble(),
         }
     }
 
@@ -78,10 +88,8 @@ impl Opened {
     pub fn known_identity(&self) -> Option<String> {
         match self {
             Self::Aws(provider) => provider.known_caller().map(|caller| caller.arn),
-            Self::Vault(provider) => provider.standing().known_identity(),
-            Self::Edge(provider) => provider.vault().standing().known_identity(),
-            Self::Roboto(provider) => provider.standing().known_identity(),
             Self::Envase(provider) => provider.known_identity(),
+            other => other.standing()?.known_identity(),
         }
     }
 

@@ -827,11 +827,6 @@ impl Table {
     }
 }
 
-/// The store did not answer in time, or is known not to.
-fn silent() -> ReadError {
-    ReadError::new(Reason::ProviderUnavailable, "the store did not answer within 5 s")
-}
-
 /// Takes one subscriber's TTL in.
 fn retain(ttls: &mut Vec<(Duration, u32)>, ttl: Duration) {
     match ttls.binary_search_by_key(&ttl, |(ttl, _)| *ttl) {

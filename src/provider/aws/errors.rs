@@ -13,7 +13,11 @@ use aws_sdk_secretsmanager::{
 };
 use aws_sdk_sts::operation::RequestId;
 
-use crate::{api::Reason, provider::ReadError};
+pub(super) use crate::provider::{misunderstood, silent};
+use crate::{
+    api::Reason,
+    provider::{ReadError, deepest},
+};
 
 /// The credentials were good, or would be with another clock.
 const EXPIRED: &[&str] = &["ExpiredToken", "ExpiredTokenException", "RequestExpired", "RequestTimeTooSkewed"];
@@ -113,15 +117,6 @@ fn unsent(error: &(dyn StdError + 'static)) -> ReadError {
     ReadError { reason: Reason::ProviderUnavailable, message, detail: Some(cause), absent: false, own: false }
 }
 
-/// The innermost cause, in words.
-fn deepest(error: &(dyn StdError + 'static)) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
-}
-
 /// One of several that a call was for failed, with a code of its own.
 pub(super) fn of_item(action: &str, code: Option<&str>, said: Option<&str>) -> ReadError {
     by_code(action, None, code.unwrap_or("unknown error"), said.unwrap_or_default(), None)
@@ -130,16 +125,6 @@ pub(super) fn of_item(action: &str, code: Option<&str>, said: Option<&str>) -> R
 /// An answer without what every answer has.
 pub(super) fn incomplete() -> ReadError {
     unavailable("the store's answer was incomplete")
-}
-
-/// An answer that isn't what was agreed upon, or contradicts itself.
-pub(super) fn misunderstood() -> ReadError {
-    unavailable("the store's answer could not be understood")
-}
-
-/// No answer in time.
-pub(super) fn silent() -> ReadError {
-    unavailable("the store did not answer within 5 s")
 }
 
 /// The code and the message of a refusal.

@@ -244,6 +244,11 @@ impl Clients {
         self.caller.get().cloned()
     }
 
+    /// Who AWS says that the identity is; asked once, unless `anew`.
+    pub(super) async fn who(&self, anew: bool, metrics: &Metrics) -> Result<Caller, ReadError> {
+        if anew { self.ask_caller(metrics).await } else { self.caller(metrics).await }
+    }
+
     /// Who AWS says that the identity is, asked once. Those who ask at the same time share the answer, also a failure.
     pub(super) async fn caller(&self, metrics: &Metrics) -> Result<Caller, ReadError> {
         let asked = Instant::now();

@@ -2,15 +2,13 @@
 //!
 //! A function's name and a payload enter; what it answered leaves, or why it didn't. Payloads are for the caller alone: no error repeats them.
 
-use std::time::Duration;
-
 use aws_sdk_lambda::types::InvocationType;
 use aws_smithy_types::Blob;
 
 use super::{Ambient, Caller, Principal, errors, identity::Clients, payer};
 use crate::{
     api::{Reason, aws::AwsSpec},
-    provider::{ReadError, observed, troubles::Troubles},
+    provider::{ReadError, observed},
     sensitive::Sensitive,
     telemetry::Metrics,
 };
@@ -22,7 +20,6 @@ const INVOKE: &str = "lambda:InvokeFunction";
 pub struct Functions {
     clients: Clients,
     account: String,
-    troubles: Troubles,
     metrics: Metrics,
 }
 
@@ -31,7 +28,7 @@ impl Functions {
     #[must_use]
     pub fn new(spec: &AwsSpec, principal: Principal, ambient: &Ambient, metrics: Metrics) -> Self {
         let account = payer(&principal.payer, spec);
-        Self { clients: Clients::new(spec, principal, ambient), account, troubles: Troubles::default(), metrics }
+        Self { clients: Clients::new(spec, principal, ambient), account, metrics }
     }
 
     /// Whose limits its calls count against.
@@ -46,12 +43,6 @@ impl Functions {
         &self.clients.region
     }
 
-    /// What no call gets past since this long.
-    #[must_use]
-    pub fn in_trouble(&self) -> Option<(Duration, ReadError)> {
-        self.troubles.lasting()
-    }
-
     /// Who AWS says that the identity is, if it was asked already.
     #[must_use]
     pub fn known_caller(&self) -> Option<Caller> {
@@ -60,11 +51,7 @@ impl Functions {
 
     /// Who AWS says that the identity is; asked once, unless `anew`.
     pub async fn caller(&self, anew: bool) -> Result<Caller, ReadError> {
-        let answer = if anew { self.clients.ask_caller(&self.metrics).await } else { self.clients.caller(&self.metrics).await };
-        if answer.is_ok() {
-            self.troubles.let_in();
-        }
-        answer
+        self.clients.who(anew, &self.metrics).await
     }
 
     /// Invokes a function and waits for what it answers.
@@ -72,9 +59,7 @@ impl Functions {
         let stores = self.clients.at(&self.clients.region);
         let call = stores.lambda().invoke().function_name(function).invocation_type(InvocationType::RequestResponse).payload(Blob::new(payload.expose()));
         let call = async { call.send().await.map_err(|error| refused(function, errors::said(&error).0, errors::classify(INVOKE, &error).error)) };
-        let answer = Box::pin(observed(&self.metrics, ("aws.lambda", "Invoke", 1), |error: &ReadError| error.reason, call)).await;
-        self.troubles.note(answer.as_ref().err());
-        let answer = answer?;
+        let answer = Box::pin(observed(&self.metrics, ("aws.lambda", "Invoke", 1), |error: &ReadError| error.reason, call)).await?;
         let told = Sensitive::new(answer.payload.map(Blob::into_inner).unwrap_or_default());
         match answer.function_error {
             None => Ok(told),

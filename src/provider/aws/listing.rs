@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use super::errors::{self, Failure};
 use crate::{
     api::{Reason, reference::Store},
-    provider::{Calls, Listing, MOST_NAMES, ReadError, Reading},
+    provider::{Calls, Listing, MOST_NAMES, ReadError, Reading, too_many_names},
 };
 
 /// How many bytes the values of a listing may have: many times what one Secret holds.
@@ -63,7 +63,7 @@ pub(super) async fn read<'c>(
             found.insert(name, reading);
         }
         if found.len() > MOST_NAMES {
-            return Err(ReadError::new(Reason::TargetRejected, format!("it has more than {MOST_NAMES} names; narrow it by path, or remove some")));
+            return Err(too_many_names());
         }
         if bytes > MOST_BYTES {
             return Err(ReadError::new(Reason::TargetRejected, "its values are more than a Secret can ever hold; narrow it by path, or remove some"));

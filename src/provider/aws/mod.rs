@@ -27,7 +27,7 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture};
 
-use super::{Calls, Family, Listing, Lot, LotAnswer, Provider, Question, ReadError, Reading, Route, observed, troubles::Troubles};
+use super::{Calls, Family, Listing, Lot, LotAnswer, Provider, Question, ReadError, Reading, Route, mirrored_elsewhere, observed, troubles::Troubles};
 use crate::{
     api::{
         Reason,
@@ -82,7 +82,7 @@ impl AwsProvider {
 
     /// Who AWS says that the identity is; asked once, unless `anew`.
     pub async fn caller(&self, anew: bool) -> Result<Caller, ReadError> {
-        let answer = if anew { self.clients.ask_caller(&self.metrics).await } else { self.clients.caller(&self.metrics).await };
+        let answer = self.clients.who(anew, &self.metrics).await;
         if answer.is_ok() {
             self.troubles.let_in();
         }
@@ -180,20 +180,15 @@ impl AwsProvider {
     /// Whether what has this ARN would be found where the provider reads the source now.
     async fn check_home(&self, source: &Source, arn: &str) -> Result<(), ReadError> {
         let mut parts = arn.split(':').skip(3);
-        let elsewhere = |what: &str| {
-            let problem =
-                format!("the provider now reads another {what} than the one where this was mirrored from; that it is not found there does not count as gone");
-            Err(ReadError::new(Reason::SourceNotFound, problem))
-        };
         let (region, account) = source.arn().map_or((&self.clients.region, None), |arn| (&arn.region, Some(&arn.account)));
         if parts.next() != Some(region) {
-            return elsewhere("region");
+            return Err(mirrored_elsewhere("region"));
         }
         let account = match account {
             Some(account) => account.clone(),
             None => self.clients.caller(&self.metrics).await?.account,
         };
-        if parts.next() == Some(&account) { Ok(()) } else { elsewhere("account") }
+        if parts.next() == Some(&account) { Ok(()) } else { Err(mirrored_elsewhere("account")) }
     }
 
     /// An ARN must be of the identity's account, which costs one call once to tell, or of one that rules name. Whether whoever asks may read

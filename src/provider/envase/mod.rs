@@ -5,8 +5,6 @@
 
 mod payload;
 
-use std::time::Duration;
-
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::{FutureExt, future::BoxFuture};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -21,15 +19,15 @@ use super::{
     Calls, Family, Lot, LotAnswer, Provider, Question, ReadError, Reading, Route, ServedVersion, Value, WriteError,
     aws::{Ambient, Principal, lambda::Functions},
     grants::Grants,
-    http::{Http, misunderstood, secret_header},
+    http::{Http, secret_header},
     kept::{Kept, Made},
-    observed,
+    mirrored_elsewhere, misunderstood, observed,
     standing::{self, Standing},
 };
 use crate::{
     api::{
         Reason,
-        envase::{EnvaseHttp, EnvaseLambda, EnvaseSpec, Environment},
+        envase::{EnvaseFields, EnvaseHttp, EnvaseLambda, EnvaseSpec, Environment},
         reference::Source,
     },
     sensitive::Sensitive,
@@ -44,7 +42,7 @@ const BEARER: &str = "Bearer ";
 /// A provider that reads Envase Vault.
 pub struct EnvaseProvider {
     way: Way,
-    spec: EnvaseSpec,
+    fields: EnvaseFields,
     account: String,
     standing: Standing,
     metrics: Metrics,
@@ -127,22 +125,13 @@ impl EnvaseProvider {
     }
 
     fn by(way: Way, spec: &EnvaseSpec, account: String, metrics: Metrics) -> Self {
-        Self { way, spec: spec.clone(), account, standing: Standing::new(spec.limits), metrics }
+        Self { way, fields: spec.fields.clone(), account, standing: Standing::new(spec.limits), metrics }
     }
 
     /// How it stands.
     #[must_use]
     pub fn standing(&self) -> &Standing {
         &self.standing
-    }
-
-    /// What no read gets past since this long.
-    #[must_use]
-    pub fn in_trouble(&self) -> Option<(Duration, ReadError)> {
-        match &self.way {
-            Way::Http(_) => self.standing.in_trouble(),
-            Way::Lambda(cloud) => cloud.functions.in_trouble().or_else(|| self.standing.in_trouble()),
-        }
     }
 
     /// As whom it reads, if that is known: a client by its id, a token by nothing that could be told.
@@ -168,7 +157,11 @@ impl EnvaseProvider {
                 self.standing.let_in(&identity);
                 Ok(identity)
             }
-            Way::Lambda(cloud) => cloud.functions.caller(anew).await.map(|caller| caller.arn),
+            Way::Lambda(cloud) => {
+                let caller = cloud.functions.caller(anew).await?;
+                self.standing.let_in(&caller.arn);
+                Ok(caller.arn)
+            }
         }
     }
 
@@ -177,37 +170,35 @@ impl EnvaseProvider {
         observed(&self.metrics, ("envase", api, 1), |error: &ReadError| error.reason, web.ask(method, place, body, &self.metrics)).await
     }
 
+    /// Where a source is, as an address that tells it from all others.
+    fn address_of(&self, source: &Source) -> String {
+        match &self.way {
+            Way::Http(web) => format!("envase:{}/{}", web.base, web.place(source)),
+            Way::Lambda(cloud) => format!("envase:{}/{}/{}", cloud.functions.region(), cloud.function, source.id()),
+        }
+    }
+
     async fn read(&self, source: &Source) -> Result<Reading, ReadError> {
-        let (key, organization) = source.organized();
-        let (told, address) = match &self.way {
-            Way::Http(web) => {
-                let place = web.place(&key, organization.as_deref());
-                (self.ask("Read", Method::GET, &place, None).await?, format!("{}/{place}", web.base))
-            }
+        let told = match &self.way {
+            Way::Http(web) => self.ask("Read", Method::GET, &web.place(source), None).await?,
             Way::Lambda(cloud) => {
+                let (key, organization) = source.organized();
                 let payload = payload::invocation(&cloud.payload, &key, organization.as_deref())?;
-                let told = payload::told(&cloud.functions.invoke(&cloud.function, payload).await?)?;
-                (told, format!("{}/{}", cloud.place(), source.id()))
+                payload::told(&cloud.functions.invoke(&cloud.function, payload).await?)?
             }
         };
         if !(200..300).contains(&told.status) {
             return Err(payload::client_error(told.status, &told.body));
         }
-        let value = payload::secret(&told.body, &self.spec.fields)?;
+        let value = payload::secret(&told.body, &self.fields)?;
         let id = std::str::from_utf8(value.expose()).map(ServedVersion::keyed).map_err(|_| misunderstood())?;
-        let version = ServedVersion { arn: format!("envase:{address}"), id, created: None, region: None };
+        let version = ServedVersion { arn: self.address_of(source), id, created: None, region: None };
         Ok(Reading { value: Value::Text(value), version, denotes: source.denotes(), record: None })
     }
 
     async fn presence(&self, source: &Source, arn: &str) -> Result<Reading, ReadError> {
-        let (key, organization) = source.organized();
-        let address = match &self.way {
-            Way::Http(web) => format!("{}/{}", web.base, web.place(&key, organization.as_deref())),
-            Way::Lambda(cloud) => format!("{}/{}", cloud.place(), source.id()),
-        };
-        if arn != format!("envase:{address}") {
-            let problem = "the provider now reads another address than the one where this was mirrored from; that it is not found there does not count as gone";
-            return Err(ReadError::new(Reason::SourceNotFound, problem));
+        if arn != self.address_of(source) {
+            return Err(mirrored_elsewhere("address"));
         }
         self.read(source).await
     }
@@ -226,7 +217,7 @@ impl EnvaseProvider {
     pub async fn create(&self, source: &Source, value: &Sensitive, description: Option<&str>) -> Result<(), WriteError> {
         let (key, organization) = source.organized();
         let place = payload::path(self.web()?.spec.paths.collection(organization.is_some()), &key, organization.as_deref());
-        let body = payload::sent(&self.spec.fields, &key, value, description)?;
+        let body = payload::sent(&self.fields, &key, value, description)?;
         let told = self.ask("Create", Method::POST, &place, Some(&body)).await?;
         match told.status {
             200..=299 => Ok(()),
@@ -238,8 +229,8 @@ impl EnvaseProvider {
     /// Puts another value in place of the one that is there.
     pub async fn update(&self, source: &Source, value: &Sensitive, description: Option<&str>) -> Result<(), WriteError> {
         let (key, _) = source.organized();
-        let body = payload::sent(&self.spec.fields, &key, value, description)?;
-        let told = self.ask("Update", Method::PUT, &self.item(source)?, Some(&body)).await?;
+        let body = payload::sent(&self.fields, &key, value, description)?;
+        let told = self.ask("Update", Method::PUT, &self.web()?.place(source), Some(&body)).await?;
         match told.status {
             200..=299 => Ok(()),
             404 => Err(WriteError::NotFound),
@@ -249,7 +240,7 @@ impl EnvaseProvider {
 
     /// Deletes a secret; whether it was there.
     pub async fn delete(&self, source: &Source) -> Result<bool, WriteError> {
-        let told = self.ask("Delete", Method::DELETE, &self.item(source)?, None).await?;
+        let told = self.ask("Delete", Method::DELETE, &self.web()?.place(source), None).await?;
         match told.status {
             200..=299 => Ok(true),
             404 => Ok(false),
@@ -263,23 +254,13 @@ impl EnvaseProvider {
             Way::Lambda(_) => Err(ReadError::new(Reason::InvalidSpec, "the provider reads by a function, which does not write")),
         }
     }
-
-    fn item(&self, source: &Source) -> Result<String, ReadError> {
-        let (key, organization) = source.organized();
-        Ok(self.web()?.place(&key, organization.as_deref()))
-    }
-}
-
-impl Cloud {
-    /// Where it is, as far as the provider says.
-    fn place(&self) -> String {
-        format!("{}/{}", self.functions.region(), self.function)
-    }
 }
 
 impl Web {
-    fn place(&self, key: &str, organization: Option<&str>) -> String {
-        payload::path(self.spec.paths.item(organization.is_some()), key, organization)
+    /// Where a source is, below the address.
+    fn place(&self, source: &Source) -> String {
+        let (key, organization) = source.organized();
+        payload::path(self.spec.paths.item(organization.is_some()), &key, organization.as_deref())
     }
 
     async fn ask(&self, method: Method, place: &str, body: Option<&Sensitive>, metrics: &Metrics) -> Result<Told, ReadError> {

@@ -9,10 +9,7 @@ use serde_json::{Map, Value as Json, value::RawValue};
 
 use crate::{
     api::{Reason, envase::EnvaseFields},
-    provider::{
-        ReadError,
-        http::{misunderstood, segment},
-    },
+    provider::{ReadError, http::segment, misunderstood},
     sensitive::Sensitive,
 };
 

@@ -24,10 +24,11 @@ use super::{
         lent::{Lender, Lent},
     },
     grants::Grants,
-    http::{Http, misunderstood, secret_header},
+    http::{Http, secret_header},
     kept::{Kept, Made},
-    observed,
+    mirrored_elsewhere, misunderstood, observed, silent,
     standing::{self, Standing},
+    too_many_names,
 };
 use crate::{
     api::{
@@ -200,8 +201,7 @@ impl RobotoPlatform {
         // Where it was mirrored from: asked of another organisation, it may be missing for ever without being gone.
         let before = arn.strip_prefix(&format!("roboto:{}/", self.endpoint)).and_then(|rest| rest.strip_suffix(&format!("/{name}")));
         let Some(before) = before.filter(|before| org.as_deref().is_none_or(|org| org == *before)) else {
-            let problem = "the provider now reads another place than the one where this was mirrored from; that it is not found there does not count as gone";
-            return Err(ReadError::new(Reason::SourceNotFound, problem));
+            return Err(mirrored_elsewhere("place"));
         };
         let record: Record = self.get("Record", &format!("secrets/name/{name}"), Some(before)).await?;
         check(&record, &(name.clone(), Some(before.to_owned())))?;
@@ -221,7 +221,7 @@ impl RobotoPlatform {
         loop {
             let query = token.as_ref().map(|token| format!("?page_token={}", utf8_percent_encode(token, NON_ALPHANUMERIC))).unwrap_or_default();
             let page = calls.make(self.get::<Page>("List", &format!("secrets{query}"), self.org.as_deref()).boxed()).await;
-            let Page { items, next_token } = page.ok_or_else(|| ReadError::new(Reason::ProviderUnavailable, "the store did not answer within 5 s"))??;
+            let Page { items, next_token } = page.ok_or_else(silent)??;
             for record in items {
                 if self.org.as_ref().is_some_and(|org| *org != record.org_id) {
                     return Err(misunderstood());
@@ -231,7 +231,7 @@ impl RobotoPlatform {
                 }
             }
             if found.len() > MOST_NAMES {
-                return Err(ReadError::new(Reason::TargetRejected, format!("it has more than {MOST_NAMES} names; narrow it by path, or remove some")));
+                return Err(too_many_names());
             }
             match next_token.filter(|next| !next.is_empty()) {
                 None => return Ok(Reading::list(Store::Roboto, found)),

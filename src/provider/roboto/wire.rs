@@ -10,7 +10,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
     api::{Reason, status::SourceRecord},
-    provider::{ReadError, aws::lent::Lent, http::misunderstood},
+    provider::{ReadError, aws::lent::Lent, misunderstood},
     sensitive::Sensitive,
 };
 

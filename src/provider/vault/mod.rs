@@ -16,9 +16,10 @@ use self::session::{Session, Token};
 use super::{
     Calls, Family, Listing, Lot, LotAnswer, MOST_NAMES, Provider, Question, ReadError, Reading, Route, ServedVersion, Value,
     grants::Grants,
-    http::{Answer, Http, misunderstood, secret_header, segment},
-    observed,
+    http::{Answer, Http, secret_header, segment},
+    mirrored_elsewhere, misunderstood, observed, silent,
     standing::{self, Standing},
+    too_many_names,
 };
 use crate::{
     api::{
@@ -306,8 +307,7 @@ impl VaultProvider {
     }
 
     async fn read(&self, source: &Source) -> Result<Reading, ReadError> {
-        let (mount, path) = split(source)?;
-        let (name, place) = (format!("{mount}/{path}"), self.place_of(source, "data")?);
+        let place = self.place_of(source, "data")?;
         let query = match (&source.version, self.key_value) {
             (None, _) => String::new(),
             (Some(Version::Number(number)), KeyValue::V2) => format!("?version={number}"),
@@ -315,7 +315,7 @@ impl VaultProvider {
         };
         let answer = self.ask(&Ask { query: &query, ..Ask::new("Read", Method::GET, &place) }).await?;
         match answer.status {
-            200 => self.reading(&name, &answer.body),
+            200 => self.reading(&source.id(), &answer.body),
             404 => Err(missing(&answer.body, source.version.is_some())),
             status => Err(refusal("read", status)),
         }
@@ -341,8 +341,7 @@ impl VaultProvider {
     async fn presence(&self, source: &Source, arn: &str) -> Result<Reading, ReadError> {
         let Name::Plain(name) = &source.name else { return Err(misunderstood()) };
         if self.address_of(name) != arn {
-            let problem = "the provider now reads another address than the one where this was mirrored from; that it is not found there does not count as gone";
-            return Err(ReadError::new(Reason::SourceNotFound, problem));
+            return Err(mirrored_elsewhere("address"));
         }
         self.read(&Source { version: None, ..source.clone() }).await
     }
@@ -359,7 +358,7 @@ impl VaultProvider {
                 KeyValue::V2 => format!("{mount}/metadata/{folder}"),
             };
             let call = calls.make(self.ask(&Ask { query: "?list=true", ..Ask::new("List", Method::GET, place.trim_end_matches('/')) }).boxed()).await;
-            let answer = call.ok_or_else(|| ReadError::new(Reason::ProviderUnavailable, "the store did not answer within 5 s"))??;
+            let answer = call.ok_or_else(silent)??;
             match answer.status {
                 200 => {
                     let Listed { data } = serde_json::from_slice(answer.body.expose()).map_err(|_| misunderstood())?;
@@ -376,7 +375,7 @@ impl VaultProvider {
                 status => return Err(refusal("list", status)),
             }
             if found.len() + folders.len() > MOST_NAMES {
-                return Err(ReadError::new(Reason::TargetRejected, format!("it has more than {MOST_NAMES} names; narrow it by path, or remove some")));
+                return Err(too_many_names());
             }
         }
         Ok(found)

@@ -11,8 +11,8 @@ use crate::{
     provider::{
         ReadError,
         grants::Grants,
-        http::misunderstood,
         kept::{Kept, Made},
+        misunderstood,
     },
     sensitive::Sensitive,
 };

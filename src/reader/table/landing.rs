@@ -11,13 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    Alone, CallId, Entry, EntryId, Expected, Flight, LineId, News, Outcome, Part, Passenger, Place, Proof, Purpose, ScopeId, Table, Told, Waiter, silent,
-};
+use super::{Alone, CallId, Entry, EntryId, Expected, Flight, LineId, News, Outcome, Part, Passenger, Place, Proof, Purpose, ScopeId, Table, Told, Waiter};
 use crate::{
     api::Reason,
     limit::lock,
-    provider::{Lot, LotAnswer, Question, ReadError, Reading, Value},
+    provider::{Lot, LotAnswer, Question, ReadError, Reading, Value, silent},
     reader::{
         Key, Lane,
         held::{Answer, Held},

@@ -9,11 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Call, CallId, EntryId, Flight, Line, LineId, Part, Passenger, Place, Purpose, Scope, ScopeId, Table, Todo, Told, silent};
+use super::{Call, CallId, EntryId, Flight, Line, LineId, Part, Passenger, Place, Purpose, Scope, ScopeId, Table, Todo, Told};
 use crate::{
     api::Reason,
     limit::lock,
-    provider::{Family, Question, ReadError},
+    provider::{Family, Question, ReadError, silent},
     reader::{Lane, breaker::Admission},
 };
 
