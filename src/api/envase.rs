@@ -86,6 +86,11 @@ pub struct EnvaseSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lambda: Option<EnvaseLambda>,
 
+    /// What the body of a 404 holds where the store itself says that it has no such secret, such as `SECRET_NOT_FOUND`. Left out: a 404 with a JSON object counts, if other secrets of the same kind were read since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub not_found: Option<String>,
+
     /// How the members of a secret are called, where they are called otherwise.
     #[serde(default, skip_serializing_if = "is_default")]
     pub fields: EnvaseFields,
@@ -100,13 +105,13 @@ impl EnvaseSpec {
     #[must_use]
     pub fn same_place(&self, other: &Self) -> bool {
         // Spelled out, so that a new field has to be sorted.
-        let Self { environment, http, lambda, fields, limits: _ } = self;
+        let Self { environment, http, lambda, not_found, fields, limits: _ } = self;
         let same_lambda = match (lambda, &other.lambda) {
             (Some(one), Some(other)) => one.same_place(other),
             (None, None) => true,
             _ => false,
         };
-        same_lambda && (environment, http, fields) == (&other.environment, &other.http, &other.fields)
+        same_lambda && (environment, http, not_found, fields) == (&other.environment, &other.http, &other.not_found, &other.fields)
     }
 
     /// The addresses over HTTP that are written, each with its field.
@@ -318,7 +323,7 @@ pub struct EnvaseLambda {
     /// What it is invoked with: a JSON object in whose texts `${key}` and `${organization}` stand for what a reference names; a member that names an organisation is left out where there is none. Default `{"key": "${key}", "organization": "${organization}"}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 4096))]
-    #[x_kube(validation = Rule::new("self.startsWith('{') && self.endsWith('}') && self.contains('${key}')").message("a JSON object in which ${key} stands"))]
+    #[x_kube(validation = Rule::new("self.trim().startsWith('{') && self.trim().endsWith('}') && self.contains('${key}')").message("a JSON object in which ${key} stands"))]
     pub payload: Option<String>,
 }
 

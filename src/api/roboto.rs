@@ -58,10 +58,22 @@ impl RobotoSpec {
             == (&other.endpoint, &other.org_id, &other.api_key, &other.ca_bundle, &other.secrets_manager_endpoint)
     }
 
-    /// The addresses that are written, each with its field.
+    /// The addresses that are written, each with its field, but the one that is used anyway.
     #[must_use]
     pub fn written(&self) -> Vec<(&'static str, &str)> {
         let all = [("endpoint", &self.endpoint), ("secretsManagerEndpoint", &self.secrets_manager_endpoint)];
-        all.into_iter().filter_map(|(field, url)| Some((field, url.as_deref()?))).collect()
+        // The platform's own may be written out.
+        all.into_iter().filter_map(|(field, url)| Some((field, url.as_deref().filter(|url| url.trim_end_matches('/') != DEFAULT_ENDPOINT)?))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_platforms_own_address_may_be_written_out() {
+        let written = |endpoint: &str| RobotoSpec { endpoint: Some(endpoint.to_owned()), ..RobotoSpec::default() }.written().len();
+        assert_eq!((written("https://api.roboto.ai"), written("https://api.roboto.ai/"), written("https://api.roboto.ai.example")), (0, 0, 1));
     }
 }

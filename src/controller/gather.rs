@@ -343,7 +343,9 @@ impl<'g, J: FnMut(usize, &Source, Sight) -> Verdict> Sorting<'_, 'g, J> {
             let Some(name) = search.name_of(&source) else { continue };
             match self.answers.get(&(place, &presence(&source, &served.version.arn))) {
                 Some(Ok(held)) => {
-                    if (self.judge)(of, &source, Sight::Unlisted) != Verdict::Proven {
+                    // Tags it may have lost. Without any its name alone makes it one of the list, which is wrong then, for however long.
+                    let may_leave = matches!(&self.of.plan.questions[of].question, Question::List(listing) if !listing.tags.is_empty());
+                    if (self.judge)(of, &source, Sight::Unlisted) != Verdict::Proven || !may_leave {
                         self.gathered.relook = true;
                         members.extend(self.member(of, name, &Question::Value(source), held.reading()));
                     }
@@ -452,6 +454,7 @@ mod tests {
     }
 
     const FIND: &str = "dataFrom: [{find: {store: aws.sm, path: p/}}]";
+    const FIND_TAGGED: &str = "dataFrom: [{find: {store: aws.sm, path: p/, tags: {team: shop}}}]";
     const TWO: &str = "data: [{key: a, uri: 'aws.sm://a'}, {key: b, uri: 'aws.sm://b'}]";
 
     fn case(policy: &str, spec: &str, previous: &[&str]) -> Case {
@@ -572,7 +575,7 @@ mod tests {
     #[test]
     fn a_member_that_a_listing_lost_is_asked_for_by_name() {
         for policy in ["Retain", "DropKeys", "Delete"] {
-            let case = case(policy, FIND, &["aws.sm://p/a1", "aws.sm://p/a2"]);
+            let case = case(policy, FIND_TAGGED, &["aws.sm://p/a1", "aws.sm://p/a2"]);
             let first = [listed(&["aws.sm://p/a1*"])];
             assert_eq!(case.needs(&first), Ok(vec!["is aws.sm://p/a2 there (arn:of aws.sm://p/a2)".into()]));
             let outcome = |answer, proven| case.outcome(&first, vec![answer], proven);
@@ -583,6 +586,14 @@ mod tests {
             assert_eq!(outcome(missing(), true), Err("SourceNotFound: because".into()), "not for certain");
             assert_eq!(outcome(failed(Reason::ProviderUnavailable, false), true), Err("ProviderUnavailable: because".into()));
         }
+    }
+
+    #[test]
+    fn what_is_there_and_has_no_tags_to_lose_belongs_to_its_listing() {
+        let case = case("DropKeys", FIND, &["aws.sm://p/a1", "aws.sm://p/a2"]);
+        let outcome = |answer| case.outcome(&[listed(&["aws.sm://p/a1*"])], vec![answer], true);
+        assert_eq!(outcome(there("aws.sm://p/a2")), Ok("[p/a1 p/a2]; read p/a1 p/a2; gone , look again".into()), "the list is cut short");
+        assert_eq!(outcome(gone()), Ok("[p/a1]; read p/a1; gone ".into()));
     }
 
     #[test]

@@ -148,6 +148,10 @@ impl Search {
         if source.store != self.store || Reference::new(self.store, name, None, Vec::new()).is_err() {
             return None;
         }
+        // A search is over the provider's own organisation: what names another was never found by it.
+        if self.store.has_organizations() && name.contains('@') {
+            return None;
+        }
         let short = match &self.path {
             Some(path) => self.below(path, name)?,
             None => name,
@@ -507,6 +511,14 @@ mod tests {
             assert_eq!(found(name), None, "{name}");
         }
         assert_eq!(found("a/x").as_deref(), Some("a/x"));
+    }
+
+    #[test]
+    fn a_search_is_not_over_other_organisations() {
+        let names = ["roboto-secret://shop/a", "roboto-secret://shop/a@org_2"];
+        assert_eq!(found("{byPath: {uri: 'roboto-secret://shop'}}", &names), ["a"]);
+        assert_eq!(found("{find: {store: roboto-secret, name: '.*'}}", &names), ["shop/a"]);
+        assert_eq!(found("{byPath: {uri: 'vault://kv/shop'}}", &["vault://kv/shop/a@b"]), ["a@b"]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
+use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -90,7 +91,8 @@ impl EdgeProvider {
                 if entity.is_empty() {
                     let problem =
                         "Vault says no entity for the identity that reads; write the provider's user, or let it log in by a method that makes entities";
-                    return Err(ReadError::new(Reason::InvalidSpec, problem));
+                    // It may have one the next time that it logs in.
+                    return Err(ReadError::new(Reason::AccessDenied, problem));
                 }
                 Ok(format!("{mount}/{prefix}/users/{entity}"))
             }
@@ -210,7 +212,9 @@ fn says_version(body: &Sensitive) -> bool {
 fn current(body: &Sensitive) -> Option<u64> {
     let Described { data } = serde_json::from_slice(body.expose()).ok()?;
     let state = data.versions.get(&data.current_version.to_string());
-    let deleted = state.is_some_and(|state| state.destroyed || !state.deletion_time.is_empty());
+    // Where a store lets versions live for a while only, the time is known before it comes.
+    let is_past = |time: &str| !time.is_empty() && time.parse::<Timestamp>().map_or(true, |time| time <= Timestamp::now());
+    let deleted = state.is_some_and(|state| state.destroyed || is_past(&state.deletion_time));
     (data.current_version > 0 && !deleted).then_some(data.current_version)
 }
 
@@ -265,6 +269,7 @@ mod tests {
         let current = |text: &str| current(&Sensitive::from(text.to_owned()));
         assert_eq!(current(r#"{"data":{"current_version":3,"versions":{"3":{"deletion_time":"","destroyed":false}}}}"#), Some(3));
         assert_eq!(current(r#"{"data":{"current_version":3,"versions":{"3":{"deletion_time":"2026-01-01T00:00:00Z"}}}}"#), None);
+        assert_eq!(current(r#"{"data":{"current_version":3,"versions":{"3":{"deletion_time":"2999-01-01T00:00:00Z"}}}}"#), Some(3));
         assert_eq!(current(r#"{"data":{"current_version":3,"versions":{"3":{"destroyed":true}}}}"#), None);
         assert_eq!(current(r#"{"data":{"current_version":0,"versions":{}}}"#), None);
     }

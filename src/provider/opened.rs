@@ -79,7 +79,10 @@ impl Opened {
     pub fn in_trouble(&self) -> Option<(Duration, ReadError)> {
         match self {
             Self::Aws(provider) => provider.in_trouble(),
-            other => other.standing()?.in_trouble(),
+            Self::Vault(provider) => provider.in_trouble(),
+            Self::Edge(provider) => provider.vault().in_trouble(),
+            Self::Envase(provider) => provider.in_trouble(),
+            Self::Roboto(provider) => provider.standing().in_trouble(),
         }
     }
 

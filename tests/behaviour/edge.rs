@@ -91,6 +91,12 @@ impl Ours {
     }
 }
 
+/// Edge as somebody uses it who logs in as a role.
+fn by_role(vault: &Vault) -> Ours {
+    let auth = json!({"appRole": {"roleId": "the-role", "secretIdRef": {"name": "x", "key": "x"}}});
+    Ours::new(vault, "secret-id", &json!({"vault": {"address": vault.url(), "auth": auth}}))
+}
+
 fn source(uri: &str) -> robotosecret::api::reference::Source {
     uri.parse::<Reference>().unwrap().source
 }
@@ -176,6 +182,64 @@ fn failed(error: WriteError) -> Reason {
     match error {
         WriteError::Failed(error) => error.reason,
         other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_may_not_look_itself_up_is_whoevers_who_logged_in() {
+    let vault = vault();
+    let [user, ..] = policies("e-ann");
+    vault.app_role("the-role", "secret-id", user, Duration::from_secs(3600));
+    vault.app_role_looks("the-role", false, "e-ann");
+    vault.put("", "secret/edge/users/e-ann/x", &json!({"a": 1}));
+    let ours = by_role(&vault);
+    assert_eq!(ours.read("edge://user/x").await.unwrap(), json!({"a": 1}));
+    // Whether the token or the path is refused can't be told: it is not asked for another each time.
+    for _ in 0..5 {
+        assert_eq!(ours.read("edge://org/x").await.unwrap_err().reason, Reason::AccessDenied);
+    }
+    assert_eq!(vault.count("auth/approle/login"), 1);
+    // Whoever is nobody now may be somebody the next time.
+    vault.app_role_looks("the-role", true, "");
+    let error = by_role(&vault).read("edge://user/x").await.unwrap_err();
+    assert_eq!(error.reason, Reason::AccessDenied);
+    says(&error.message, "write the provider's user");
+}
+
+#[tokio::test]
+async fn a_token_that_can_not_be_replaced_is_used_as_long_as_it_holds() {
+    let vault = vault();
+    let [user, ..] = policies("e-ann");
+    vault.app_role("the-role", "secret-id", user, Duration::from_secs(12));
+    vault.app_role_looks("the-role", true, "e-ann");
+    vault.put("", "secret/edge/users/e-ann/x", &json!({"a": 1}));
+    let ours = by_role(&vault);
+    ours.read("edge://user/x").await.unwrap();
+    vault.remove_app_role("the-role");
+    let trouble = until("the provider is told", SECONDS, async || {
+        ours.read("edge://user/x").await.unwrap();
+        ours.0.vault().in_trouble()
+    });
+    assert_eq!(trouble.await.1.reason, Reason::CredentialsError);
+    assert_eq!(ours.0.vault().identity().await.unwrap_err().reason, Reason::CredentialsError);
+    ours.read("edge://user/x").await.unwrap();
+    let error = until("its life is over", SECONDS, async || ours.read("edge://user/x").await.err()).await;
+    assert_eq!(error.reason, Reason::CredentialsError);
+}
+
+#[tokio::test]
+async fn a_list_of_which_a_part_is_missing_is_none() {
+    let vault = vault();
+    let ann = Ours::new(&vault, "s.ann", &json!({}));
+    vault.put("", "secret/edge/users/e-ann/x", &json!({"a": 1}));
+    vault.put("", "secret/edge/users/e-ann/deep/y", &json!({"a": 1}));
+    assert_eq!(ann.list("user").await, ["user/x"]);
+    for lost in ["secret/edge/users/e-ann", "secret/edge/users/e-ann/deep"] {
+        vault.lose_folder(Some(lost));
+        let listing = Listing { store: source("edge://user/x").store, path: Some("user".to_owned()), recursive: true, tags: std::collections::BTreeMap::new() };
+        let error = ann.ask(&Question::List(listing)).await.unwrap_err();
+        assert_eq!(error.reason, Reason::ProviderUnavailable, "{lost}");
+        says(&error.message, "a part of the list is missing");
     }
 }
 

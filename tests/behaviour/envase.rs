@@ -117,6 +117,7 @@ async fn what_the_store_refuses_is_told_with_its_status_and_a_gone_secret_goes()
         for name in ["stays", "goes"] {
             envase.put("", name, &json!(s.value(name)));
         }
+        envase.put("org9", "alone", &json!(s.value("alone")));
         let auth = json!({"bearer": {"secretRef": {"name": "token", "key": "key"}}});
         let api_key = json!({"secretRef": {"name": "api-key", "key": "key"}});
         provide(s, "envase", &over_http(envase, &json!({"auth": auth, "apiKey": api_key}))).await;
@@ -125,6 +126,9 @@ async fn what_the_store_refuses_is_told_with_its_status_and_a_gone_secret_goes()
         let mut renamed = over_http(envase, &json!({"auth": auth, "apiKey": api_key}));
         renamed["envase"]["fields"] = json!({"secret": "value"});
         provide(s, "renamed", &renamed).await;
+        let mut worded = over_http(envase, &json!({"auth": auth, "apiKey": api_key}));
+        worded["envase"]["notFound"] = json!("\"m\":1");
+        provide(s, "worded", &worded).await;
         let mut unlisted = over_http(envase, &json!({"auth": auth, "baseUrl": "https://elsewhere.example/vault"}));
         unlisted["envase"]["environment"] = json!("dev");
         provide(s, "unlisted", &unlisted).await;
@@ -132,6 +136,8 @@ async fn what_the_store_refuses_is_told_with_its_status_and_a_gone_secret_goes()
         for name in ["stays", "goes"] {
             s.apply(name, &fleeting("envase", json!([entry("a", &format!("envase://{name}"))]))).await;
         }
+        s.apply("alone", &fleeting("envase", json!([entry("a", "envase://alone@org9")]))).await;
+        s.apply("worded", &fleeting("worded", json!([entry("a", "envase://alone@org9")]))).await;
         for (name, provider, uri) in [
             ("missing", "envase", "envase://none@org1"),
             ("keyless", "keyless", "envase://stays"),
@@ -141,8 +147,8 @@ async fn what_the_store_refuses_is_told_with_its_status_and_a_gone_secret_goes()
         ] {
             s.apply(name, &spec(provider, json!([entry("a", uri)]))).await;
         }
-        for name in ["stays", "goes"] {
-            s.holds(name, &[("a", &s.value(name))], SECONDS).await;
+        for (name, secret) in [("stays", "stays"), ("goes", "goes"), ("alone", "alone"), ("worded", "alone")] {
+            s.holds(name, &[("a", &s.value(secret))], SECONDS).await;
         }
         says(&s.condition("missing", "Ready", "False SourceNotFound", SECONDS).await, "envase://none@org1: the store has no such secret");
         says(&s.condition("missing", "Ready", "False SourceNotFound", SECONDS).await, "(VaultClientError, status 404)");
@@ -154,6 +160,7 @@ async fn what_the_store_refuses_is_told_with_its_status_and_a_gone_secret_goes()
         for (status, body, expected) in [
             (404, json!({"message": "Not Found"}), "SourceNotFound"),
             (404, Value::Null, "SourceNotFound"),
+            (404, json!({"error": "no such route"}), "SourceNotFound"),
             (400, json!({"m": s.value("stays")}), "SourceNotFound"),
             (500, json!({"m": s.value("stays")}), "ProviderUnavailable"),
             (429, Value::Null, "Throttled"),
@@ -172,12 +179,18 @@ async fn what_the_store_refuses_is_told_with_its_status_and_a_gone_secret_goes()
         assert!(s.data("goes").await.is_some());
         envase.fail(0, 200, &Value::Null);
         s.refresh("stays", "again").await;
-        for name in ["stays", "goes"] {
+        for name in ["stays", "goes", "alone", "worded"] {
             s.condition(name, "Fresh", "True Verified", Duration::from_secs(90)).await;
         }
         envase.delete("", "goes");
-        until("goes is gone", Duration::from_secs(240), async || s.data("goes").await.is_none().then_some(())).await;
+        envase.delete("org9", "alone");
+        for name in ["goes", "worded"] {
+            until(&format!("{name} is gone"), Duration::from_secs(240), async || s.data(name).await.is_none().then_some(())).await;
+        }
         assert!(s.data("stays").await.is_some());
+        // No other secret of its kind says that the way there still leads somewhere, and the provider doesn't say in which words the store would.
+        s.condition("alone", "Fresh", "False SourceNotFound", SECONDS).await;
+        assert!(s.data("alone").await.is_some());
     })
     .await;
 }
@@ -188,25 +201,28 @@ async fn secrets_are_mirrored_by_a_function() {
         let emulator = s.emulator();
         emulator.put_function_secret(FUNCTION, "", "shop/db", &json!({"password": s.value("one")}));
         emulator.put_function_secret(FUNCTION, "org-1", "license", &json!(s.value("license")));
+        emulator.put_function_secret(FUNCTION, "org-1", "stays", &json!(s.value("stays")));
         emulator.put_function_secret("other", "", "shop/db", &json!({"password": s.value("other")}));
         by_lambda(s, "lambda", &json!({})).await;
-        by_lambda(s, "other", &json!({"function": "other", "payload": r#"{"key": "${key}", "kind": "get"}"#})).await;
+        by_lambda(s, "other", &json!({"function": "other", "payload": "{\"key\": \"${key}\", \"kind\": \"get\"}\n"})).await;
         by_lambda(s, "nothing", &json!({"function": "nothing"})).await;
         let url = s.front.url();
         start(s, &[url], &[]).await;
-        s.apply("keys", &spec("lambda", json!([entry("password", "envase://shop/db#/password"), entry("license", "envase://license@org-1")]))).await;
+        s.apply("keys", &spec("lambda", json!([entry("password", "envase://shop/db#/password"), entry("stays", "envase://stays@org-1")]))).await;
         s.apply("goes", &fleeting("lambda", json!([entry("license", "envase://license@org-1")]))).await;
         s.apply("other", &spec("other", json!([entry("password", "envase://shop/db#/password")]))).await;
+        s.apply("foreign", &spec("other", json!([entry("a", "envase://shop/db@org-2")]))).await;
         s.apply("missing", &spec("lambda", json!([entry("a", "envase://none")]))).await;
         s.apply("nothing", &spec("nothing", json!([entry("a", "envase://shop/db")]))).await;
-        s.holds("keys", &[("license", &s.value("license")), ("password", &s.value("one"))], SECONDS).await;
+        s.holds("keys", &[("password", &s.value("one")), ("stays", &s.value("stays"))], SECONDS).await;
         s.holds("goes", &[("license", &s.value("license"))], SECONDS).await;
         s.holds("other", &[("password", &s.value("other"))], SECONDS).await;
         says(&s.condition("missing", "Ready", "False SourceNotFound", SECONDS).await, "(VaultClientError, status 404)");
+        says(&s.condition("foreign", "Ready", "False InvalidSpec", SECONDS).await, "lambda.payload has no ${organization}");
         says(&s.condition("nothing", "Ready", "False SourceNotFound", SECONDS).await, "Lambda has no function nothing in this region");
         until("the provider says as whom it reads", SECONDS, async || identity(s, "lambda").await.filter(|identity| identity.starts_with("arn:aws"))).await;
         s.emulator().put_function_secret(FUNCTION, "", "shop/db", &json!({"password": s.value("two")}));
-        s.holds("keys", &[("license", &s.value("license")), ("password", &s.value("two"))], WITHIN_TTL).await;
+        s.holds("keys", &[("password", &s.value("two")), ("stays", &s.value("stays"))], WITHIN_TTL).await;
         // A function that fails, or isn't there, takes nothing; it says more than anybody is told.
         s.emulator().break_function(FUNCTION, true);
         says(&s.condition("goes", "Fresh", "False ProviderUnavailable", WITHIN_TTL).await, &format!("the function {FUNCTION} failed"));

@@ -173,6 +173,42 @@ async fn a_value_that_is_gone_goes_as_the_policy_says_and_an_outage_takes_nothin
 }
 
 #[tokio::test]
+async fn a_list_that_is_cut_short_takes_nothing() {
+    scene("vault-cut", async |s, vault| {
+        let ns = s.namespace.clone();
+        vault.token("s.root", "root", policy(s), None);
+        put_token(s, "s.root").await;
+        for name in ["a", "deep/b"] {
+            vault.put("", &format!("kv/{ns}/team/{name}"), &json!({"value": s.value(name)}));
+        }
+        provide(s, vault, "vault", by_token(), json!({})).await;
+        start(s, vault, &[]).await;
+        let spec = json!({"provider": {"kind": "RobotoProvider", "name": "vault"}, "ttl": TTL, "target": {"deletionPolicy": "Delete"},
+            "dataFrom": [{"byPath": {"uri": format!("vault://kv/{ns}/team")}, "rewrite": [{"regexp": "/", "replace": "."}]}]});
+        s.apply("team", &spec.to_string()).await;
+        let value = |name: &str| json!({"value": s.value(name)}).to_string();
+        let all = [("a", value("a")), ("deep.b", value("deep/b"))];
+        let all = all.each_ref().map(|(key, value)| (*key, value.as_str()));
+        s.holds("team", &all, SECONDS).await;
+        for lost in ["team", "team/deep"] {
+            vault.lose_folder(Some(&format!("kv/{ns}/{lost}")));
+            s.refresh("team", lost).await;
+            until("what is missing is named", WITHIN_TTL, async || {
+                let message = s.condition("team", "Fresh", "False ProviderUnavailable", WITHIN_TTL).await;
+                message.contains(&format!("a part of the list is missing: kv/{ns}/{lost}/")).then_some(())
+            })
+            .await;
+            s.holds("team", &all, SECONDS).await;
+        }
+        vault.lose_folder(None);
+        s.condition("team", "Fresh", "True Verified", Duration::from_secs(90)).await;
+        vault.delete("", &format!("kv/{ns}/team/deep/b"), true);
+        s.holds("team", &all[..1], Duration::from_secs(240)).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn each_way_to_log_in_works_and_a_token_that_runs_out_is_replaced() {
     scene("vault-logins", async |s, vault| {
         let ns = s.namespace.clone();

@@ -4,6 +4,12 @@
 //! are over. Over HTTP, secrets can also be made, changed and deleted; its function only reads.
 
 mod payload;
+mod sights;
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::{FutureExt, future::BoxFuture};
@@ -14,7 +20,10 @@ use reqwest::{
 };
 use serde::Deserialize;
 
-use self::payload::Told;
+use self::{
+    payload::Told,
+    sights::{Missing, Sights},
+};
 use super::{
     Calls, Family, Lot, LotAnswer, Provider, Question, ReadError, Reading, Route, ServedVersion, Value, WriteError,
     aws::{Ambient, Principal, lambda::Functions},
@@ -43,6 +52,9 @@ const BEARER: &str = "Bearer ";
 pub struct EnvaseProvider {
     way: Way,
     fields: EnvaseFields,
+    /// What a 404 holds that is the store's own.
+    not_found: Option<String>,
+    sights: Mutex<Sights>,
     account: String,
     standing: Standing,
     metrics: Metrics,
@@ -125,13 +137,34 @@ impl EnvaseProvider {
     }
 
     fn by(way: Way, spec: &EnvaseSpec, account: String, metrics: Metrics) -> Self {
-        Self { way, fields: spec.fields.clone(), account, standing: Standing::new(spec.limits), metrics }
+        Self {
+            way,
+            fields: spec.fields.clone(),
+            not_found: spec.not_found.clone(),
+            sights: Mutex::default(),
+            account,
+            standing: Standing::new(spec.limits),
+            metrics,
+        }
     }
 
     /// How it stands.
     #[must_use]
     pub fn standing(&self) -> &Standing {
         &self.standing
+    }
+
+    /// What no read gets past since this long, or soon won't: no other token is given.
+    #[must_use]
+    pub fn in_trouble(&self) -> Option<(Duration, ReadError)> {
+        self.standing.in_trouble().or_else(|| self.token_trouble())
+    }
+
+    fn token_trouble(&self) -> Option<(Duration, ReadError)> {
+        match &self.way {
+            Way::Http(web) => web.token.refused(),
+            Way::Lambda(_) => None,
+        }
     }
 
     /// As whom it reads, if that is known: a client by its id, a token by nothing that could be told.
@@ -148,6 +181,9 @@ impl EnvaseProvider {
         match &self.way {
             Way::Http(web) => {
                 web.token(&self.metrics).await?;
+                if let Some((_, error)) = self.token_trouble() {
+                    return Err(error);
+                }
                 let refused = self.standing.in_trouble().filter(|(_, error)| error.reason == Reason::CredentialsError);
                 // Whether a token of a Secret is good shows when it is used.
                 if let (None, Some((_, error))) = (&web.spec.auth.oauth, refused) {
@@ -179,21 +215,36 @@ impl EnvaseProvider {
     }
 
     async fn read(&self, source: &Source) -> Result<Reading, ReadError> {
+        let (key, organization) = source.organized();
         let told = match &self.way {
             Way::Http(web) => self.ask("Read", Method::GET, &web.place(source), None).await?,
             Way::Lambda(cloud) => {
-                let (key, organization) = source.organized();
                 let payload = payload::invocation(&cloud.payload, &key, organization.as_deref())?;
                 payload::told(&cloud.functions.invoke(&cloud.function, payload).await?)?
             }
         };
-        if !(200..300).contains(&told.status) {
-            return Err(payload::client_error(told.status, &told.body));
+        if told.status == 404 {
+            return Err(self.missing(source, organization.is_some(), &told.body));
         }
-        let value = payload::secret(&told.body, &self.fields)?;
+        if !(200..300).contains(&told.status) {
+            return Err(payload::client_error(told.status));
+        }
+        let value = payload::secret(&told.body, &self.fields, &key)?;
+        self.sights.lock().unwrap_or_else(PoisonError::into_inner).there(&source.id(), organization.is_some(), Instant::now());
         let id = std::str::from_utf8(value.expose()).map(ServedVersion::keyed).map_err(|_| misunderstood())?;
         let version = ServedVersion { arn: self.address_of(source), id, created: None, region: None };
         Ok(Reading { value: Value::Text(value), version, denotes: source.denotes(), record: None })
+    }
+
+    /// Why there is nothing: whatever stands between may say so as well, of a way that is wrong.
+    fn missing(&self, source: &Source, of_organization: bool, body: &Sensitive) -> ReadError {
+        let error = payload::client_error(404);
+        let missing = self.sights.lock().unwrap_or_else(PoisonError::into_inner).missing(&source.id(), of_organization, Instant::now());
+        let is_stores = match &self.not_found {
+            Some(text) => payload::holds(body, text),
+            None => missing == Missing::Alone && payload::says_more_than_a_gateway(body),
+        };
+        ReadError { absent: missing != Missing::NeverSeen && is_stores, ..error }
     }
 
     async fn presence(&self, source: &Source, arn: &str) -> Result<Reading, ReadError> {
@@ -222,7 +273,7 @@ impl EnvaseProvider {
         match told.status {
             200..=299 => Ok(()),
             409 => Err(WriteError::AlreadyExists),
-            status => Err(payload::client_error(status, &told.body).into()),
+            status => Err(payload::client_error(status).into()),
         }
     }
 
@@ -234,7 +285,7 @@ impl EnvaseProvider {
         match told.status {
             200..=299 => Ok(()),
             404 => Err(WriteError::NotFound),
-            status => Err(payload::client_error(status, &told.body).into()),
+            status => Err(payload::client_error(status).into()),
         }
     }
 
@@ -244,7 +295,7 @@ impl EnvaseProvider {
         match told.status {
             200..=299 => Ok(true),
             404 => Ok(false),
-            status => Err(payload::client_error(status, &told.body).into()),
+            status => Err(payload::client_error(status).into()),
         }
     }
 
@@ -269,7 +320,7 @@ impl Web {
             let mut request = self.http.client().request(method.clone(), format!("{}/{place}", self.base));
             request = request.header(AUTHORIZATION, secret_header(BEARER, &token)?);
             if let Some((header, grants, kept)) = &self.api_key {
-                let key = kept.get(async |_| Ok(Made { value: grants.grant().await?.secret()?, renew: None })).await?;
+                let key = kept.get(async |_| Ok(Made::lasting(grants.grant().await?.secret()?))).await?;
                 request = request.header(header, secret_header("", &key)?);
             }
             if let Some(body) = body {
@@ -292,7 +343,7 @@ impl Web {
 
     async fn make_token(&self) -> Result<Made<Sensitive>, ReadError> {
         let secret = self.grants.grant().await?.secret()?;
-        let Some(oauth) = &self.spec.auth.oauth else { return Ok(Made { value: secret, renew: None }) };
+        let Some(oauth) = &self.spec.auth.oauth else { return Ok(Made::lasting(secret)) };
         let basic = Sensitive::new([oauth.client_id.as_bytes(), b":", secret.expose()].concat());
         let basic = Sensitive::from(BASE64_STANDARD.encode(basic.expose()));
         let scope = oauth.scope.as_deref().map(|scope| format!("&scope={}", utf8_percent_encode(scope, NON_ALPHANUMERIC))).unwrap_or_default();

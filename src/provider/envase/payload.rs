@@ -16,6 +16,9 @@ use crate::{
 /// What a function is invoked with where the provider doesn't say.
 pub(super) const DEFAULT_PAYLOAD: &str = r#"{"key": "${key}", "organization": "${organization}"}"#;
 
+/// What stands in it for the organisation.
+const ORGANIZATION: &str = "${organization}";
+
 /// A path with its places filled in, each as one segment.
 pub(super) fn path(template: &str, key: &str, organization: Option<&str>) -> String {
     // A key holds no braces, so that nothing is filled in twice.
@@ -25,19 +28,33 @@ pub(super) fn path(template: &str, key: &str, organization: Option<&str>) -> Str
 /// What a function is invoked with to get a secret; an error says what is wrong with the template.
 pub(super) fn invocation(template: &str, key: &str, organization: Option<&str>) -> Result<Sensitive, ReadError> {
     let broken = || ReadError::new(Reason::InvalidSpec, "the provider's lambda.payload is not a JSON object");
-    let payload: Map<String, Json> = serde_json::from_str(template).map_err(|_| broken())?;
-    let filled = fill(Json::Object(payload), key, organization).unwrap_or_else(|| Json::Object(Map::new()));
+    let payload = Json::Object(serde_json::from_str(template).map_err(|_| broken())?);
+    // It would be taken for the standard secret of that key, which another rule allows.
+    if organization.is_some() && !names_organization(&payload) {
+        let problem = "the provider's lambda.payload has no ${organization} in its texts, so that no organisation's secret can be asked for";
+        return Err(ReadError::new(Reason::InvalidSpec, problem));
+    }
+    let filled = fill(payload, key, organization).unwrap_or_else(|| Json::Object(Map::new()));
     serde_json::to_vec(&filled).map(Sensitive::new).map_err(|_| broken())
+}
+
+fn names_organization(template: &Json) -> bool {
+    match template {
+        Json::String(text) => text.contains(ORGANIZATION),
+        Json::Array(all) => all.iter().any(names_organization),
+        Json::Object(all) => all.values().any(names_organization),
+        _ => false,
+    }
 }
 
 /// The template without what names an organisation, if there is none.
 fn fill(template: Json, key: &str, organization: Option<&str>) -> Option<Json> {
     Some(match template {
         Json::String(text) => {
-            if organization.is_none() && text.contains("${organization}") {
+            if organization.is_none() && text.contains(ORGANIZATION) {
                 return None;
             }
-            Json::String(text.replace("${key}", key).replace("${organization}", organization.unwrap_or_default()))
+            Json::String(text.replace("${key}", key).replace(ORGANIZATION, organization.unwrap_or_default()))
         }
         Json::Array(all) => Json::Array(all.into_iter().filter_map(|one| fill(one, key, organization)).collect()),
         Json::Object(all) => Json::Object(all.into_iter().filter_map(|(name, one)| Some((name, fill(one, key, organization)?))).collect()),
@@ -70,11 +87,16 @@ pub(super) fn told(payload: &Sensitive) -> Result<Told, ReadError> {
     if (100..1000).contains(&status) { Ok(Told { status, body }) } else { Err(misunderstood()) }
 }
 
-/// The secret in an answer of success: the text of a JSON string, the JSON of anything else.
-pub(super) fn secret(body: &Sensitive, fields: &EnvaseFields) -> Result<Sensitive, ReadError> {
+/// The secret in an answer of success: the text of a JSON string, the JSON of anything else. Where the answer says which key it is of, that is `key`.
+pub(super) fn secret(body: &Sensitive, fields: &EnvaseFields, key: &str) -> Result<Sensitive, ReadError> {
     let mut raw: &RawValue = serde_json::from_slice(body.expose()).map_err(|_| misunderstood())?;
     for token in fields.pointer().split('/').skip(1) {
         raw = member(raw, &token.replace("~1", "/").replace("~0", "~")).ok_or_else(|| missing("pointer"))?;
+    }
+    let is_of = member(raw, fields.key()).and_then(|key| serde_json::from_str::<String>(key.get()).ok());
+    if is_of.is_some_and(|is_of| is_of != key) {
+        let problem = "the store answered with the secret of another key; if the member that fields.key names is not its key, write another name there";
+        return Err(ReadError::new(Reason::ProviderUnavailable, problem));
     }
     let value = member(raw, fields.secret()).ok_or_else(|| missing("secret"))?;
     if value.get() == "null" {
@@ -105,9 +127,8 @@ pub(super) fn sent(fields: &EnvaseFields, key: &str, secret: &Sensitive, descrip
     Ok(Sensitive::new([before.as_bytes(), value.get().as_bytes(), after.as_bytes(), b"}"].concat()))
 }
 
-/// Why a secret is not told: Envase's `VaultClientError`. Only the store's own words about an address that served it before are proof that it is gone,
-/// and a gateway's, which knows no such way, are not the store's.
-pub(super) fn client_error(status: u16, body: &Sensitive) -> ReadError {
+/// Why a secret is not told: Envase's `VaultClientError`.
+pub(super) fn client_error(status: u16) -> ReadError {
     let (reason, problem) = match status {
         401 => (Reason::CredentialsError, "the store does not let the provider in; check its token or its client"),
         403 => (Reason::AccessDenied, "the identity may not read this"),
@@ -117,11 +138,16 @@ pub(super) fn client_error(status: u16, body: &Sensitive) -> ReadError {
         400..=499 => (Reason::SourceNotFound, "the store refuses to look this up; check key and organisation"),
         _ => (Reason::ProviderUnavailable, "the store failed"),
     };
-    let absent = status == 404 && says_more_than_a_gateway(body);
-    ReadError { absent, ..ReadError::new(reason, format!("{problem} (VaultClientError, status {status})")) }
+    ReadError::new(reason, format!("{problem} (VaultClientError, status {status})"))
 }
 
-fn says_more_than_a_gateway(body: &Sensitive) -> bool {
+/// Whether a body holds a text.
+pub(super) fn holds(body: &Sensitive, text: &str) -> bool {
+    !text.is_empty() && body.expose().windows(text.len()).any(|part| part == text.as_bytes())
+}
+
+/// Whether a 404 says something else than what gateways are known to say of a way that they don't know.
+pub(super) fn says_more_than_a_gateway(body: &Sensitive) -> bool {
     let Ok(said) = serde_json::from_slice::<Map<String, Json>>(body.expose()) else { return false };
     let is_gateways = |text: &str| ["Not Found", "Missing Authentication Token", "no Route matched with those values"].contains(&text);
     !said.is_empty() && !said.values().any(|value| value.as_str().is_some_and(is_gateways))
@@ -153,6 +179,11 @@ mod tests {
         let nested = r#"{"pathParameters": {"key": "${key}", "org": "${organization}"}, "version": 2, "list": ["${organization}", true]}"#;
         assert_eq!(invoked(nested, None).expect("a payload"), r#"{"list":[true],"pathParameters":{"key":"k\""},"version":2}"#);
         assert!(invoked("[]", None).is_err() && invoked("{", None).is_err());
+        // A name is no place that is filled in.
+        for without in [r#"{"key": "${key}"}"#, r#"{"key": "${key}", "${organization}": 1}"#] {
+            assert!(invoked(without, None).is_ok());
+            assert_eq!(invoked(without, Some("o")).expect_err("another secret").reason, Reason::InvalidSpec, "{without}");
+        }
     }
 
     #[test]
@@ -168,11 +199,13 @@ mod tests {
     #[test]
     fn a_secret_is_found_under_the_providers_names() {
         let plain = EnvaseFields::default();
-        let secret = |text: &str, fields: &EnvaseFields| secret(&body(text), fields).map(|secret| shown(&secret).to_owned()).map_err(|error| error.reason);
+        let secret = |text: &str, fields: &EnvaseFields| secret(&body(text), fields, "k").map(|secret| shown(&secret).to_owned()).map_err(|error| error.reason);
         assert_eq!(secret(r#"{"key":"k","secret":{"u":"x","n":1.50},"description":"d"}"#, &plain).as_deref(), Ok(r#"{"u":"x","n":1.50}"#));
         assert_eq!(secret(r#"{"secret":"a\"b"}"#, &plain).as_deref(), Ok("a\"b"));
         assert_eq!(secret(r#"{"secret":12}"#, &plain).as_deref(), Ok("12"));
         assert_eq!(secret(r#"{"secret":null}"#, &plain), Err(Reason::SourceNotFound));
+        assert_eq!(secret(r#"{"key":"other","secret":1}"#, &plain), Err(Reason::ProviderUnavailable));
+        assert_eq!(secret(r#"{"key":{"of":"something"},"secret":1}"#, &plain).as_deref(), Ok("1"));
         let other = EnvaseFields { secret: Some("data".to_owned()), pointer: Some("/result/a~1b".to_owned()), ..plain.clone() };
         assert_eq!(secret(r#"{"result":{"a/b":{"data":[1]}}}"#, &other).as_deref(), Ok("[1]"));
         for wrong in ["[]", "{}", r#"{"secrets":1}"#] {
@@ -195,23 +228,33 @@ mod tests {
 
     #[test]
     fn a_client_error_names_its_status_and_nothing_of_its_data() {
-        for (status, text, reason, absent) in [
-            (404, r#"{"m":1}"#, Reason::SourceNotFound, true),
-            (404, r#"{"message":"Not Found"}"#, Reason::SourceNotFound, false),
-            (404, r#"{"message":"Missing Authentication Token"}"#, Reason::SourceNotFound, false),
-            (404, "", Reason::SourceNotFound, false),
-            (404, "{}", Reason::SourceNotFound, false),
-            (404, "<html>canary</html>", Reason::SourceNotFound, false),
-            (401, r#"{"m":"canary"}"#, Reason::CredentialsError, false),
-            (403, r#"{"m":"canary"}"#, Reason::AccessDenied, false),
-            (400, r#"{"m":"canary"}"#, Reason::SourceNotFound, false),
-            (429, "", Reason::Throttled, false),
-            (302, "", Reason::ProviderUnavailable, false),
-            (500, "canary", Reason::ProviderUnavailable, false),
+        for (status, reason) in [
+            (404, Reason::SourceNotFound),
+            (401, Reason::CredentialsError),
+            (403, Reason::AccessDenied),
+            (400, Reason::SourceNotFound),
+            (429, Reason::Throttled),
+            (302, Reason::ProviderUnavailable),
+            (500, Reason::ProviderUnavailable),
         ] {
-            let error = client_error(status, &body(text));
-            assert_eq!((error.reason, error.absent), (reason, absent), "{status} {text}");
-            assert!(error.message.contains(&format!("(VaultClientError, status {status})")) && !error.message.contains("canary") && error.detail.is_none());
+            let error = client_error(status);
+            assert_eq!((error.reason, error.absent), (reason, false), "{status}");
+            assert!(error.message.contains(&format!("(VaultClientError, status {status})")) && error.detail.is_none());
         }
+    }
+
+    #[test]
+    fn a_gateway_is_known_by_what_it_says() {
+        for (text, more) in [
+            (r#"{"m":1}"#, true),
+            (r#"{"message":"Not Found"}"#, false),
+            (r#"{"message":"Missing Authentication Token"}"#, false),
+            ("", false),
+            ("{}", false),
+            ("<html></html>", false),
+        ] {
+            assert_eq!(says_more_than_a_gateway(&body(text)), more, "{text}");
+        }
+        assert!(holds(&body(r#"{"code":"SECRET_NOT_FOUND"}"#), "SECRET_NOT_FOUND") && !holds(&body("NOT"), "NOT_FOUND") && !holds(&body("x"), ""));
     }
 }

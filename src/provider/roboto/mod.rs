@@ -126,7 +126,7 @@ impl RobotoPlatform {
                     "the provider's API key is a personal access token of the old kind, which the platform takes no more; put another one into its Secret";
                 return Err(ReadError::new(Reason::CredentialsError, problem));
             }
-            Ok(Made { value: key, renew: None })
+            Ok(Made::lasting(key))
         };
         self.key.get(make).await
     }
@@ -165,10 +165,18 @@ impl RobotoPlatform {
         let place = (name, org);
         let held = self.held().get(&place).filter(|held| held.since.elapsed() < LENT_FOR).cloned();
         if let Some(held) = held {
-            match self.lender.read(&held.arn, &held.lent).await {
-                // Whatever it is: it may be that what was lent is good no more, or that the value has moved.
-                Err(error) if error.reason != Reason::Throttled => drop(self.held().remove(&place)),
-                answer => return self.reading(source, &place.0, &held, answer?),
+            // The platform is asked beside: it may have made another by that name, or may let the key in no more.
+            let whole = format!("secrets/name/{}", place.0);
+            let record = self.get::<Record>("Record", &whole, place.1.as_deref());
+            let (record, answer) = Box::pin(futures::future::join(record, self.lender.read(&held.arn, &held.lent))).await;
+            let record = record?;
+            check(&record, &place)?;
+            let is_same = record.arn()? == held.arn && record.org_id == held.org;
+            match answer {
+                Ok(answer) if is_same => return self.reading(source, &place.0, &Held { record: record.told(), ..held }, answer),
+                Err(error) if is_same && error.reason == Reason::Throttled => return Err(error),
+                // It may be that what was lent is good no more, or that the value has moved.
+                _ => drop(self.held().remove(&place)),
             }
         }
         let access: Access = self.get("Creds", &format!("secrets/name/{}/creds", place.0), place.1.as_deref()).await?;

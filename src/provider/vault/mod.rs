@@ -34,6 +34,9 @@ use crate::{
 /// Reads and lists of Vault.
 pub const READS: Family = Family("VaultReads");
 
+/// How old a token is that can't be told from one that Vault doesn't know any more, before it is replaced when something is refused to it.
+const LOG_IN_AGAIN: Duration = Duration::from_mins(1);
+
 const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
 const WRAP_TTL: HeaderName = HeaderName::from_static("x-vault-wrap-ttl");
 const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
@@ -210,8 +213,17 @@ impl VaultProvider {
     /// As whom it reads: Vault's display name of the token.
     pub async fn identity(&self) -> Result<String, ReadError> {
         let token = self.session.token(&self.door).await?;
+        if let Some((_, error)) = self.session.trouble() {
+            return Err(error);
+        }
         self.standing.let_in(&token.identity);
         Ok(token.identity)
+    }
+
+    /// What no read gets past since this long, or soon won't: no other token is given.
+    #[must_use]
+    pub fn in_trouble(&self) -> Option<(Duration, ReadError)> {
+        self.standing.in_trouble().or_else(|| self.session.trouble())
     }
 
     /// Asks with a token that works; one that was refused meanwhile is replaced once.
@@ -224,8 +236,17 @@ impl VaultProvider {
                 return Ok(answer);
             }
             // Vault says the same of a token that it doesn't know and of a path that a known one may not read.
-            let known = self.door.get("auth/token/lookup-self", "", &token.secret).await?;
-            if known.status == 200 || last {
+            let is_known = if token.looks {
+                match self.door.get("auth/token/lookup-self", "", &token.secret).await?.status {
+                    200 => true,
+                    401 | 403 => false,
+                    // It says nothing about the token now.
+                    status => return Err(by_status(status)),
+                }
+            } else {
+                token.since.elapsed() < LOG_IN_AGAIN
+            };
+            if is_known || last {
                 return Ok(answer);
             }
             self.session.refused(&token).await;
@@ -350,7 +371,8 @@ impl VaultProvider {
     pub(super) async fn names(&self, listing: &Listing, calls: &Calls) -> Result<BTreeSet<String>, ReadError> {
         let start = listing.path.as_deref().unwrap_or_default().trim_end_matches('/');
         let (mount, path) = start.split_once('/').unwrap_or((start, ""));
-        let mut folders = vec![if path.is_empty() { String::new() } else { format!("{path}/") }];
+        let top = if path.is_empty() { String::new() } else { format!("{path}/") };
+        let mut folders = vec![top.clone()];
         let mut found = BTreeSet::new();
         while let Some(folder) = folders.pop() {
             let place = match self.key_value {
@@ -370,8 +392,9 @@ impl VaultProvider {
                         }
                     }
                 }
-                // An empty folder is none.
-                404 => {}
+                // An empty folder is none; but one that was listed a moment ago, or that somebody else than the store says nothing of, has something.
+                404 if folder == top && said_plainly(&answer.body) => {}
+                404 => return Err(ReadError::new(Reason::ProviderUnavailable, format!("a part of the list is missing: {mount}/{folder} (HTTP 404)"))),
                 status => return Err(refusal("list", status)),
             }
             if found.len() + folders.len() > MOST_NAMES {
@@ -387,8 +410,7 @@ impl VaultProvider {
 fn missing(body: &Sensitive, versioned: bool) -> ReadError {
     let deleted = serde_json::from_slice::<Versioned<'_>>(body.expose())
         .is_ok_and(|Versioned { data }| data.metadata.destroyed || !data.metadata.deletion_time.is_empty());
-    let said: Silence = serde_json::from_slice(body.expose()).unwrap_or_default();
-    let silent = said.errors.is_some_and(|errors| errors.is_empty()) && said.warnings.unwrap_or_default().is_empty();
+    let silent = said_plainly(body);
     let problem = match (versioned, deleted, silent) {
         (true, ..) => "Vault has no such value, or not in this version; check path and version",
         (_, true, _) => "its current version was deleted; undelete it, or put another",
@@ -396,6 +418,12 @@ fn missing(body: &Sensitive, versioned: bool) -> ReadError {
         _ => "Vault has no such mount, or of another version than the provider's keyValue says; check both, and the provider's namespace",
     };
     ReadError { absent: !versioned && (deleted || silent), ..ReadError::new(Reason::SourceNotFound, problem) }
+}
+
+/// Whether Vault itself says with a 404 that there is nothing.
+fn said_plainly(body: &Sensitive) -> bool {
+    let said: Silence = serde_json::from_slice(body.expose()).unwrap_or_default();
+    said.errors.is_some_and(|errors| errors.is_empty()) && said.warnings.unwrap_or_default().is_empty()
 }
 
 /// Mount and path of a source.

@@ -3,6 +3,8 @@
 //! A grant enters; a token leaves, for the calls of this store alone. It is renewed, or another is asked for, when two thirds of its life are over; who
 //! waits for it shares it. What Vault refuses is told in words, and not asked for again at once.
 
+use std::time::{Duration, Instant};
+
 use serde::{Deserialize, Serialize};
 
 use super::Door;
@@ -28,6 +30,10 @@ pub(super) struct Token {
     pub(super) identity: String,
     /// Vault's id of whoever it belongs to; empty for a token that is nobody's.
     pub(super) entity: String,
+    /// Whether it may look itself up. If not, nothing tells a refusal of what it asks for from one of itself.
+    pub(super) looks: bool,
+    /// When it was come by.
+    pub(super) since: Instant,
     /// Whether Vault would renew it.
     renewable: bool,
 }
@@ -61,6 +67,8 @@ struct Auth {
     client_token: String,
     #[serde(default)]
     lease_duration: u64,
+    #[serde(default)]
+    entity_id: String,
 }
 
 #[derive(Deserialize)]
@@ -88,6 +96,11 @@ impl Session {
     /// A token that works, as far as is known.
     pub(super) async fn token(&self, door: &Door) -> Result<Token, ReadError> {
         self.kept.get(|former| self.make(door, former)).await
+    }
+
+    /// Why Vault gives no other token since this long, although the one that is there may hold yet.
+    pub(super) fn trouble(&self) -> Option<(Duration, ReadError)> {
+        self.kept.refused()
     }
 
     /// Vault refused this token. Lets it go, unless another one came meanwhile.
@@ -119,12 +132,12 @@ impl Session {
                 let answer = door.post(&place, None, &ByAppRole { role_id: &role.role_id, secret_id: text()? }).await?;
                 (place, answer)
             }
-            (None, None) => return self.look(door, secret).await,
+            (None, None) => return self.look(door, secret, String::new()).await,
         };
         match answer.status {
             200 => {
                 let LoggedIn { auth } = serde_json::from_slice(answer.body.expose()).map_err(|_| misunderstood())?;
-                let made = self.look(door, Sensitive::from(auth.client_token)).await?;
+                let made = self.look(door, Sensitive::from(auth.client_token), auth.entity_id).await?;
                 Ok(Made::living(made.value, auth.lease_duration))
             }
             status @ (400 | 401 | 403 | 404) => {
@@ -135,19 +148,21 @@ impl Session {
         }
     }
 
-    /// Who a token belongs to and how long it holds.
-    async fn look(&self, door: &Door, token: Sensitive) -> Result<Made<Token>, ReadError> {
+    /// Who a token belongs to and how long it holds. `entity`: as the login said.
+    async fn look(&self, door: &Door, token: Sensitive, entity: String) -> Result<Made<Token>, ReadError> {
+        let since = Instant::now();
         let answer = door.get("auth/token/lookup-self", "", &token).await?;
         match answer.status {
             200 => {
                 let Looked { data } = serde_json::from_slice(answer.body.expose()).map_err(|_| misunderstood())?;
-                let token = Token { secret: token, identity: data.display_name, entity: data.entity_id, renewable: data.renewable };
+                let entity = if data.entity_id.is_empty() { entity } else { data.entity_id };
+                let token = Token { secret: token, identity: data.display_name, entity, looks: true, since, renewable: data.renewable };
                 Ok(Made::living(token, data.ttl))
             }
             // A policy may forbid a token to look at itself; a bad token is told by what it is used for.
             403 if self.auth.token.is_none() => {
-                let token = Token { secret: token, identity: String::new(), entity: String::new(), renewable: false };
-                Ok(Made { value: token, renew: None })
+                let token = Token { secret: token, identity: String::new(), entity, looks: false, since, renewable: false };
+                Ok(Made::lasting(token))
             }
             status @ (400 | 401 | 403) => {
                 let problem = "Vault does not know the provider's token, or it has run out; put another one into its Secret";

@@ -114,6 +114,17 @@ impl Roboto {
         }
     }
 
+    /// Keeps the value of a secret in another place from now on, where it is this; the former place keeps the former value.
+    pub fn relocate(&self, org: &str, name: &str, value: &str) {
+        let mut state = self.state();
+        let place = format!("roboto/{org}/{name}/elsewhere");
+        let arn = state.keeper.create(&place);
+        state.keeper.put(&place, value);
+        for record in state.records.iter_mut().filter(|record| record["org_id"] == org && record["name"] == name) {
+            record["location"]["arn"] = json!(arn);
+        }
+    }
+
     /// Deletes a secret with its value.
     pub fn delete(&self, org: &str, name: &str) {
         self.state().delete(org, name);

@@ -65,6 +65,8 @@ struct Identity {
     /// When it runs out, and how long it lives.
     expires: Option<(Instant, Duration)>,
     renewable: bool,
+    /// Whether it may look itself up.
+    looks: bool,
 }
 
 struct Role {
@@ -90,6 +92,7 @@ pub struct State {
     wrapped: BTreeMap<String, (Value, Instant)>,
     issued: u64,
     failing: Option<u16>,
+    lost_folder: Option<String>,
     asked: Vec<Asked>,
 }
 
@@ -156,12 +159,14 @@ impl Vault {
     /// Makes a token known. `life`: how long it lives; none: for ever.
     pub fn token(&self, token: &str, name: &str, policy: Policy, life: Option<Duration>) {
         let expires = life.map(|life| (Instant::now() + life, life));
-        self.state().tokens.insert(token.to_owned(), Identity { name: name.to_owned(), entity: String::new(), policy, expires, renewable: life.is_some() });
+        self.state()
+            .tokens
+            .insert(token.to_owned(), Identity { name: name.to_owned(), entity: String::new(), policy, expires, renewable: life.is_some(), looks: true });
     }
 
     /// Makes a token of an entity known, which lives for ever.
     pub fn entity_token(&self, token: &str, entity: &str, policy: Policy) {
-        let identity = Identity { name: format!("token-{entity}"), entity: entity.to_owned(), policy, expires: None, renewable: false };
+        let identity = Identity { name: format!("token-{entity}"), entity: entity.to_owned(), policy, expires: None, renewable: false, looks: true };
         self.state().tokens.insert(token.to_owned(), identity);
     }
 
@@ -183,14 +188,34 @@ impl Vault {
             policy,
             expires: Some((Instant::now(), life)),
             renewable: true,
+            looks: true,
         };
         self.state().roles.insert(role.to_owned(), Role { bound: (account.to_owned(), audience.to_owned()), identity });
     }
 
     /// A role of the `AppRole` method.
     pub fn app_role(&self, role_id: &str, secret_id: &str, policy: Policy, life: Duration) {
-        let identity = Identity { name: "approle".to_owned(), entity: String::new(), policy, expires: Some((Instant::now(), life)), renewable: true };
+        let identity =
+            Identity { name: "approle".to_owned(), entity: String::new(), policy, expires: Some((Instant::now(), life)), renewable: true, looks: true };
         self.state().app_roles.insert((role_id.to_owned(), secret_id.to_owned()), identity);
+    }
+
+    /// Whether tokens that are given from now on to whoever logs in as this role of the `AppRole` method may look themselves up, and whose they are.
+    pub fn app_role_looks(&self, role_id: &str, looks: bool, entity: &str) {
+        for (_, identity) in self.state().app_roles.iter_mut().filter(|((id, _), _)| id == role_id) {
+            identity.looks = looks;
+            entity.clone_into(&mut identity.entity);
+        }
+    }
+
+    /// Lets go of a role of the `AppRole` method.
+    pub fn remove_app_role(&self, role_id: &str) {
+        self.state().app_roles.retain(|(id, _), _| id != role_id);
+    }
+
+    /// Answers lists of this folder (`kv/shop/team`) as somebody would who knows no such way; `None`: as it should.
+    pub fn lose_folder(&self, folder: Option<&str>) {
+        self.state().lost_folder = folder.and_then(|folder| folder.split_once('/')).map(|(mount, path)| format!("{mount}/metadata/{path}"));
     }
 
     /// Answers everything with this status from now on; `None`: as it should.
@@ -334,7 +359,7 @@ impl State {
         let token = format!("s.login-{}", self.issued);
         let life = identity.expires.map_or(Duration::ZERO, |(_, life)| life);
         self.tokens.insert(token.clone(), Identity { expires: Some((Instant::now() + life, life)), ..identity.clone() });
-        json!({"auth": {"client_token": token, "lease_duration": life.as_secs(), "renewable": true, "policies": ["default"]}})
+        json!({"auth": {"client_token": token, "lease_duration": life.as_secs(), "renewable": true, "entity_id": identity.entity, "policies": ["default"]}})
     }
 
     fn post(&mut self, path: &str, token: &str, who: Option<&Identity>, body: &Value) -> Reply {
@@ -372,6 +397,9 @@ impl State {
     }
 
     fn get(&self, namespace: &str, path: &str, query: &str, list: bool, who: &Identity) -> Reply {
+        if path == "auth/token/lookup-self" && !who.looks {
+            return denied();
+        }
         if path == "auth/token/lookup-self" {
             let ttl = who.expires.map_or(0, |(end, _)| end.saturating_duration_since(Instant::now()).as_secs().max(1));
             return (
@@ -380,6 +408,9 @@ impl State {
             );
         }
         let capability = if list { "list" } else { "read" };
+        if list && self.lost_folder.as_deref() == Some(path.trim_end_matches('/')) {
+            return (404, json!({"message": "no Route matched with those values"}));
+        }
         let asked = if list && !path.ends_with('/') { format!("{path}/") } else { path.to_owned() };
         if !may(who, &asked, capability) {
             return forbidden();
