@@ -8,5 +8,8 @@ pub mod limit;
 pub mod provider;
 pub mod reader;
 pub mod render;
+pub mod secrets;
 pub mod sensitive;
 pub mod telemetry;
+
+pub use secrets::Secrets;

@@ -1,9 +1,12 @@
 //! The `robotosecret` binary: arguments to subcommand. The only place with `anyhow`.
 
+mod cli;
+
 use std::{
     collections::BTreeSet,
     net::SocketAddr,
     path::{Path, PathBuf},
+    process::ExitCode,
 };
 
 use anyhow::Context;
@@ -26,7 +29,7 @@ use robotosecret::{
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
-/// Mirrors secrets from AWS Secrets Manager and SSM Parameter Store into Kubernetes Secrets.
+/// Mirrors secrets from where they live into Kubernetes Secrets, and reads them for people and scripts.
 #[derive(Parser)]
 #[command(version, about)]
 struct Arguments {
@@ -36,6 +39,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Values(cli::Command),
     /// Run the controller: watch `RobotoSecret` resources and mirror what they refer to.
     Controller(Box<ControllerArguments>),
     /// Ask a page of a running controller, such as <http://HOST:8080/readyz>, print it, and fail unless the answer is 200: the image has
@@ -161,12 +166,18 @@ async fn terms(config: &kube::Config, arguments: &ControllerArguments) -> anyhow
     })
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
-        Command::Controller(arguments) => run_controller(*arguments),
-        Command::Probe { url } => probe(url),
-        Command::Crds { dir } => print_crds(dir.as_deref()),
+        Command::Values(command) => return Ok(run_cli(command)?),
+        Command::Controller(arguments) => run_controller(*arguments)?,
+        Command::Probe { url } => probe(url)?,
+        Command::Crds { dir } => print_crds(dir.as_deref())?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_cli(command: cli::Command) -> std::io::Result<ExitCode> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(cli::run(command)))
 }
 
 fn print_crds(dir: Option<&Path>) -> anyhow::Result<()> {

@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     compose,
-    plan::{Entry, Makes, Plan, Planned, Search},
+    plan::{Entry, Makes, Plan, Planned},
     providers::{Admitted, answered_otherwise, not_allowed},
     served::{self, Previous, Served},
 };
@@ -18,7 +18,7 @@ use crate::{
         reference::{Reference, Source},
         robotosecret::{DeletionPolicy, ProviderRef},
     },
-    provider::{Found, Question, ReadError, Reading, Value},
+    provider::{Found, Question, ReadError, Reading, Value, search::Search},
     reader::{Answer, Held},
     render::naming::Naming,
 };

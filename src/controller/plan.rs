@@ -10,21 +10,19 @@ use std::{
     time::Duration,
 };
 
-use regex::Regex;
-
 use crate::{
     api::{
         GROUP, Reason, RobotoSecretSpec, duration,
-        reference::{Name, Reference, ReferenceError, Source, Store, Version},
+        reference::{Reference, ReferenceError, Store, Version},
         robotosecret::{
             ByPath, CreationPolicy, DEFAULT_KEY, DataEntry, DataFromEntry, Decode, DeletionPolicy, Find, Metadata, OnCollision, ProviderRef, StoreName,
             Template, VersionSelector,
         },
     },
-    provider::{Listing, Question},
+    provider::{Listing, Question, search::Search},
     render::{
         self, RenderError,
-        naming::{Naming, expression},
+        naming::Naming,
         template::{TemplateSource, Templates},
     },
 };
@@ -120,58 +118,11 @@ pub enum Makes {
     },
 }
 
-/// Which of those that a store lists belong to an entry, and by which name.
-#[derive(Debug)]
-pub struct Search {
-    store: Store,
-    path: Option<String>,
-    recursive: bool,
-    /// Whether the name goes without the path.
-    relative: bool,
-    name: Option<Regex>,
-}
-
 impl Planned {
     /// How a status names the provider, where it is not the resource's own.
     #[must_use]
     pub fn foreign(&self, own: &ProviderRef) -> Option<String> {
         (self.provider != *own).then(|| self.provider.label())
-    }
-}
-
-impl Search {
-    /// The name that this source goes by, if the search would find it. Tags don't show here.
-    #[must_use]
-    pub fn name_of(&self, source: &Source) -> Option<String> {
-        let (Name::Plain(name), None) = (&source.name, &source.version) else { return None };
-        // What no reference could name, a policy could read differently from the store.
-        if source.store != self.store || Reference::new(self.store, name, None, Vec::new()).is_err() {
-            return None;
-        }
-        // A search is over the provider's own organisation: what names another was never found by it.
-        if self.store.has_organizations() && name.contains('@') {
-            return None;
-        }
-        let short = match &self.path {
-            Some(path) => self.below(path, name)?,
-            None => name,
-        };
-        let found = self.name.as_ref().is_none_or(|regexp| regexp.is_match(name));
-        found.then(|| if self.relative { short } else { name }.to_owned())
-    }
-
-    /// The part of the name that lies below the path.
-    fn below<'n>(&self, path: &str, name: &'n str) -> Option<&'n str> {
-        let rest = name.strip_prefix(path)?;
-        let short = match self.store {
-            Store::ParameterStore | Store::Vault | Store::Edge | Store::Roboto | Store::Envase => {
-                rest.strip_prefix('/').or_else(|| path.ends_with('/').then_some(rest))?
-            }
-            // A prefix may end within a segment: that segment then belongs to the name.
-            Store::SecretsManager if path.ends_with('/') || rest.starts_with('/') => rest.strip_prefix('/').unwrap_or(rest),
-            Store::SecretsManager => &name[path.rfind('/').map_or(0, |slash| slash + 1)..],
-        };
-        (!short.is_empty() && (self.recursive || !short.contains('/'))).then_some(short)
     }
 }
 
@@ -269,61 +220,13 @@ fn plan_many(spec: &RobotoSecretSpec, i: usize, entry: &DataFromEntry, questions
 }
 
 fn search_path(field: &str, by_path: &ByPath) -> Result<(Listing, Search), InvalidSpec> {
-    let invalid = |problem: &dyn fmt::Display| InvalidSpec::new(format!("{field}.byPath.uri"), problem);
-    let (scheme, path) = by_path.uri.split_once("://").ok_or_else(|| invalid(&"a path is aws.ps:///prod/app or aws.sm://prod/app"))?;
-    let store: Store = scheme.parse().map_err(|problem: ReferenceError| invalid(&problem))?;
-    check_listed(store, false).map_err(|problem| invalid(&problem))?;
-    let path = checked_path(store, path).map_err(|problem| invalid(&problem))?;
-    let listing = Listing { store, path: Some(path.clone()), recursive: by_path.recursive, tags: BTreeMap::new() };
-    Ok((listing, Search { store, path: Some(path), recursive: by_path.recursive, relative: true, name: None }))
+    Search::below(&by_path.uri, by_path.recursive).map_err(|problem| InvalidSpec::new(format!("{field}.byPath.uri"), problem))
 }
 
 fn search_all(field: &str, find: &Find) -> Result<(Listing, Search), InvalidSpec> {
-    let store = store_of(find.store);
-    check_listed(store, find.tags.is_some()).map_err(|problem| InvalidSpec::new(format!("{field}.find"), problem))?;
-    let path =
-        find.path.as_deref().map(|path| checked_path(store, path)).transpose().map_err(|problem| InvalidSpec::new(format!("{field}.find.path"), problem))?;
-    let name = find.name.as_ref().map(|text| expression(text)).transpose().map_err(|problem| InvalidSpec::new(format!("{field}.find.name"), problem))?;
     let tags = find.tags.clone().unwrap_or_default();
-    if path.is_none() && name.is_none() && tags.is_empty() {
-        return Err(InvalidSpec::new(format!("{field}.find"), "write at least one of path, name and tags"));
-    }
-    let listing = Listing { store, path: path.clone(), recursive: true, tags };
-    Ok((listing, Search { store, path, recursive: true, relative: false, name }))
-}
-
-/// Whether a store can be asked which values it has.
-fn check_listed(store: Store, by_tags: bool) -> Result<(), &'static str> {
-    match store {
-        Store::Envase => Err("Envase has no list of its secrets; name each"),
-        _ if by_tags && !store.is_aws() => Err("only AWS finds by tags"),
-        _ => Ok(()),
-    }
-}
-
-/// A path, held to the rules of names, but for the slash that it may end in.
-fn checked_path(store: Store, path: &str) -> Result<String, String> {
-    if store == Store::ParameterStore && !path.starts_with('/') {
-        return Err("a path in Parameter Store starts with a slash: /prod/app (aws.ps:///prod/app)".to_owned());
-    }
-    if path.is_empty() {
-        return Err("it names no path; to mirror all that is allowed, write find with name: '.*'".to_owned());
-    }
-    if path == "/" && store.is_aws() {
-        return Ok(path.to_owned());
-    }
-    let bare = path.strip_suffix('/').unwrap_or(path);
-    if store == Store::Vault && path == "/" {
-        return Err("a path in Vault begins with a mount: kv/shop (vault://kv/shop)".to_owned());
-    }
-    // A name that would be below it stands for all of them.
-    let below = format!("{bare}/x");
-    Reference::new(store, &below, None, Vec::new()).map_err(|problem| problem.to_string())?;
-    if below.starts_with("arn:") {
-        return Err("a path is no ARN".to_owned());
-    }
-    // For a parameter the slash says nothing; for a secret it ends the last segment.
-    Ok(if store == Store::SecretsManager { path } else { bare }.to_owned())
+    let found = Search::matching(store_of(find.store), find.path.as_deref(), find.name.as_deref(), tags);
+    found.map_err(|(part, problem)| InvalidSpec::new(format!("{field}.find{part}"), problem))
 }
 
 fn plan_keys(spec: &RobotoSecretSpec, entries: &[DataEntry], questions: &mut Vec<Planned>) -> Result<Vec<Entry>, InvalidSpec> {
@@ -448,6 +351,7 @@ fn check_target(spec: &RobotoSecretSpec) -> Result<(), InvalidSpec> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::reference::{Name, Source};
 
     fn spec(yaml: &str) -> RobotoSecretSpec {
         serde_yaml::from_str(yaml).expect("a spec")

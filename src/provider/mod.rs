@@ -11,6 +11,7 @@ mod http;
 mod kept;
 pub mod opened;
 pub mod roboto;
+pub mod search;
 pub mod standing;
 mod troubles;
 pub mod vault;

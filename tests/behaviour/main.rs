@@ -6,6 +6,7 @@ mod absence;
 mod admission;
 mod api;
 mod chart;
+mod cli;
 mod confined;
 mod conformance;
 mod documents;

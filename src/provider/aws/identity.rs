@@ -64,6 +64,19 @@ impl Ambient {
         Self::of(aws_config::defaults(BehaviorVersion::v2026_01_12())).await
     }
 
+    /// As [`Ambient::load`], with a profile of AWS's configuration files, if one is named.
+    pub async fn of_profile(profile: Option<&str>) -> Self {
+        let loader = aws_config::defaults(BehaviorVersion::v2026_01_12());
+        Self::of(profile.into_iter().fold(loader, ConfigLoader::profile_name)).await
+    }
+
+    /// The region that the environment or a profile says, if any does.
+    pub async fn region(profile: Option<&str>) -> Option<String> {
+        let files = ProfileFileRegionProvider::builder();
+        let files = profile.into_iter().fold(files, aws_config::profile::region::Builder::profile_name).build();
+        RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(files).region().await.map(|region| region.to_string())
+    }
+
     /// Secrets Manager in a region, with no credentials of its own: each call brings some.
     pub(super) fn secrets_manager(&self, region: &str, endpoint: Option<&str>) -> aws_sdk_secretsmanager::Client {
         // From nothing: what the environment says about endpoints and credentials is not for what somebody else hands out.

@@ -1,0 +1,197 @@
+//! The command line for values: `robotosecret get|exists|list`. Arguments enter; values leave on standard output, and on nothing else.
+//!
+//! Errors go to standard error in one line and never hold a value. How it went is the exit code:
+//! 0 done, 1 it isn't there, 2 the arguments are wrong, 3 it is denied, 4 the store doesn't answer, 5 it can't be done as it is.
+
+#![allow(clippy::doc_markdown)] // `--help` prints them, where backticks and brackets are noise.
+
+mod output;
+
+use std::{
+    collections::BTreeMap,
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
+
+use clap::{Args, Subcommand};
+use futures::TryStreamExt;
+use robotosecret::{
+    Secrets,
+    api::reference::Store,
+    secrets::{Error, Secret},
+};
+
+use self::output::{Format, Unprintable};
+
+/// What can be done with values.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Print the value that a reference names.
+    ///
+    /// A reference is STORE://NAME[?VERSION][#/MEMBER], such as aws.sm://prod/db#/password, aws.ps:///prod/url, vault://kv/shop/db, or an ARN. Raw,
+    /// the value is printed byte for byte, with a line end only if standard output is a terminal.
+    Get {
+        /// What to read.
+        reference: String,
+        /// How it is printed: raw, json, yaml; or its members as lines: env (NAME="value"), shell (export NAME='value').
+        #[arg(short, long, value_enum, default_value = "raw")]
+        output: Format,
+        #[command(flatten)]
+        access: Access,
+    },
+    /// Tell by the exit code whether there is something: 0 if so, 1 if not.
+    Exists {
+        /// What to look for; with a member, whether the value has it.
+        reference: String,
+        #[command(flatten)]
+        access: Access,
+    },
+    /// Print the references of what lies below a path, or of what a search finds.
+    List {
+        /// A path, such as aws.ps:///prod/app, aws.sm://prod/ or vault://kv/shop; or a store alone (aws.sm), to be searched by name or tags.
+        path: String,
+        /// Only those whose names match this expression.
+        #[arg(long)]
+        name: Option<String>,
+        /// Only those that have this tag (AWS only): NAME=VALUE, as often as needed.
+        #[arg(long = "tag", value_parser = tag)]
+        tags: Vec<(String, String)>,
+        /// Only what lies directly below the path.
+        #[arg(long, conflicts_with_all = ["name", "tags"])]
+        flat: bool,
+        /// Read the values, too, and print all as one object, by reference.
+        #[arg(long, value_enum, conflicts_with_all = ["name", "tags"])]
+        values: Option<Structured>,
+        #[command(flatten)]
+        access: Access,
+    },
+}
+
+/// How several values are printed.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum Structured {
+    Json,
+    Yaml,
+}
+
+/// Where the stores are and as whom they are read. Vault, Edge, Roboto and Envase are set up by environment variables alone.
+#[derive(Args)]
+#[command(next_help_heading = "AWS")]
+pub struct Access {
+    /// The profile of AWS's configuration files.
+    #[arg(long)]
+    profile: Option<String>,
+    /// AWS's region.
+    #[arg(long)]
+    region: Option<String>,
+    /// One address of all of AWS's services, for emulators.
+    #[arg(long)]
+    endpoint: Option<String>,
+    /// The ARN of a role to assume.
+    #[arg(long)]
+    assume_role: Option<String>,
+    /// The external id that the role asks for.
+    #[arg(long, requires = "assume_role")]
+    external_id: Option<String>,
+}
+
+impl Access {
+    async fn client(self) -> Result<Secrets, Error> {
+        let builder = Secrets::builder();
+        let builder = self.profile.into_iter().fold(builder, robotosecret::secrets::Builder::profile);
+        let builder = self.region.into_iter().fold(builder, robotosecret::secrets::Builder::region);
+        let builder = self.endpoint.into_iter().fold(builder, robotosecret::secrets::Builder::endpoint);
+        let external_id = self.external_id;
+        let builder = self.assume_role.into_iter().fold(builder, |builder, role| builder.role(role, external_id.clone()));
+        builder.from_env()?.build().await
+    }
+}
+
+/// Why a command ended without doing what it was told.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Store(#[from] Error),
+    #[error(transparent)]
+    Output(#[from] Unprintable),
+    /// Nobody reads any more what is printed, or the disk is full.
+    #[error("standard output: {0}")]
+    Write(#[from] io::Error),
+}
+
+impl Failure {
+    const fn code(&self) -> u8 {
+        match self {
+            Self::Store(error) => match error {
+                Error::NotFound(_) | Error::KeypathNotFound(_) => 1,
+                Error::InvalidName(_) => 2,
+                Error::AccessDenied(_) => 3,
+                Error::Throttled(_) | Error::Unavailable(_) => 4,
+                _ => 5,
+            },
+            Self::Output(_) | Self::Write(_) => 5,
+        }
+    }
+}
+
+/// Does it.
+pub async fn run(command: Command) -> ExitCode {
+    match carry_out(command).await {
+        Ok(code) => code,
+        // Whoever read it has seen enough.
+        Err(Failure::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("robotosecret: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+async fn carry_out(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Get { reference, output, access } => {
+            let secret = access.client().await?.get(&reference).await?;
+            print(output::one(&secret, output)?.expose())?;
+        }
+        Command::Exists { reference, access } => {
+            let is_there = access.client().await?.path_exists(&reference).await?;
+            return Ok(if is_there { ExitCode::SUCCESS } else { ExitCode::from(1) });
+        }
+        Command::List { path, name, tags, flat, values, access } => {
+            let secrets = access.client().await?;
+            if let Some(form) = values {
+                let all: BTreeMap<String, Secret> = secrets.get_by_path(&path, !flat).try_collect().await?;
+                let form = if matches!(form, Structured::Json) { Format::Json } else { Format::Yaml };
+                print(output::many(&all, form)?.expose())?;
+            } else {
+                let found = find(&secrets, &path, name.as_deref(), tags.into_iter().collect(), flat).await?;
+                print(found.iter().fold(String::new(), |lines, reference| lines + reference + "\n").as_bytes())?;
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn find(secrets: &Secrets, path: &str, name: Option<&str>, tags: BTreeMap<String, String>, flat: bool) -> Result<Vec<String>, Error> {
+    if name.is_none() && tags.is_empty() && path.contains("://") {
+        return secrets.list(path, !flat).await;
+    }
+    let (store, path) = path.split_once("://").map_or((path, None), |(store, path)| (store, Some(path)));
+    let store: Store = store.parse()?;
+    secrets.find(store, path, name, tags).await
+}
+
+fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)?;
+    // A prompt right behind a value would be taken for a part of it; a pipe gets what is there.
+    if out.is_terminal() && !bytes.is_empty() && !bytes.ends_with(b"\n") {
+        out.write_all(b"\n")?;
+    }
+    Ok(out.flush()?)
+}
+
+fn tag(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once('=').ok_or("a tag is NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}

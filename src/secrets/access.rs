@@ -1,0 +1,369 @@
+//! Where each store is and as whom it is read, as a program says it or its environment does.
+//!
+//! Addresses and credentials enter; a client that is ready leaves. No call is made before it is asked for something. Credentials go to their store alone.
+
+use std::{
+    env, fs,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures::{FutureExt, future::BoxFuture};
+
+use super::{Error, Secrets};
+use crate::{
+    api::{
+        aws::{AwsSpec, Endpoints},
+        edge::EdgeSpec,
+        envase::{EnvaseAuth, EnvaseHttp, EnvaseOauth, EnvaseSpec},
+        http::FromSecret,
+        roboto::RobotoSpec,
+        vault::{KeyValue, VaultAuth, VaultSpec},
+    },
+    provider::{
+        ReadError,
+        aws::{Ambient, AwsProvider, Principal, Role},
+        edge::EdgeProvider,
+        envase::EnvaseProvider,
+        grants::{Grant, Grants},
+        opened::Opened,
+        roboto::RobotoPlatform,
+        vault::VaultProvider,
+    },
+    sensitive::Sensitive,
+    telemetry::Metrics,
+};
+
+/// How often a call is made in all, unless somebody says otherwise.
+const TRIES: u32 = 3;
+/// How long a call may take, unless somebody says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Whose calls they are: there is one identity for each store.
+const PAYER: &str = "client";
+
+/// Where Vault or `OpenBao` is, and the token it is read with.
+#[derive(Clone, Debug)]
+pub struct Vault {
+    /// `https://host:port`.
+    pub address: String,
+    /// The token.
+    pub token: Sensitive,
+    /// The namespace, such as `teams/shop`.
+    pub namespace: Option<String>,
+    /// Certificates in PEM of those who may vouch for the server, besides those that the system trusts.
+    pub ca_bundle: Option<String>,
+    /// The version of its key-value stores.
+    pub key_value: KeyValue,
+}
+
+impl Vault {
+    /// Version 2 of the key-value store at an address.
+    #[must_use]
+    pub fn new(address: impl Into<String>, token: Sensitive) -> Self {
+        Self { address: address.into(), token, namespace: None, ca_bundle: None, key_value: KeyValue::default() }
+    }
+
+    fn spec(&self) -> VaultSpec {
+        VaultSpec {
+            address: self.address.clone(),
+            namespace: self.namespace.clone(),
+            ca_bundle: self.ca_bundle.clone(),
+            key_value: self.key_value,
+            auth: VaultAuth { token: Some(FromSecret::default()), ..VaultAuth::default() },
+            limits: None,
+        }
+    }
+}
+
+/// Where Edge's secrets are.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    /// The Vault that keeps them.
+    pub vault: Vault,
+    /// The mount; `secret` if left out.
+    pub mount: Option<String>,
+    /// What all paths begin with; `edge` if left out.
+    pub prefix: Option<String>,
+    /// Whose secrets `edge://user/…` are; left out: those of the token's entity.
+    pub user: Option<String>,
+    /// Whose secrets `edge://org/…` are.
+    pub organization: Option<String>,
+}
+
+/// Where a Roboto platform is, and the key it is read with.
+#[derive(Clone, Debug)]
+pub struct Roboto {
+    /// The API key.
+    pub api_key: Sensitive,
+    /// The platform's address; `https://api.roboto.ai` if left out.
+    pub endpoint: Option<String>,
+    /// The organisation of references that name none.
+    pub org: Option<String>,
+    /// Another address of Secrets Manager than AWS's own; `{region}` stands for the region.
+    pub secrets_manager_endpoint: Option<String>,
+}
+
+/// Where Envase Vault is, and as whom it is read.
+#[derive(Clone, Debug)]
+pub struct Envase {
+    /// `dev`, `stg` or `prod`; it may be left out where the addresses are given.
+    pub environment: Option<String>,
+    /// The store's address, where it isn't the environment's.
+    pub base_url: Option<String>,
+    /// Whom it lets in.
+    pub login: EnvaseLogin,
+    /// A key that is sent besides, in `x-api-key`.
+    pub api_key: Option<Sensitive>,
+}
+
+/// Whom Envase Vault lets in.
+#[derive(Clone, Debug)]
+pub enum EnvaseLogin {
+    /// Whoever has this token.
+    Token(Sensitive),
+    /// A client, for which a token is asked for.
+    Client {
+        /// Its id.
+        id: String,
+        /// Its secret.
+        secret: Sensitive,
+        /// The scopes, with spaces between them.
+        scope: Option<String>,
+        /// Where tokens are given, where it isn't the environment's.
+        token_url: Option<String>,
+    },
+}
+
+/// What a client is made of. What is left out is AWS's default: its environment variables, profiles, and the identity of the machine.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), robotosecret::secrets::Error> {
+/// use robotosecret::Secrets;
+///
+/// let secrets = Secrets::builder().region("eu-west-1").role("arn:aws:iam::123456789012:role/reader", None).build().await?;
+/// let password = secrets.get("aws.sm://prod/db#/password").await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Builder {
+    region: Option<String>,
+    endpoint: Option<String>,
+    profile: Option<String>,
+    role: Option<(String, Option<String>)>,
+    tries: u32,
+    timeout: Duration,
+    vault: Option<Vault>,
+    edge: Option<Edge>,
+    roboto: Option<Roboto>,
+    envase: Option<Envase>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self { region: None, endpoint: None, profile: None, role: None, tries: TRIES, timeout: TIMEOUT, vault: None, edge: None, roboto: None, envase: None }
+    }
+}
+
+impl Builder {
+    /// AWS's region.
+    pub fn region(mut self, region: impl Into<String>) -> Self {
+        self.region = Some(region.into());
+        self
+    }
+
+    /// One address of all of AWS's services, for emulators.
+    pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
+        self.endpoint = Some(endpoint.into());
+        self
+    }
+
+    /// A profile of AWS's configuration files.
+    pub fn profile(mut self, profile: impl Into<String>) -> Self {
+        self.profile = Some(profile.into());
+        self
+    }
+
+    /// A role that is assumed in AWS, by its ARN, perhaps with an external id.
+    pub fn role(mut self, arn: impl Into<String>, external_id: Option<String>) -> Self {
+        self.role = Some((arn.into(), external_id));
+        self
+    }
+
+    /// How often a call is made that fails for a reason that passes by itself (a throttle, an outage), 3 by default and once at least. The pauses in between
+    /// grow from a quarter of a second.
+    pub fn retry(mut self, tries: u32) -> Self {
+        self.tries = tries.max(1);
+        self
+    }
+
+    /// How long a call may take, 5 s by default, which is also the longest.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout.min(TIMEOUT);
+        self
+    }
+
+    /// Vault or `OpenBao`, for `vault://`.
+    pub fn vault(mut self, vault: Vault) -> Self {
+        self.vault = Some(vault);
+        self
+    }
+
+    /// Edge's secrets, for `edge://`.
+    pub fn edge(mut self, edge: Edge) -> Self {
+        self.edge = Some(edge);
+        self
+    }
+
+    /// A Roboto platform, for `roboto-secret://`.
+    pub fn roboto(mut self, roboto: Roboto) -> Self {
+        self.roboto = Some(roboto);
+        self
+    }
+
+    /// Envase Vault, for `envase://`.
+    pub fn envase(mut self, envase: Envase) -> Self {
+        self.envase = Some(envase);
+        self
+    }
+
+    /// Takes from the environment what was not said, for the stores that are not AWS's, by the names that their own clients use where they have any:
+    ///
+    /// | | |
+    /// |---|---|
+    /// | Vault, Edge | `VAULT_ADDR`, `VAULT_TOKEN` (or the file `~/.vault-token`), `VAULT_NAMESPACE`, `VAULT_CACERT` (a file) |
+    /// | Edge | `EDGE_ORGANIZATION`, `EDGE_USER`, `EDGE_MOUNT`, `EDGE_PREFIX` |
+    /// | Roboto | `ROBOTO_API_KEY` (or `ROBOTO_BEARER_TOKEN`), `ROBOTO_SERVICE_ENDPOINT`, `ROBOTO_ORG_ID`, `AWS_ENDPOINT_URL_SECRETS_MANAGER` |
+    /// | Envase | `ENVASE_ENVIRONMENT`, `ENVASE_BASE_URL`, `ENVASE_TOKEN` or `ENVASE_CLIENT_ID` with `ENVASE_CLIENT_SECRET`, `ENVASE_SCOPE`, `ENVASE_TOKEN_URL`, `ENVASE_API_KEY` |
+    ///
+    /// # Errors
+    ///
+    /// A file that `VAULT_CACERT` names and that can't be read.
+    pub fn from_env(mut self) -> Result<Self, Error> {
+        if self.vault.is_none() {
+            self.vault = vault_of_environment()?;
+        }
+        if let (None, Some(vault)) = (&self.edge, &self.vault) {
+            let (mount, prefix, user, organization) = (set("EDGE_MOUNT"), set("EDGE_PREFIX"), set("EDGE_USER"), set("EDGE_ORGANIZATION"));
+            self.edge = Some(Edge { vault: vault.clone(), mount, prefix, user, organization });
+        }
+        if self.roboto.is_none() {
+            let (endpoint, org) = (set("ROBOTO_SERVICE_ENDPOINT"), set("ROBOTO_ORG_ID"));
+            let secrets_manager_endpoint = set("AWS_ENDPOINT_URL_SECRETS_MANAGER").or_else(|| set("AWS_ENDPOINT_URL"));
+            let api_key = set("ROBOTO_API_KEY").or_else(|| set("ROBOTO_BEARER_TOKEN"));
+            self.roboto = api_key.map(|key| Roboto { api_key: Sensitive::from(key), endpoint, org, secrets_manager_endpoint });
+        }
+        if self.envase.is_none() {
+            let client = set("ENVASE_CLIENT_ID").zip(set("ENVASE_CLIENT_SECRET")).map(|(id, secret)| EnvaseLogin::Client {
+                id,
+                secret: Sensitive::from(secret),
+                scope: set("ENVASE_SCOPE"),
+                token_url: set("ENVASE_TOKEN_URL"),
+            });
+            let login = set("ENVASE_TOKEN").map(|token| EnvaseLogin::Token(Sensitive::from(token))).or(client);
+            let (environment, base_url) = (set("ENVASE_ENVIRONMENT"), set("ENVASE_BASE_URL"));
+            self.envase = login.map(|login| Envase { environment, base_url, login, api_key: set("ENVASE_API_KEY").map(Sensitive::from) });
+        }
+        Ok(self)
+    }
+
+    /// The client. Nothing is called yet.
+    ///
+    /// # Errors
+    ///
+    /// What was said and can't be meant: an address, a certificate.
+    pub async fn build(self) -> Result<Secrets, Error> {
+        let ambient = Ambient::of_profile(self.profile.as_deref()).await;
+        let region = match &self.region {
+            Some(region) => Some(region.clone()),
+            None => Ambient::region(self.profile.as_deref()).await,
+        };
+        let metrics = Metrics::default();
+        let aws = region.map(|region| Opened::Aws(Arc::new(self.aws(&region, &ambient, &metrics))));
+        let vault = self.vault.as_ref().map(|vault| VaultProvider::new(&vault.spec(), held(&vault.token), PAYER, metrics.clone())).transpose()?;
+        let edge = self.edge.as_ref().map(|edge| EdgeProvider::new(&edge.spec(), held(&edge.vault.token), PAYER, metrics.clone())).transpose()?;
+        let roboto =
+            self.roboto.as_ref().map(|roboto| RobotoPlatform::new(&roboto.spec(), held(&roboto.api_key), &ambient, PAYER, metrics.clone())).transpose()?;
+        let envase = self.envase.as_ref().map(|envase| envase.open(&metrics)).transpose()?;
+        Ok(Secrets {
+            aws,
+            vault: vault.map(|vault| Opened::Vault(Arc::new(vault))),
+            edge: edge.map(|edge| Opened::Edge(Arc::new(edge))),
+            roboto: roboto.map(|roboto| Opened::Roboto(Arc::new(roboto))),
+            envase: envase.map(|envase| Opened::Envase(Arc::new(envase))),
+            tries: self.tries,
+            timeout: self.timeout,
+            budgets: Arc::new(Mutex::default()),
+        })
+    }
+
+    fn aws(&self, region: &str, ambient: &Ambient, metrics: &Metrics) -> AwsProvider {
+        let everywhere = |url: &String| Endpoints { secrets_manager: Some(url.clone()), ssm: Some(url.clone()), sts: Some(url.clone()), lambda: None };
+        let spec = AwsSpec { region: region.to_owned(), endpoints: self.endpoint.as_ref().map(everywhere), ..AwsSpec::default() };
+        let role = |(arn, external_id): &(String, Option<String>)| Role {
+            arn: arn.clone(),
+            external_id: external_id.clone(),
+            session_name: "robotosecret".to_owned(),
+            tags: Vec::new(),
+        };
+        let principal = Principal { roles: self.role.iter().map(role).collect(), payer: PAYER.to_owned(), ..Principal::ambient() };
+        AwsProvider::new(&spec, principal, ambient, metrics.clone())
+    }
+}
+
+impl Edge {
+    fn spec(&self) -> EdgeSpec {
+        let Self { vault, mount, prefix, user, organization } = self;
+        EdgeSpec { vault: vault.spec(), mount: mount.clone(), prefix: prefix.clone(), user: user.clone(), organization: organization.clone() }
+    }
+}
+
+impl Roboto {
+    fn spec(&self) -> RobotoSpec {
+        let Self { api_key: _, endpoint, org, secrets_manager_endpoint } = self;
+        RobotoSpec { endpoint: endpoint.clone(), org_id: org.clone(), secrets_manager_endpoint: secrets_manager_endpoint.clone(), ..RobotoSpec::default() }
+    }
+}
+
+impl Envase {
+    fn open(&self, metrics: &Metrics) -> Result<EnvaseProvider, ReadError> {
+        let (auth, secret) = match &self.login {
+            EnvaseLogin::Token(token) => (EnvaseAuth { bearer: Some(FromSecret::default()), oauth: None }, token),
+            EnvaseLogin::Client { id, secret, scope, token_url } => {
+                let oauth = EnvaseOauth { client_id: id.clone(), scope: scope.clone(), token_url: token_url.clone(), ..EnvaseOauth::default() };
+                (EnvaseAuth { bearer: None, oauth: Some(oauth) }, secret)
+            }
+        };
+        let http = EnvaseHttp { base_url: self.base_url.clone(), auth, ..EnvaseHttp::default() };
+        let spec = EnvaseSpec { environment: self.environment.clone(), ..EnvaseSpec::default() };
+        EnvaseProvider::over_http(&spec, &http, held(secret), self.api_key.as_ref().map(held), PAYER, metrics.clone())
+    }
+}
+
+fn vault_of_environment() -> Result<Option<Vault>, Error> {
+    let from_file = || env::home_dir().and_then(|home| fs::read(home.join(".vault-token")).ok()).map(Sensitive::new);
+    let token = set("VAULT_TOKEN").map(Sensitive::from).or_else(from_file);
+    let Some((address, token)) = set("VAULT_ADDR").zip(token) else { return Ok(None) };
+    let unreadable = |error: std::io::Error| Error::InvalidRequest(format!("the file that VAULT_CACERT names can't be read: {}", error.kind()));
+    let ca_bundle = set("VAULT_CACERT").map(fs::read_to_string).transpose().map_err(unreadable)?;
+    Ok(Some(Vault { namespace: set("VAULT_NAMESPACE"), ca_bundle, ..Vault::new(address, token) }))
+}
+
+/// A variable that says something.
+fn set(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|text| !text.is_empty())
+}
+
+/// A secret that is handed out whenever it is asked for.
+struct Held(Sensitive);
+
+fn held(secret: &Sensitive) -> Box<dyn Grants> {
+    Box::new(Held(secret.clone()))
+}
+
+impl Grants for Held {
+    fn grant(&self) -> BoxFuture<'_, Result<Grant, ReadError>> {
+        std::future::ready(Ok(Grant::Secret(self.0.clone()))).boxed()
+    }
+}

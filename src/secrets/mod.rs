@@ -1,0 +1,270 @@
+//! A client of all stores, for programs and for the command line: the same references, the same readers as the controller's.
+//!
+//! References enter, values leave. It knows nothing of Kubernetes. A value is held in [`Sensitive`] and nowhere else.
+
+mod access;
+mod error;
+
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures::{
+    Stream, StreamExt,
+    stream::{self, BoxStream},
+};
+use serde::de::DeserializeOwned;
+
+pub use access::{Builder, Edge, Envase, EnvaseLogin, Roboto, Vault};
+pub use error::Error;
+
+use crate::{
+    api::reference::{Reference, Store},
+    limit::{Budgets, Calls, Turns},
+    provider::{Found, Question, ReadError, Reading, ServedVersion, Value, opened::Opened, search::Search, silent},
+    render,
+    sensitive::Sensitive,
+};
+
+/// How many values of a path are read at the same time.
+const AT_ONCE: usize = 8;
+/// The first pause before a call is made again; each is twice the one before.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// A client of all stores. It is cheap to share by reference; calls may be made at the same time.
+pub struct Secrets {
+    aws: Option<Opened>,
+    vault: Option<Opened>,
+    edge: Option<Opened>,
+    roboto: Option<Opened>,
+    envase: Option<Opened>,
+    tries: u32,
+    timeout: Duration,
+    budgets: Arc<Mutex<Budgets>>,
+}
+
+/// A value, or the part of it that a keypath leads to.
+#[derive(Clone, Debug)]
+pub struct Secret {
+    value: Sensitive,
+    is_binary: bool,
+    version: ServedVersion,
+}
+
+impl Secret {
+    /// The bytes. Whoever calls this answers for where they go.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        self.value.expose()
+    }
+
+    /// As text.
+    ///
+    /// # Errors
+    ///
+    /// It is no UTF-8.
+    pub fn text(&self) -> Result<&str, Error> {
+        std::str::from_utf8(self.expose()).map_err(|_| Error::InvalidRequest("the value is not UTF-8".to_owned()))
+    }
+
+    /// What its JSON says.
+    ///
+    /// # Errors
+    ///
+    /// It is no JSON, or of another shape.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        // The parser's own words may repeat a part of the value.
+        serde_json::from_slice(self.expose()).map_err(|_| Error::InvalidRequest("the value is no JSON, or not of the shape that was asked for".to_owned()))
+    }
+
+    /// Whether the store has it as bytes and not as text.
+    #[must_use]
+    pub const fn is_binary(&self) -> bool {
+        self.is_binary
+    }
+
+    /// Which version of it the store has served: a version id of Secrets Manager, a number of Parameter Store and Vault; `None` where there is no such thing.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        Some(self.version.id.as_str()).filter(|_| self.version.lasts())
+    }
+}
+
+impl Secrets {
+    /// What a client is made of.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// What a reference names: `aws.sm://prod/db#/password`, `aws.ps:///prod/url`, `vault://kv/shop/db`, an ARN, …; with a keypath the text of a string, or the
+    /// JSON of anything else.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn get(&self, reference: &str) -> Result<Secret, Error> {
+        let reference: Reference = reference.parse()?;
+        let through = reference.source.through_secrets_manager();
+        if through.is_empty() {
+            return taken(&self.ask(&Question::Value(reference.source)).await?, &reference.keypath);
+        }
+        // Of all secrets that the name may denote, the longest that is there.
+        for (source, keypath) in through {
+            match self.ask(&Question::Value(source)).await {
+                Err(Error::NotFound(_)) => {}
+                answer => return taken(&answer?, &[keypath, reference.keypath].concat()),
+            }
+        }
+        Err(Error::NotFound(format!("{}: Secrets Manager has none of the secrets that this path may name", reference.source)))
+    }
+
+    /// As [`Secrets::get`], and what its JSON says.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn get_json<T: DeserializeOwned>(&self, reference: &str) -> Result<T, Error> {
+        self.get(reference).await?.json()
+    }
+
+    /// Whether there is something: a value, and something at its keypath if the reference has one.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`]. That something is missing is none; that it may not be read is one.
+    pub async fn path_exists(&self, reference: &str) -> Result<bool, Error> {
+        match self.get(reference).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_missing() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The references of all that lies below a path, such as `aws.ps:///prod/app`, `aws.sm://prod/` or `vault://kv/shop`; sorted. `recursive`: also what lies
+    /// deeper than one segment.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`]. A path with nothing below it is an empty list, unless the store says otherwise.
+    pub async fn list(&self, path: &str, recursive: bool) -> Result<Vec<String>, Error> {
+        let (listing, search) = Search::below(path, recursive).map_err(Error::InvalidRequest)?;
+        let listed = self.listed(&Question::List(listing), &search).await?;
+        Ok(listed.into_iter().map(|found| found.source.to_string()).collect())
+    }
+
+    /// The references of all in a store that match: a path that they lie below, an expression for their names, tags (AWS only), at least one of the three.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn find(&self, store: Store, path: Option<&str>, name: Option<&str>, tags: BTreeMap<String, String>) -> Result<Vec<String>, Error> {
+        let (listing, search) =
+            Search::matching(store, path, name, tags).map_err(|(part, problem)| Error::InvalidRequest(format!("{}{problem}", named(part))))?;
+        let listed = self.listed(&Question::List(listing), &search).await?;
+        Ok(listed.into_iter().map(|found| found.source.to_string()).collect())
+    }
+
+    /// All that lies below a path, each with its reference, as it arrives.
+    ///
+    /// ```no_run
+    /// # async fn example(secrets: robotosecret::Secrets) -> Result<(), robotosecret::secrets::Error> {
+    /// use futures::TryStreamExt;
+    ///
+    /// let mut values = secrets.get_by_path("aws.ps:///prod/app", true);
+    /// while let Some((reference, secret)) = values.try_next().await? {
+    ///     println!("{reference} has {} bytes", secret.expose().len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn get_by_path<'a>(&'a self, path: &str, recursive: bool) -> BoxStream<'a, Result<(String, Secret), Error>> {
+        let path = path.to_owned();
+        let start = async move {
+            let (listing, search) = Search::below(&path, recursive).map_err(Error::InvalidRequest)?;
+            self.listed(&Question::List(listing), &search).await
+        };
+        let values = |listed: Result<Vec<Found>, Error>| match listed {
+            Ok(found) => self.values(found).left_stream(),
+            Err(error) => stream::iter([Err(error)]).right_stream(),
+        };
+        stream::once(start).flat_map(values).boxed()
+    }
+
+    fn values(&self, found: Vec<Found>) -> impl Stream<Item = Result<(String, Secret), Error>> {
+        let read = async |Found { source, reading }: Found| {
+            let reference = source.to_string();
+            let reading = match reading {
+                Some(reading) => reading,
+                None => self.ask(&Question::Value(source)).await?,
+            };
+            Ok((reference, taken(&reading, &[])?))
+        };
+        stream::iter(found.into_iter().map(read)).buffered(AT_ONCE)
+    }
+
+    async fn listed(&self, question: &Question, search: &Search) -> Result<Vec<Found>, Error> {
+        match self.ask(question).await?.value {
+            Value::List(found) => Ok(found.into_iter().filter(|found| search.name_of(&found.source).is_some()).collect()),
+            Value::Text(_) | Value::Binary(_) => Err(Error::Unavailable(format!("{question}: a value was answered where a list was asked for"))),
+        }
+    }
+
+    fn opened(&self, source: Store) -> Result<&Opened, Error> {
+        let (opened, what) = match source {
+            Store::SecretsManager | Store::ParameterStore => (&self.aws, "no region of AWS is known; say one (AWS_REGION, or a profile that has one)"),
+            Store::Vault => (&self.vault, "Vault is not set up; say where it is and with which token (VAULT_ADDR, VAULT_TOKEN)"),
+            Store::Edge => (&self.edge, "the Vault that keeps Edge's secrets is not set up; say where it is and with which token (VAULT_ADDR, VAULT_TOKEN)"),
+            Store::Roboto => (&self.roboto, "Roboto is not set up; say with which key (ROBOTO_API_KEY)"),
+            Store::Envase => {
+                (&self.envase, "Envase is not set up; say where it is and as whom it is read (ENVASE_ENVIRONMENT, ENVASE_TOKEN or ENVASE_CLIENT_ID)")
+            }
+        };
+        opened.as_ref().ok_or_else(|| Error::InvalidRequest(what.to_owned()))
+    }
+
+    /// Asks one question, again if it fails for a reason that passes.
+    async fn ask(&self, question: &Question) -> Result<Reading, Error> {
+        let provider = self.opened(question.store())?.provider();
+        let turns = Turns::new(self.budgets.clone(), (provider.account().into(), provider.route(question).single));
+        let mut pause = PAUSE;
+        for _ in 1..self.tries {
+            match self.ask_once(&*provider, question, &turns).await {
+                Err(error) if error.reason.is_passing() => tokio::time::sleep(jittered(pause)).await,
+                answer => return Ok(answer?),
+            }
+            pause *= 2;
+        }
+        Ok(self.ask_once(&*provider, question, &turns).await?)
+    }
+
+    async fn ask_once(&self, provider: &dyn crate::provider::Provider, question: &Question, turns: &Turns) -> Result<Reading, ReadError> {
+        let calls = Calls::new(turns.clone());
+        let answer = provider.read_one(question, &calls);
+        match question {
+            // It takes as many calls as it has pages, each with a time of its own.
+            Question::List(_) => answer.await,
+            _ => tokio::time::timeout(self.timeout, answer).await.unwrap_or_else(|_| Err(silent().about(question))),
+        }
+    }
+}
+
+/// What a keypath leads to in a reading.
+fn taken(reading: &Reading, keypath: &[String]) -> Result<Secret, Error> {
+    let value = render::part(&reading.value, keypath)?;
+    Ok(Secret { value, is_binary: matches!(reading.value, Value::Binary(_)), version: reading.version.clone() })
+}
+
+/// Which part of a search is meant, as the beginning of a sentence.
+fn named(part: &str) -> String {
+    if part.is_empty() { String::new() } else { format!("{}: ", part.trim_start_matches('.')) }
+}
+
+/// Between two thirds and all of it, so that not all who failed together come back together.
+fn jittered(pause: Duration) -> Duration {
+    let part = u32::try_from(RandomState::new().hash_one(pause) % 100).unwrap_or_default();
+    pause * (200 + part) / 300
+}
