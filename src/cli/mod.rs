@@ -97,7 +97,7 @@ pub struct Access {
 
 impl Access {
     async fn client(self) -> Result<Secrets, Error> {
-        let builder = Secrets::builder();
+        let builder = Secrets::builder().no_cache();
         let builder = self.profile.into_iter().fold(builder, robotosecret::secrets::Builder::profile);
         let builder = self.region.into_iter().fold(builder, robotosecret::secrets::Builder::region);
         let builder = self.endpoint.into_iter().fold(builder, robotosecret::secrets::Builder::endpoint);

@@ -16,13 +16,14 @@ use futures::{
     Stream, StreamExt,
     stream::{self, BoxStream},
 };
+use moka::sync::Cache;
 use serde::de::DeserializeOwned;
 
 pub use access::{Builder, Edge, Envase, EnvaseLogin, Roboto, Vault};
 pub use error::Error;
 
 use crate::{
-    api::reference::{Reference, Store},
+    api::reference::{Reference, Source, Store},
     limit::{Budgets, Calls, Turns},
     provider::{Found, Question, ReadError, Reading, ServedVersion, Value, opened::Opened, search::Search, silent},
     render,
@@ -43,6 +44,7 @@ pub struct Secrets {
     envase: Option<Opened>,
     tries: u32,
     timeout: Duration,
+    cache: Option<Cache<Source, Arc<Reading>>>,
     budgets: Arc<Mutex<Budgets>>,
 }
 
@@ -99,26 +101,65 @@ impl Secrets {
         Builder::default()
     }
 
+    /// As [`Secrets::get_fresh`], or as it was when it was last read, if that isn't longer ago than the cache keeps it (15 minutes, unless the builder says
+    /// otherwise).
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn get(&self, reference: &str) -> Result<Secret, Error> {
+        self.look_up(reference, true).await
+    }
+
     /// What a reference names: `aws.sm://prod/db#/password`, `aws.ps:///prod/url`, `vault://kv/shop/db`, an ARN, …; with a keypath the text of a string, or the
     /// JSON of anything else.
     ///
     /// # Errors
     ///
     /// See [`Error`].
-    pub async fn get(&self, reference: &str) -> Result<Secret, Error> {
+    pub async fn get_fresh(&self, reference: &str) -> Result<Secret, Error> {
+        self.look_up(reference, false).await
+    }
+
+    async fn look_up(&self, reference: &str, cached: bool) -> Result<Secret, Error> {
         let reference: Reference = reference.parse()?;
         let through = reference.source.through_secrets_manager();
         if through.is_empty() {
-            return taken(&self.ask(&Question::Value(reference.source)).await?, &reference.keypath);
+            let reading = self.read(reference.source, cached).await?;
+            return taken(&reading, &reference.keypath);
         }
         // Of all secrets that the name may denote, the longest that is there.
         for (source, keypath) in through {
-            match self.ask(&Question::Value(source)).await {
+            match self.read(source, cached).await {
                 Err(Error::NotFound(_)) => {}
-                answer => return taken(&answer?, &[keypath, reference.keypath].concat()),
+                Err(error) => return Err(error),
+                Ok(reading) => return taken(&reading, &[keypath, reference.keypath].concat()),
             }
         }
         Err(Error::NotFound(format!("{}: Secrets Manager has none of the secrets that this path may name", reference.source)))
+    }
+
+    async fn read(&self, source: Source, cached: bool) -> Result<Arc<Reading>, Error> {
+        let known = self.cache.as_ref().filter(|_| cached).and_then(|cache| cache.get(&source));
+        if let Some(reading) = known {
+            return Ok(reading);
+        }
+        let answer = self.ask(&Question::Value(source.clone())).await;
+        let Some(cache) = &self.cache else { return answer.map(Arc::new) };
+        match answer {
+            Ok(reading) => {
+                let reading = Arc::new(reading);
+                cache.insert(source, reading.clone());
+                Ok(reading)
+            }
+            Err(error) => {
+                // What is gone is not there for the next one either.
+                if !error.is_passing() {
+                    cache.invalidate(&source);
+                }
+                Err(error)
+            }
+        }
     }
 
     /// As [`Secrets::get`], and what its JSON says.
@@ -130,13 +171,13 @@ impl Secrets {
         self.get(reference).await?.json()
     }
 
-    /// Whether there is something: a value, and something at its keypath if the reference has one.
+    /// Whether there is something now: a value, and something at its keypath if the reference has one.
     ///
     /// # Errors
     ///
     /// See [`Error`]. That something is missing is none; that it may not be read is one.
     pub async fn path_exists(&self, reference: &str) -> Result<bool, Error> {
-        match self.get(reference).await {
+        match self.get_fresh(reference).await {
             Ok(_) => Ok(true),
             Err(error) if error.is_missing() => Ok(false),
             Err(error) => Err(error),
@@ -198,8 +239,8 @@ impl Secrets {
         let read = async |Found { source, reading }: Found| {
             let reference = source.to_string();
             let reading = match reading {
-                Some(reading) => reading,
-                None => self.ask(&Question::Value(source)).await?,
+                Some(reading) => Arc::new(reading),
+                None => self.read(source, true).await?,
             };
             Ok((reference, taken(&reading, &[])?))
         };

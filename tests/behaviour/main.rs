@@ -7,6 +7,7 @@ mod admission;
 mod api;
 mod chart;
 mod cli;
+mod client;
 mod confined;
 mod conformance;
 mod documents;

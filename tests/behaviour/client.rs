@@ -1,0 +1,99 @@
+//! The library as a program uses it: what it reads, what it keeps, and what it says.
+
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use robotosecret::{
+    Secrets,
+    secrets::{self, Error},
+    sensitive::Sensitive,
+};
+use serde_json::{Value, json};
+use testbed::Vault;
+
+const CANARY: &str = "cAnArY-9b1d";
+
+fn vault() -> Vault {
+    let vault = Vault::start().unwrap();
+    let policy = ["kv/data/", "kv/metadata/"].map(|path| (path.to_owned(), vec!["read".to_owned(), "list".to_owned()])).to_vec();
+    vault.token("s.token", "root", policy, None);
+    vault
+}
+
+fn at(vault: &Vault) -> secrets::Builder {
+    Secrets::builder().vault(secrets::Vault::new(vault.url(), Sensitive::from("s.token".to_owned())))
+}
+
+#[tokio::test]
+async fn what_was_read_is_kept_until_somebody_wants_it_fresh() {
+    let vault = vault();
+    let secrets = at(&vault).build().await.unwrap();
+    let reads = || vault.count("kv/data/db");
+    vault.put("", "kv/db", &json!({"user": "root", "password": "one"}));
+    let text = async |fresh: bool| {
+        let reference = "vault://kv/db#/password";
+        let secret = if fresh { secrets.get_fresh(reference).await } else { secrets.get(reference).await };
+        secret.map(|secret| secret.text().unwrap().to_owned())
+    };
+    assert_eq!(text(false).await.unwrap(), "one");
+    assert_eq!(secrets.get("vault://kv/db#/user").await.unwrap().text().unwrap(), "root");
+    assert_eq!(reads(), 1, "all keypaths share what was read");
+    vault.put("", "kv/db", &json!({"password": "two"}));
+    assert_eq!((text(false).await.unwrap(), reads()), ("one".to_owned(), 1));
+    assert_eq!((text(true).await.unwrap(), reads()), ("two".to_owned(), 2));
+    assert_eq!((text(false).await.unwrap(), reads()), ("two".to_owned(), 2), "what was read fresh is kept, too");
+    assert_eq!(secrets.get("vault://kv/db").await.unwrap().version(), Some("2"));
+    // Gone is gone, and an outage says nothing about what is kept.
+    vault.fail(Some(503));
+    assert!(matches!(at(&vault).retry(1).build().await.unwrap().get("vault://kv/db").await, Err(Error::Unavailable(_))));
+    assert_eq!(text(false).await.unwrap(), "two");
+    vault.fail(None);
+    vault.delete("", "kv/db", true);
+    assert!(!secrets.path_exists("vault://kv/db").await.unwrap(), "whether it is there is always asked");
+    assert!(matches!(text(false).await, Err(Error::NotFound(_))));
+    // Without a cache each read is a call, and one that is short keeps little.
+    vault.put("", "kv/db", &json!({"password": "three"}));
+    let (without, brief) = (at(&vault).no_cache().build().await.unwrap(), at(&vault).cache(10, Duration::from_millis(1)).build().await.unwrap());
+    let before = reads();
+    for _ in 0..2 {
+        without.get("vault://kv/db").await.unwrap();
+        brief.get("vault://kv/db").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(reads() - before, 4);
+}
+
+#[tokio::test]
+async fn values_below_a_path_arrive_one_by_one() {
+    let vault = vault();
+    let secrets = at(&vault).build().await.unwrap();
+    for name in ["a", "b/c", "b/d"] {
+        vault.put("", &format!("kv/shop/{name}"), &json!({"name": name}));
+    }
+    let all: Vec<(String, secrets::Secret)> = secrets.get_by_path("vault://kv/shop", true).try_collect().await.unwrap();
+    let names: Vec<(&str, Value)> = all.iter().map(|(reference, secret)| (reference.as_str(), secret.json::<Value>().unwrap()["name"].clone())).collect();
+    assert_eq!(names, [("vault://kv/shop/a", json!("a")), ("vault://kv/shop/b/c", json!("b/c")), ("vault://kv/shop/b/d", json!("b/d"))]);
+    assert_eq!(secrets.list("vault://kv/shop", false).await.unwrap(), ["vault://kv/shop/a"]);
+    let failed: Result<Vec<_>, Error> = secrets.get_by_path("vault://none/shop", true).try_collect().await;
+    assert!(matches!(failed, Err(Error::AccessDenied(_))), "{failed:?}");
+    let failed: Result<Vec<_>, Error> = secrets.get_by_path("vault:", true).try_collect().await;
+    assert!(matches!(failed, Err(Error::InvalidRequest(_))), "{failed:?}");
+}
+
+#[tokio::test]
+async fn no_error_and_no_debug_text_holds_a_value() {
+    let vault = vault();
+    let builder = at(&vault);
+    assert!(!format!("{builder:?}").contains("s.token"));
+    let secrets = builder.build().await.unwrap();
+    vault.put("", "kv/db", &json!({"password": CANARY, "list": [CANARY]}));
+    let secret = secrets.get("vault://kv/db").await.unwrap();
+    let mut said = vec![format!("{secret:?}")];
+    said.push(secret.json::<Vec<String>>().unwrap_err().to_string());
+    for reference in ["vault://kv/db#/password/x", "vault://kv/db#/none", "vault://kv/db#/list/7", "vault://other/db"] {
+        said.push(format!("{:?}", secrets.get(reference).await.unwrap_err()));
+    }
+    assert!(!said.join("\n").contains(CANARY), "{said:?}");
+    let shape: std::collections::BTreeMap<String, Value> = secrets.get_json("vault://kv/db").await.unwrap();
+    assert_eq!(shape["password"], CANARY);
+}
