@@ -3,25 +3,21 @@
 //! Questions enter, readings leave; names are checked before any call. What Edge's own service does with them besides (create, update, delete, wrap)
 //! is done here as its documentation has it: a name that is there isn't made again, one that isn't isn't updated. No value and no wrapping token is logged.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use futures::{FutureExt, future::BoxFuture};
-use k8s_openapi::jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use super::{
     Calls, Family, Listing, Lot, LotAnswer, Provider, Question, ReadError, Reading, Route, Value, WriteError,
     grants::Grants,
     standing,
-    vault::{READS, VaultProvider, Wrapped, refusal},
+    vault::{READS, VaultProvider, Wrapped},
 };
 use crate::{
     api::{
         Reason,
         edge::EdgeSpec,
         reference::{Name, Source, Store},
-        vault::KeyValue,
     },
     sensitive::Sensitive,
     telemetry::Metrics,
@@ -34,39 +30,6 @@ pub const WRAPPED_FOR: Duration = Duration::from_secs(300);
 pub struct EdgeProvider {
     vault: VaultProvider,
     spec: EdgeSpec,
-}
-
-/// What is written into version 2 of a key-value store.
-#[derive(Serialize)]
-struct Write<'a> {
-    options: Options,
-    data: &'a RawValue,
-}
-
-#[derive(Serialize)]
-struct Options {
-    /// The version that it comes after; 0: there is none.
-    cas: u64,
-}
-
-#[derive(Deserialize)]
-struct Described {
-    data: Metadata,
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    current_version: u64,
-    #[serde(default)]
-    versions: BTreeMap<String, VersionState>,
-}
-
-#[derive(Deserialize)]
-struct VersionState {
-    #[serde(default)]
-    deletion_time: String,
-    #[serde(default)]
-    destroyed: bool,
 }
 
 impl EdgeProvider {
@@ -135,87 +98,25 @@ impl EdgeProvider {
 
     /// Makes a secret. `value`: a JSON object.
     pub async fn create(&self, source: &Source, value: &Sensitive) -> Result<(), WriteError> {
-        match self.put(source, value, 0).await? {
-            Put::Done => Ok(()),
-            Put::Other => Err(WriteError::AlreadyExists),
-        }
+        check_object(value)?;
+        self.vault.create(&self.place(source).await?, value).await
     }
 
-    /// Puts another value in place of the one that is there.
-    pub async fn update(&self, source: &Source, value: &Sensitive) -> Result<(), WriteError> {
-        // Once more if somebody else was faster: the newer one counts then.
-        for _ in 0..2 {
-            let there = self.place(source).await?;
-            let answer = self.vault.get_metadata(&there).await?;
-            let version = match answer.status {
-                200 if self.spec.vault.key_value == KeyValue::V1 => 1,
-                200 => current(&answer.body).ok_or(WriteError::NotFound)?,
-                404 => return Err(WriteError::NotFound),
-                status => return Err(refusal("read", status).into()),
-            };
-            if let Put::Done = self.put(source, value, version).await? {
-                return Ok(());
-            }
-        }
-        Err(ReadError::new(Reason::ProviderUnavailable, "somebody else writes this all the time").into())
+    /// Puts another value in place of the one that is there; with `base`, only if that is still the version that is there.
+    pub async fn update(&self, source: &Source, value: &Sensitive, base: Option<&str>) -> Result<(), WriteError> {
+        check_object(value)?;
+        self.vault.update(&self.place(source).await?, value, base).await
     }
 
     /// Deletes a secret with all its versions; that it isn't there is no error.
     pub async fn delete(&self, source: &Source) -> Result<(), WriteError> {
-        let there = self.place(source).await?;
-        match self.vault.delete_metadata(&there).await?.status {
-            200..=299 | 404 => Ok(()),
-            status => Err(refusal("delete", status).into()),
-        }
+        self.vault.delete_for_good(&self.place(source).await?).await
     }
 
     /// A token that is good for one look at a secret, by whoever has it, within this time.
     pub async fn wrap(&self, source: &Source, life: Duration) -> Result<Wrapped, ReadError> {
         self.vault.wrap(&self.place(source).await?, life).await
     }
-
-    async fn put(&self, source: &Source, value: &Sensitive, after: u64) -> Result<Put, WriteError> {
-        let there = self.place(source).await?;
-        let data: &RawValue = serde_json::from_slice(value.expose()).map_err(|_| no_object())?;
-        check_object(value)?;
-        let answer = match self.spec.vault.key_value {
-            KeyValue::V2 => self.vault.write(&there, &Write { options: Options { cas: after }, data }).await?,
-            // It has no versions to compare: what is there is looked for.
-            KeyValue::V1 if after == 0 && self.vault.get_metadata(&there).await?.status == 200 => return Ok(Put::Other),
-            KeyValue::V1 => self.vault.write(&there, data).await?,
-        };
-        match answer.status {
-            200..=299 => Ok(Put::Done),
-            400 if says_version(&answer.body) => Ok(Put::Other),
-            status => Err(refusal("create and update", status).into()),
-        }
-    }
-}
-
-/// What came of a write.
-enum Put {
-    Done,
-    /// There is another version than was thought.
-    Other,
-}
-
-/// Whether Vault says that another version is there.
-fn says_version(body: &Sensitive) -> bool {
-    #[derive(Deserialize)]
-    struct Errors {
-        errors: Vec<String>,
-    }
-    serde_json::from_slice::<Errors>(body.expose()).is_ok_and(|said| said.errors.iter().any(|error| error.contains("check-and-set parameter did not match")))
-}
-
-/// The version that is there, unless it was deleted.
-fn current(body: &Sensitive) -> Option<u64> {
-    let Described { data } = serde_json::from_slice(body.expose()).ok()?;
-    let state = data.versions.get(&data.current_version.to_string());
-    // Where a store lets versions live for a while only, the time is known before it comes.
-    let is_past = |time: &str| !time.is_empty() && time.parse::<Timestamp>().map_or(true, |time| time <= Timestamp::now());
-    let deleted = state.is_some_and(|state| state.destroyed || is_past(&state.deletion_time));
-    (data.current_version > 0 && !deleted).then_some(data.current_version)
 }
 
 /// Whose secret, and its name.
@@ -257,20 +158,5 @@ impl Provider for EdgeProvider {
 
     fn read_lot<'a>(&'a self, _: &'static Lot, questions: &'a [Question]) -> BoxFuture<'a, LotAnswer> {
         std::future::ready(LotAnswer::never(questions)).boxed()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_version_that_is_there_is_told_from_one_that_was_deleted() {
-        let current = |text: &str| current(&Sensitive::from(text.to_owned()));
-        assert_eq!(current(r#"{"data":{"current_version":3,"versions":{"3":{"deletion_time":"","destroyed":false}}}}"#), Some(3));
-        assert_eq!(current(r#"{"data":{"current_version":3,"versions":{"3":{"deletion_time":"2026-01-01T00:00:00Z"}}}}"#), None);
-        assert_eq!(current(r#"{"data":{"current_version":3,"versions":{"3":{"deletion_time":"2999-01-01T00:00:00Z"}}}}"#), Some(3));
-        assert_eq!(current(r#"{"data":{"current_version":3,"versions":{"3":{"destroyed":true}}}}"#), None);
-        assert_eq!(current(r#"{"data":{"current_version":0,"versions":{}}}"#), None);
     }
 }

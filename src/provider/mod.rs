@@ -342,6 +342,17 @@ pub enum WriteError {
     /// There is none of that name.
     #[error("NotFound: there is none of that name")]
     NotFound,
+    /// Somebody else wrote it meanwhile; nothing was changed.
+    #[error("Conflict: somebody else changed it meanwhile")]
+    Conflict,
+    /// The store can't do this.
+    #[error("NotSupported: {store} can't {operation}", store = .store.title())]
+    NotSupported {
+        /// The store.
+        store: Store,
+        /// What it can't do, as the rest of a sentence.
+        operation: &'static str,
+    },
     /// The store could not be asked, or refused.
     #[error(transparent)]
     Failed(#[from] ReadError),

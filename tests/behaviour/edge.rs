@@ -268,13 +268,13 @@ async fn secrets_are_made_read_changed_wrapped_and_deleted_as_edges_documentatio
 
     // E04: what isn't there isn't changed.
     let none = source("edge://user/nope");
-    assert!(matches!(ann.0.update(&none, &value(&json!({"a": 1}))).await, Err(WriteError::NotFound)));
+    assert!(matches!(ann.0.update(&none, &value(&json!({"a": 1})), None).await, Err(WriteError::NotFound)));
     assert_eq!(hvac(&vault, "s.ann", "e-ann", &json!([["update", "user", "nope", {"a": 1}]])), ["NotFound"]);
     assert_eq!(vault.value("", "secret/edge/users/e-ann/nope"), None);
-    ann.0.update(&mine, &value(&json!({"other": true}))).await.unwrap();
+    ann.0.update(&mine, &value(&json!({"other": true})), None).await.unwrap();
     assert_eq!(ann.read("edge://user/my-secret").await.unwrap(), json!({"other": true}), "it takes the place of the whole value");
     for no_object in ["[1]", "\"text\"", "1", "not json"] {
-        let error = ann.0.update(&mine, &Sensitive::from(no_object.to_owned())).await.unwrap_err();
+        let error = ann.0.update(&mine, &Sensitive::from(no_object.to_owned()), None).await.unwrap_err();
         assert_eq!(failed(error), Reason::DecodeError, "{no_object}");
     }
 
@@ -304,7 +304,7 @@ async fn secrets_are_made_read_changed_wrapped_and_deleted_as_edges_documentatio
     assert_eq!(ann.read("edge://org/s").await.unwrap(), json!({"c": 3}));
     // One that was deleted softly isn't changed either; Vault wouldn't say so of itself.
     vault.delete("", "secret/edge/orgs/shop/s", false);
-    assert!(matches!(root.0.update(&shared, &value(&json!({}))).await, Err(WriteError::NotFound)));
+    assert!(matches!(root.0.update(&shared, &value(&json!({})), None).await, Err(WriteError::NotFound)));
 }
 
 #[tokio::test]
@@ -318,13 +318,13 @@ async fn the_documented_policies_keep_users_apart_and_members_from_writing() {
         let as_ann = Ours::new(&vault, token, &json!({"user": "e-ann"}));
         let error = as_ann.read("edge://user/mine").await.unwrap_err();
         assert_eq!(error.reason, Reason::AccessDenied, "not even the organisation's administrator");
-        assert_eq!(failed(as_ann.0.update(&source("edge://user/mine"), &value(&json!({}))).await.unwrap_err()), Reason::AccessDenied);
+        assert_eq!(failed(as_ann.0.update(&source("edge://user/mine"), &value(&json!({})), None).await.unwrap_err()), Reason::AccessDenied);
         assert_eq!(as_ann.0.wrap(&source("edge://user/mine"), WRAPPED_FOR).await.unwrap_err().reason, Reason::AccessDenied);
     }
     assert_eq!(bob.read("edge://org/ours").await.unwrap(), json!({"b": 1}));
     assert_eq!(bob.list("org").await, ["org/ours"]);
     assert_eq!(failed(bob.0.create(&source("edge://org/new"), &value(&json!({}))).await.unwrap_err()), Reason::AccessDenied);
-    assert_eq!(failed(bob.0.update(&source("edge://org/ours"), &value(&json!({}))).await.unwrap_err()), Reason::AccessDenied);
+    assert_eq!(failed(bob.0.update(&source("edge://org/ours"), &value(&json!({})), None).await.unwrap_err()), Reason::AccessDenied);
     assert_eq!(failed(bob.0.delete(&source("edge://org/ours")).await.unwrap_err()), Reason::AccessDenied);
     assert_eq!(bob.read("edge://org/ours").await.unwrap(), json!({"b": 1}));
     assert!(vault.asked().iter().filter(|asked| asked.status == 403).all(|asked| asked.who.starts_with("token-e-")), "each was refused as whoever asked");
@@ -376,7 +376,7 @@ async fn secrets_are_mirrored_searched_rechecked_and_told_of_when_they_are_gone(
         let source_status = s.status("keys").await.sources.into_iter().find(|of| of.uri == "edge://user/db").unwrap();
         assert_eq!(source_status.arn, format!("vault:{}/secret/edge/users/e-ann/db", vault.url()));
 
-        ann.0.update(&source("edge://user/db"), &value(&json!({"password": s.value("next")}))).await.unwrap();
+        ann.0.update(&source("edge://user/db"), &value(&json!({"password": s.value("next")})), None).await.unwrap();
         s.holds("keys", &[("mine", &s.value("next")), ("ours", &s.value("db"))], WITHIN_TTL).await;
         vault.fail(Some(503));
         s.condition("goes", "Fresh", "False ProviderUnavailable", WITHIN_TTL).await;

@@ -4,6 +4,7 @@
 //! repeat what it was asked; its status goes to the user, with the remedy.
 
 mod session;
+mod writing;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -270,25 +271,6 @@ impl VaultProvider {
     /// Vault's id of whoever reads; empty where it has none.
     pub(super) async fn entity(&self) -> Result<String, ReadError> {
         self.session.token(&self.door).await.map(|token| token.entity)
-    }
-
-    /// What is known about a source: of version 1 its value, which is all there is.
-    pub(super) async fn get_metadata(&self, source: &Source) -> Result<Answer, ReadError> {
-        let place = self.place_of(source, "metadata")?;
-        self.ask(&Ask::new("ReadMetadata", Method::GET, &place)).await
-    }
-
-    /// Writes a source.
-    pub(super) async fn write(&self, source: &Source, body: &(impl Serialize + ?Sized)) -> Result<Answer, ReadError> {
-        let place = self.place_of(source, "data")?;
-        let body = Sensitive::new(serde_json::to_vec(body).map_err(|_| misunderstood())?);
-        self.ask(&Ask { body: Some(body), ..Ask::new("Write", Method::POST, &place) }).await
-    }
-
-    /// Deletes a source, with all its versions.
-    pub(super) async fn delete_metadata(&self, source: &Source) -> Result<Answer, ReadError> {
-        let place = self.place_of(source, "metadata")?;
-        self.ask(&Ask::new("Delete", Method::DELETE, &place)).await
     }
 
     /// A token for one look at a source, within this time.

@@ -314,6 +314,15 @@ impl State {
     fn write(&mut self, (namespace, path): (&str, &str), body: &Value, who: &Identity) -> Reply {
         let (mount, rest) = path.split_once('/').unwrap_or((path, ""));
         let plain = self.plain_mounts.iter().any(|plain| plain == mount);
+        if let (false, Some(name)) = (plain, rest.strip_prefix("undelete/")) {
+            if !may(who, path, "update") {
+                return forbidden();
+            }
+            let versions = self.versioned.get_mut(&(namespace.to_owned(), mount.to_owned(), name.to_owned())).into_iter().flatten();
+            let named = |number: usize| body["versions"].as_array().is_some_and(|all| all.iter().any(|one| *one == number));
+            (1..).zip(versions).filter(|(number, _)| named(*number)).for_each(|(_, version)| version.deleted = false);
+            return (204, Value::Null);
+        }
         let name = if plain { Some(rest) } else { rest.strip_prefix("data/") };
         let Some(name) = name else { return errors(405, &["the double does not know this"]) };
         let key = (namespace.to_owned(), mount.to_owned(), name.to_owned());
