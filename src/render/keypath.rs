@@ -53,7 +53,7 @@ pub(super) fn members(text: &str, keypath: &[String], skip: impl Fn(&str) -> boo
     rendered.collect::<Result<_, _>>().map(Some)
 }
 
-fn error(keypath: &[String], problem: impl Into<String>) -> RenderError {
+pub(super) fn error(keypath: &[String], problem: impl Into<String>) -> RenderError {
     RenderError::Keypath { keypath: keypath.to_vec(), problem: problem.into() }
 }
 
@@ -96,7 +96,7 @@ fn enter<'v>(found: Found<'v>, step: &str, nesting: usize) -> Result<Found<'v>, 
         .map_err(|problem| format!("is a list with an item that {problem}"))
 }
 
-fn index(step: &str) -> Option<usize> {
+pub(super) fn index(step: &str) -> Option<usize> {
     let canonical = step == "0" || (!step.starts_with('0') && !step.is_empty() && step.bytes().all(|b| b.is_ascii_digit()));
     if canonical { step.parse().ok() } else { None }
 }

@@ -10,6 +10,7 @@ pub mod kinds;
 pub mod naming;
 mod operators;
 mod pems;
+pub mod replace;
 pub mod template;
 
 use std::collections::BTreeMap;
