@@ -14,7 +14,7 @@ use super::{
 };
 
 /// What may be done.
-#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "lowercase")]
 pub enum Verb {
     /// Values may be read.
@@ -46,7 +46,7 @@ fn regions_rule() -> Rule {
 }
 
 /// One permission: these namespaces, for these references.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
 pub struct AllowRule {
     /// The namespaces whose resources may use the provider.

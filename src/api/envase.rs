@@ -86,7 +86,7 @@ pub struct EnvaseSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lambda: Option<EnvaseLambda>,
 
-    /// What the body of a 404 holds where the store itself says that it has no such secret, such as `SECRET_NOT_FOUND`. Left out: a 404 with a JSON object counts, if other secrets of the same kind were read since.
+    /// What the body of a 404 holds where the store itself says that it has no such secret, such as `SECRET_NOT_FOUND`. Left out: nothing counts as gone, since a gateway that knows no such way answers 404, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub not_found: Option<String>,

@@ -26,7 +26,7 @@ pub struct Place<'p> {
 }
 
 /// Namespaces: exactly one of its fields.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 pub struct Namespaces {
@@ -44,7 +44,7 @@ pub struct Namespaces {
 }
 
 /// Labels that a namespace has to have. Whoever may label namespaces decides which are meant.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("minProperties" = 1))]
 pub struct NamespaceSelector {
@@ -60,7 +60,7 @@ pub struct NamespaceSelector {
 }
 
 /// A condition on one label.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)").message("In and NotIn take values; Exists and DoesNotExist take none"))]
 pub struct LabelCondition {
@@ -76,7 +76,7 @@ pub struct LabelCondition {
 }
 
 /// How a label is compared.
-#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum LabelOperator {
     /// It has one of the values.
     #[default]

@@ -167,7 +167,8 @@ pub(super) fn reads_otherwise(standing: &Standing, admitted: &[Admitted]) -> boo
     let (denied, missing, unidentified) = (failed(Reason::NotAllowed), failed(Reason::SourceNotFound), failed(Reason::CredentialsError));
     let differs = |was: &Through, is: &Admitted| {
         was.scope != is.through.scope
-            || (denied && (&was.rules, &was.labels) != (&is.through.rules, &is.through.labels))
+            // What a listing finds is allowed or not one by one, whatever is asked.
+            || ((denied || is.lists()) && (&was.rules, &was.labels) != (&is.through.rules, &is.through.labels))
             || (missing && was.confirmed != is.through.confirmed)
             || (unidentified && was.recovered != is.through.recovered)
     };

@@ -4,7 +4,7 @@
 //! again while one does not work. No credential comes here, only names and what AWS refuses.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -32,7 +32,7 @@ use crate::{
         status::{IDENTIFIED, READY},
     },
     provider::{ReadError, opened::Opened},
-    reader::Lane,
+    reader::{Lane, ScopeId},
 };
 
 /// How often all are looked at where nothing changes.
@@ -56,8 +56,12 @@ struct Record {
     uid: String,
     failures: u32,
     due: Option<Instant>,
-    told: Option<Verdict>,
-    identities: usize,
+    /// What was said of it, and of which of its generations.
+    told: Option<(i64, Verdict)>,
+    /// How many of its identities are known.
+    known: usize,
+    /// What its identities read in: one that is made anew, since its Secret changed or is back, is asked at once.
+    scopes: BTreeSet<ScopeId>,
 }
 
 /// What is said of a provider.
@@ -116,22 +120,24 @@ pub(super) async fn run(context: Arc<Context>, everybody: bool) {
 async fn look(context: &Context, attended: Attended, mut record: Record) -> (ProviderId, Record) {
     let Attended { provider, refused, identities } = attended;
     let id = provider.id.clone();
-    if record.generation != provider.generation {
+    let scopes: BTreeSet<ScopeId> = identities.keys().copied().collect();
+    if record.generation != provider.generation || !scopes.is_subset(&record.scopes) {
         (record.failures, record.due) = (0, None);
     }
+    record.scopes = scopes;
     (record.generation, record.uid) = (provider.generation, provider.uid.clone());
     let may_ask = record.due.is_none_or(|due| due <= Instant::now());
     let verdict = if let Some(problem) = refused {
         Verdict::new("False", Reason::NotAllowed.as_str(), problem)
     } else {
         let answers: Vec<Option<Result<String, ReadError>>> =
-            stream::iter(identities).map(|identity| ask(identity, may_ask)).buffer_unordered(AT_ONCE).collect().await;
+            stream::iter(identities.into_values()).map(|identity| ask(identity, may_ask)).buffer_unordered(AT_ONCE).collect().await;
         let known = answers.iter().filter(|answer| matches!(answer, Some(Ok(_)))).count();
-        if known > record.identities && provider.rules.iter().any(|rule| !rule.accounts.is_empty()) {
+        if known > record.known && provider.rules.iter().any(|rule| !rule.accounts.is_empty()) {
             // Which account is the identity's own decides who may name what by ARN.
             wake(context, &id);
         }
-        record.identities = known;
+        record.known = known;
         match answers.into_iter().collect::<Option<Vec<_>>>() {
             Some(answers) => Verdict::of(&answers),
             // It is asked again when its pause is over.
@@ -151,7 +157,7 @@ async fn look(context: &Context, attended: Attended, mut record: Record) -> (Pro
         let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(record.failures - 1)).min(LONGEST_PAUSE);
         record.due = Some(Instant::now() + pause);
     }
-    if record.told.as_ref() != Some(&verdict) || !says(&provider, &verdict) {
+    if record.told.as_ref().is_none_or(|(_, told)| *told != verdict) || !says(&provider, &verdict) {
         tell(context, &provider, &verdict, &mut record).await;
     }
     (id, record)
@@ -213,16 +219,17 @@ async fn tell(context: &Context, provider: &Provided, verdict: &Verdict, record:
         if let Some(identity) = &verdict.identity {
             status["identity"] = json!(identity);
         }
-        if record.told.as_ref() != Some(verdict) && !write_status(context, &provider.id, MANAGER, &status).await {
+        let is_told = record.told.as_ref().is_some_and(|(generation, told)| *generation == provider.generation && told == verdict);
+        if !is_told && !write_status(context, &provider.id, MANAGER, &status).await {
             return;
         }
     }
-    let is_new = record.told.as_ref().is_none_or(|told| (told.reason, &told.message) != (verdict.reason, &verdict.message));
+    let is_new = record.told.as_ref().is_none_or(|(_, told)| (told.reason, &told.message) != (verdict.reason, &verdict.message));
     if verdict.status == "False" && is_new {
         tracing::warn!(provider = %provider.id, reason = verdict.reason, problem = verdict.message, "the provider does not work");
         context.events.publish_about(Notice { warning: true, reason: "CheckFailed", action: "Check", note: verdict.message.clone() }, provider.about.clone());
     }
-    record.told = Some(verdict.clone());
+    record.told = Some((provider.generation, verdict.clone()));
 }
 
 /// Writes a part of a provider's status. Returns whether it is written, or nobody is there any more to tell.

@@ -317,6 +317,7 @@ impl<'g, J: FnMut(usize, &Source, Sight) -> Verdict> Sorting<'_, 'g, J> {
 
     /// What an entry takes of a listing, and what it had taken before.
     fn listed(&mut self, entry: &Entry, listed: &'g [Found], search: &Search, naming: &Naming) -> compose::Found<'g> {
+        let before = self.errors.len();
         let (of, place) = (entry.question, self.of.place(entry.question));
         let mut members: Vec<(String, String, &'g Value)> = Vec::new();
         for member in self.of.members(of, listed, search, naming) {
@@ -361,6 +362,10 @@ impl<'g, J: FnMut(usize, &Source, Sight) -> Verdict> Sorting<'_, 'g, J> {
         if !members.is_empty() {
             members.sort_by(|a, b| a.0.cmp(&b.0));
             return compose::Found::Listed(members);
+        }
+        // Something is there, and why it can't be had was said.
+        if self.errors.len() > before {
+            return compose::Found::Gone;
         }
         let planned = &self.of.plan.questions[of];
         gone.extend(

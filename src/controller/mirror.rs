@@ -482,6 +482,10 @@ impl Work<'_> {
                 self.next_look(standing)
             }
             Err(Trouble::Target(error)) => self.target_failed(standing, &error, known.is_intact()).await,
+            // What a search found is allowed or not one by one.
+            Err(Trouble::Read(error)) if error.reason == Reason::NotAllowed && self.is_taken_back(standing, &ground.plan) => {
+                self.take_back(standing, &error).await
+            }
             Err(Trouble::Read(error)) => self.read_failed(standing, &error, known.is_intact()).await,
         }
     }

@@ -4,7 +4,7 @@
 //! identity of a provider and kept until its addresses, region or identity change. No value and no credential is held here.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -276,10 +276,21 @@ impl Admitted {
     #[must_use]
     pub fn asked(all: &[Self]) -> u64 {
         let mut hasher = DefaultHasher::new();
-        for Self { through, candidates } in all {
+        for admitted in all {
+            let Self { through, candidates } = admitted;
             (through.scope, candidates).hash(&mut hasher);
+            // What a listing finds is allowed or not one by one, whatever is asked.
+            if admitted.lists() {
+                (&through.rules, &through.labels).hash(&mut hasher);
+            }
         }
         hasher.finish()
+    }
+
+    /// Whether it asks which there are.
+    #[must_use]
+    pub fn lists(&self) -> bool {
+        self.candidates.iter().any(|(question, _)| matches!(question, Question::List(_)))
     }
 }
 
@@ -289,8 +300,8 @@ pub struct Attended {
     pub provider: Arc<Provided>,
     /// Why it isn't served at all.
     pub refused: Option<String>,
-    /// Its identities, as far as somebody asked.
-    pub identities: Vec<Opened>,
+    /// Its identities, as far as somebody asked, each by the scope that it reads in.
+    pub identities: BTreeMap<ScopeId, Opened>,
 }
 
 type Found = Result<Arc<Provided>, ()>;
@@ -584,11 +595,12 @@ impl Providers {
             if refused.is_none() && provider.has_one_identity() {
                 let asker = Asker { namespace: provider.id.namespace.as_deref().unwrap_or_default(), resource: "" };
                 if let Err(error) = self.through(&provider, asker, &Arc::default()) {
-                    return Attended { provider, refused: Some(error.message), identities: Vec::new() };
+                    return Attended { provider, refused: Some(error.message), identities: BTreeMap::new() };
                 }
             }
             let built = self.built();
-            let identities = built.get(&provider.id).into_iter().flat_map(|built| built.scopes.values().map(|scoped| scoped.provider.clone())).collect();
+            let identities =
+                built.get(&provider.id).into_iter().flat_map(|built| built.scopes.values().map(|scoped| (scoped.scope, scoped.provider.clone()))).collect();
             drop(built);
             Attended { provider, refused, identities }
         };

@@ -102,6 +102,54 @@ async fn what_was_mirrored_under_a_permission_that_is_taken_back_stays_or_goes_a
 }
 
 #[tokio::test]
+async fn a_rule_that_changes_holds_at_once_for_what_a_path_finds() {
+    emulated_before_controller("revoked-path", async |s| {
+        let value = s.value("a");
+        for name in ["l/1", "l/2"] {
+            s.put_secret(name, &value).await;
+        }
+        s.start_controller(&[]).await;
+        let s = &*s;
+        let (retain, delete) = (s.namespace.clone(), format!("{}.delete", s.namespace));
+        let allow = async |references: &[&str]| {
+            let references: Vec<String> = references.iter().map(|name| format!("aws.sm://{}", s.path(name))).collect();
+            let allow = mine(s, &references.iter().map(String::as_str).collect::<Vec<_>>());
+            provide(s, &retain, allow.clone(), json!({}), json!({})).await;
+            provide(s, &delete, allow, json!({}), json!({"onRevoked": "Delete"})).await;
+        };
+        allow(&["l/1"]).await;
+        for (name, provider) in [("kept", &retain), ("gone", &delete)] {
+            // Nothing is due for an hour: what happens now happens because of the rules.
+            let spec = json!({"provider": {"name": provider}, "ttl": "1h", "dataFrom": [{"byPath": {"uri": format!("aws.sm://{}/", s.path("l"))}}]});
+            s.apply(name, &spec.to_string()).await;
+        }
+        for name in ["kept", "gone"] {
+            s.holds(name, &[("1", &value)], SECONDS).await;
+        }
+        allow(&["l/*"]).await;
+        for name in ["kept", "gone"] {
+            s.holds(name, &[("1", &value), ("2", &value)], SECONDS).await;
+        }
+        allow(&["l/1"]).await;
+        for name in ["kept", "gone"] {
+            says(&s.condition(name, "Ready", "False NotAllowed", SECONDS).await, &s.path("l/2"));
+        }
+        until("what the provider takes along is gone", SECONDS, async || s.data("gone").await.is_none().then_some(())).await;
+        s.holds("kept", &[("1", &value), ("2", &value)], SECONDS).await;
+        says(&s.event("gone", "onRevoked: Delete").await, "Removed");
+        allow(&["l/*"]).await;
+        s.all("Ready", "True Mirrored", SECONDS).await;
+        s.holds("gone", &[("1", &value), ("2", &value)], SECONDS).await;
+        until("the provider's status is of this generation", SECONDS, async || {
+            let provider = s.providers().get(&retain).await.unwrap();
+            (provider.status.and_then(|status| status.observed_generation) == provider.metadata.generation).then_some(())
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_permission_that_is_taken_back_between_the_read_and_the_write_leaves_nothing_written() {
     emulated_before_controller("revoked-midway", async |s| {
         let (one, two) = (s.value("one"), s.value("two"));

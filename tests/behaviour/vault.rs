@@ -173,6 +173,53 @@ async fn a_value_that_is_gone_goes_as_the_policy_says_and_an_outage_takes_nothin
 }
 
 #[tokio::test]
+async fn an_answer_that_is_none_replaces_nothing_and_an_outage_of_values_alone_is_told_as_one() {
+    scene("vault-odd", async |s, vault| {
+        let ns = s.namespace.clone();
+        vault.token("s.root", "root", [policy(s), may(&["old/"])].concat(), None);
+        put_token(s, "s.root").await;
+        vault.put_plain("", &format!("old/{ns}/db"), &json!({"password": s.value("plain")}));
+        provide(s, vault, "vault", by_token(), json!({})).await;
+        provide(s, vault, "old", by_token(), json!({"keyValue": "v1"})).await;
+        start(s, vault, &[]).await;
+        let ask = |provider: &str, more: Value| {
+            let mut spec = json!({"provider": {"kind": "RobotoProvider", "name": provider}, "ttl": TTL});
+            spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            spec.to_string()
+        };
+        s.apply("short", &ask("old", json!({"uri": format!("vault://old/{ns}/db")}))).await;
+        s.apply("whole", &ask("old", json!({"data": [entry("all", &format!("vault://old/{ns}/db"))]}))).await;
+        s.apply("newer", &ask("vault", json!({"uri": format!("vault://kv/{ns}/db")}))).await;
+        s.apply("path", &ask("vault", json!({"dataFrom": [{"byPath": {"uri": format!("vault://kv/{ns}")}}]}))).await;
+        s.all("Ready", "True Mirrored", SECONDS).await;
+        let metadata = json!({"version": 2, "created_time": "2026-01-01T00:00:00Z", "deletion_time": "", "destroyed": false});
+        for (mount, case, reply) in [
+            ("old", "wrapped", (200, json!({"data": null, "wrap_info": {"token": "s.x", "ttl": 300}}))),
+            ("old", "errors", (200, json!({"data": null, "errors": ["x"]}))),
+            ("old", "list", (200, json!({"data": [1]}))),
+            ("kv", "wrapped", (200, json!({"data": null, "wrap_info": {"token": "s.x", "ttl": 300}}))),
+            ("kv", "text", (200, json!({"data": {"data": "text", "metadata": metadata}}))),
+            ("kv", "outage", (503, json!({"errors": ["x"]}))),
+        ] {
+            let names = if mount == "old" { ["short", "whole"] } else { ["newer", "path"] };
+            let before = [s.data(names[0]).await, s.data(names[1]).await];
+            vault.say(Some((mount, reply)));
+            for (name, before) in names.iter().zip(before) {
+                s.refresh(name, &format!("{mount} {case}")).await;
+                s.condition(name, "Fresh", "False ProviderUnavailable", WITHIN_TTL).await;
+                assert_eq!(s.data(name).await, before, "{name}: {case}");
+                s.condition(name, "Ready", "True Mirrored", SECONDS).await;
+            }
+            vault.say(None);
+            for name in names {
+                s.condition(name, "Fresh", "True Verified", Duration::from_secs(90)).await;
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_list_that_is_cut_short_takes_nothing() {
     scene("vault-cut", async |s, vault| {
         let ns = s.namespace.clone();

@@ -4,11 +4,11 @@
 //! are over. Over HTTP, secrets can also be made, changed and deleted; its function only reads.
 
 mod payload;
-mod sights;
 
 use std::{
+    collections::HashSet,
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -20,10 +20,7 @@ use reqwest::{
 };
 use serde::Deserialize;
 
-use self::{
-    payload::Told,
-    sights::{Missing, Sights},
-};
+use self::payload::Told;
 use super::{
     Calls, Family, Lot, LotAnswer, Provider, Question, ReadError, Reading, Route, ServedVersion, Value, WriteError,
     aws::{Ambient, Principal, lambda::Functions},
@@ -54,7 +51,8 @@ pub struct EnvaseProvider {
     fields: EnvaseFields,
     /// What a 404 holds that is the store's own.
     not_found: Option<String>,
-    sights: Mutex<Sights>,
+    /// What this client has read. Another token, another spec and another process begin anew: the same address may be another tenant's for them.
+    served: Mutex<HashSet<String>>,
     account: String,
     standing: Standing,
     metrics: Metrics,
@@ -89,7 +87,15 @@ struct Cloud {
 struct Given {
     access_token: String,
     #[serde(default)]
-    expires_in: u64,
+    expires_in: Option<Seconds>,
+}
+
+/// A number, which some write as text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Seconds {
+    Number(u64),
+    Text(String),
 }
 
 impl EnvaseProvider {
@@ -141,7 +147,7 @@ impl EnvaseProvider {
             way,
             fields: spec.fields.clone(),
             not_found: spec.not_found.clone(),
-            sights: Mutex::default(),
+            served: Mutex::default(),
             account,
             standing: Standing::new(spec.limits),
             metrics,
@@ -224,27 +230,24 @@ impl EnvaseProvider {
             }
         };
         if told.status == 404 {
-            return Err(self.missing(source, organization.is_some(), &told.body));
+            return Err(self.missing(source, &told.body));
         }
-        if !(200..300).contains(&told.status) {
+        if !(200..=203).contains(&told.status) {
             return Err(payload::client_error(told.status));
         }
         let value = payload::secret(&told.body, &self.fields, &key)?;
-        self.sights.lock().unwrap_or_else(PoisonError::into_inner).there(&source.id(), organization.is_some(), Instant::now());
+        self.served.lock().unwrap_or_else(PoisonError::into_inner).insert(source.id());
         let id = std::str::from_utf8(value.expose()).map(ServedVersion::keyed).map_err(|_| misunderstood())?;
         let version = ServedVersion { arn: self.address_of(source), id, created: None, region: None };
         Ok(Reading { value: Value::Text(value), version, denotes: source.denotes(), record: None })
     }
 
-    /// Why there is nothing: whatever stands between may say so as well, of a way that is wrong.
-    fn missing(&self, source: &Source, of_organization: bool, body: &Sensitive) -> ReadError {
-        let error = payload::client_error(404);
-        let missing = self.sights.lock().unwrap_or_else(PoisonError::into_inner).missing(&source.id(), of_organization, Instant::now());
-        let is_stores = match &self.not_found {
-            Some(text) => payload::holds(body, text),
-            None => missing == Missing::Alone && payload::says_more_than_a_gateway(body),
-        };
-        ReadError { absent: missing != Missing::NeverSeen && is_stores, ..error }
+    /// Why there is nothing. Whatever stands in between may say so as well, of a way that is wrong: only the words that the provider's spec names are the
+    /// store's, and only about what this client has read.
+    fn missing(&self, source: &Source, body: &Sensitive) -> ReadError {
+        let is_stores = self.not_found.as_ref().is_some_and(|text| payload::holds(body, text));
+        let absent = is_stores && self.served.lock().unwrap_or_else(PoisonError::into_inner).contains(&source.id());
+        ReadError { absent, ..payload::client_error(404) }
     }
 
     async fn presence(&self, source: &Source, arn: &str) -> Result<Reading, ReadError> {
@@ -352,9 +355,17 @@ impl Web {
         let answer = self.http.send(request).await?;
         match answer.status {
             200 => {
-                let given: Given = serde_json::from_slice(answer.body.expose()).map_err(|_| misunderstood())?;
+                let unusable = || ReadError::new(Reason::ProviderUnavailable, "what is given for a token can't be used; check the provider's tokenUrl");
+                let Given { access_token, expires_in } = serde_json::from_slice(answer.body.expose()).map_err(|_| unusable())?;
+                let token = Sensitive::from(access_token);
+                secret_header(BEARER, &token).map_err(|_| unusable())?;
+                let seconds = match expires_in {
+                    Some(Seconds::Number(seconds)) => Some(seconds),
+                    Some(Seconds::Text(text)) => text.parse().ok(),
+                    None => None,
+                };
                 // One that doesn't say how long it lives is taken for as short as they come.
-                Ok(Made::living(Sensitive::from(given.access_token), if given.expires_in == 0 { 300 } else { given.expires_in }))
+                Ok(Made::living(token, seconds.filter(|seconds| *seconds > 0).unwrap_or(300)))
             }
             status @ (400 | 401 | 403) => {
                 let problem = "no token is given for the provider's client; check its id, its secret and the scope";

@@ -336,6 +336,10 @@ impl VaultProvider {
                 (value.get(), data.metadata.version.to_string(), Some(data.metadata.created_time).filter(|time| !time.is_empty()))
             }
         };
+        // It keeps nothing else; what a proxy or a wrapped answer has there would replace what is good.
+        if !text.starts_with('{') {
+            return Err(misunderstood());
+        }
         let version = ServedVersion { arn: self.address_of(name), id, created, region: None };
         let value = Value::Text(Sensitive::from(text.to_owned()));
         Ok(Reading { value, version, denotes: vec![format!("vault://{name}")], record: None })
@@ -367,6 +371,11 @@ impl VaultProvider {
                 200 => {
                     let Listed { data } = serde_json::from_slice(answer.body.expose()).map_err(|_| misunderstood())?;
                     for key in data.keys {
+                        let name = key.strip_suffix('/').unwrap_or(&key);
+                        // No reference could name it, and an address could lead out of the folder.
+                        if name.is_empty() || name == "." || name == ".." || name.contains('/') {
+                            continue;
+                        }
                         match key.strip_suffix('/') {
                             Some(inner) if listing.recursive => folders.push(format!("{folder}{inner}/")),
                             Some(_) => {}

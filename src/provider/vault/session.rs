@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use super::Door;
 use crate::{
@@ -140,7 +140,7 @@ impl Session {
                 let made = self.look(door, Sensitive::from(auth.client_token), auth.entity_id).await?;
                 Ok(Made::living(made.value, auth.lease_duration))
             }
-            status @ (400 | 401 | 403 | 404) => {
+            status @ (400 | 401 | 403 | 404) if is_vaults(&answer.body) => {
                 let problem = "Vault does not let the provider in; check the role, the mount and what the role binds";
                 Err(ReadError::new(Reason::CredentialsError, format!("{problem} ({place}, HTTP {status})")))
             }
@@ -171,6 +171,16 @@ impl Session {
             status => Err(super::by_status(status)),
         }
     }
+}
+
+/// Whether a refusal is Vault's, and not of something in between.
+fn is_vaults(body: &Sensitive) -> bool {
+    #[derive(Deserialize)]
+    struct Errors {
+        #[serde(rename = "errors")]
+        _errors: Vec<IgnoredAny>,
+    }
+    serde_json::from_slice::<Errors>(body.expose()).is_ok()
 }
 
 /// The token with a new life, if Vault gives it one.

@@ -93,6 +93,8 @@ pub struct State {
     issued: u64,
     failing: Option<u16>,
     lost_folder: Option<String>,
+    /// What every read of a value of a mount is answered.
+    saying: Option<(String, Reply)>,
     asked: Vec<Asked>,
 }
 
@@ -221,6 +223,11 @@ impl Vault {
     /// Answers everything with this status from now on; `None`: as it should.
     pub fn fail(&self, status: Option<u16>) {
         self.state().failing = status;
+    }
+
+    /// Answers every read of a value of a mount with this from now on, and nothing else; `None`: as it should.
+    pub fn say(&self, reply: Option<(&str, Reply)>) {
+        self.state().saying = reply.map(|(mount, reply)| (mount.to_owned(), reply));
     }
 
     /// All requests so far.
@@ -425,6 +432,9 @@ impl State {
             return forbidden();
         }
         let (mount, rest) = path.split_once('/').unwrap_or((path, ""));
+        if let (Some((_, reply)), false) = (self.saying.as_ref().filter(|(of, _)| of == mount), list) {
+            return reply.clone();
+        }
         let here = |key: &&(String, String, String)| key.0 == namespace && key.1 == mount;
         if self.plain_mounts.iter().any(|plain| plain == mount) {
             if list {
