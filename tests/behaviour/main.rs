@@ -38,3 +38,4 @@ mod templates;
 mod tenancy;
 mod vault;
 mod web;
+mod writing;

@@ -61,17 +61,24 @@ pub(super) async fn update(
     base: Option<&ServedVersion>,
     metrics: &Metrics,
 ) -> Result<Written, WriteError> {
-    let at = look(client, source, metrics).await?;
+    let stage = if let Some(Version::Stage(stage)) = &source.version { stage } else { CURRENT };
+    let at = match look(client, source, stage, metrics).await {
+        // The write itself tells better whether there is a secret.
+        Err(WriteError::NotFound) if base.is_none() => None,
+        at => at?,
+    };
     if base.is_some_and(|base| at.as_ref().is_none_or(|at| at.version.id != base.id)) {
         return Err(WriteError::Conflict);
     }
     let like = match at {
         // What a new stage is to hold is told by the current value.
-        None if source.version.is_some() => look(client, &Source { version: None, ..source.clone() }, metrics).await?,
+        None if stage != CURRENT => match look(client, source, CURRENT, metrics).await {
+            Err(WriteError::NotFound) => None,
+            at => at?,
+        },
         at => at,
     };
     let content = content.like(like.as_ref().map(|reading| &reading.value))?;
-    let stage = if let Some(Version::Stage(stage)) = &source.version { stage } else { CURRENT };
     let Some(base) = base else {
         // Left out, it is AWSCURRENT, and so is what AWS gives a first version.
         let stages = source.version.is_some().then(|| vec![stage.to_owned()]);
@@ -82,7 +89,7 @@ pub(super) async fn update(
     let answer = match moved {
         Ok(()) => Ok(pending.clone()),
         // Whatever it is that AWS says, what stands there now tells which it was.
-        Err(error) => match look(client, source, metrics).await {
+        Err(error) => match look(client, source, stage, metrics).await {
             Ok(Some(now)) if now.version.id == pending.version => Ok(pending.clone()),
             Ok(Some(now)) if now.version.id == base.id => Err(error),
             Ok(_) => Err(WriteError::Conflict),
@@ -102,10 +109,11 @@ pub(in crate::provider::aws) async fn put_as(client: &Client, id: &str, text: &s
     written(answer.arn, answer.version_id)
 }
 
-/// The value at the source's stage; `None`: the secret has none there.
-async fn look(client: &Client, source: &Source, metrics: &Metrics) -> Result<Option<Reading>, WriteError> {
+/// The value at a stage; `None`: the secret has none there.
+async fn look(client: &Client, source: &Source, stage: &str, metrics: &Metrics) -> Result<Option<Reading>, WriteError> {
+    let source = Source { version: Some(Version::Stage(stage.to_owned())), ..source.clone() };
     let call = async {
-        match get(client, source).await {
+        match get(client, &source).await {
             Ok(Ok(reading)) => Ok(Some(reading)),
             Ok(Err(error)) if error.reason == Reason::SourceNotFound => Ok(None),
             Ok(Err(error)) => Err(error.into()),
