@@ -28,7 +28,9 @@ fn attributes() -> Attributes {
 async fn labels(client: &Client, name: &str) -> BTreeMap<String, Vec<String>> {
     let described = client.describe_secret().secret_id(name).send().await.unwrap();
     let mut labels: BTreeMap<String, Vec<String>> = described.version_ids_to_stages.unwrap_or_default().into_iter().collect();
-    labels.values_mut().for_each(|labels| labels.sort());
+    for labels in labels.values_mut() {
+        labels.sort();
+    }
     labels
 }
 
@@ -256,9 +258,8 @@ async fn compares_and_sets(front: &Front) {
 
 #[tokio::test]
 async fn a_value_takes_the_place_of_the_one_that_it_was_made_from_or_of_none() {
-    compares_and_sets(&Emulator::start().unwrap()).await;
-    let front = Front::start(moto().url()).unwrap();
-    compares_and_sets(&front).await;
+    Box::pin(compares_and_sets(&Emulator::start().unwrap())).await;
+    Box::pin(compares_and_sets(&Front::start(moto().url()).unwrap())).await;
 }
 
 #[tokio::test]
