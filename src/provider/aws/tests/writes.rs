@@ -62,6 +62,16 @@ async fn a_value_that_is_compared_is_never_current_before_aws_compared() {
 }
 
 #[tokio::test]
+async fn a_secret_whose_arn_only_begins_with_what_is_written_is_not_written_to() {
+    let there = json!({"ARN": secret_arn("x-AbCdEf"), "Name": "x-AbCdEf", "VersionId": "v-1", "SecretString": "one", "CreatedDate": 1.5});
+    let caller = Answer("GetCallerIdentity", 200, ACCOUNT.to_owned());
+    let wire = Wire::new([caller, ok("GetSecretValue", &there), ok("PutSecretValue", &put_secret("v-2"))]).await;
+    let error = wire.provider().await.update(&source(&secret_arn("x")), &value(), None).await.unwrap_err();
+    assert!(error.to_string().starts_with("Refused: the ARN is the beginning of another secret's"), "{error}");
+    assert_eq!(wire.actions(), ["GetCallerIdentity", "GetSecretValue"]);
+}
+
+#[tokio::test]
 async fn a_move_that_is_refused_with_any_words_is_a_conflict_only_if_another_version_is_there() {
     let there = |id: &str| ok("GetSecretValue", &json!({"ARN": secret_arn("x"), "Name": "x", "VersionId": id, "SecretString": "one", "CreatedDate": 1.5}));
     let words = "The parameter RemoveFromVersionId can't be empty. Staging label AWSCURRENT is currently attached to version v-9, so you must explicitly \

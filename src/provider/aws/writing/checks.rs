@@ -2,7 +2,7 @@
 //! refusal quotes a value.
 
 use crate::{
-    api::reference::{Name, Source, Store, Version},
+    api::reference::{Name, Source, Store, Version, without_suffix},
     provider::{
         Value,
         writing::{Attributes, MOST_OF_A_SECRET, ParameterKind, ParameterTier, WriteError, sized, text},
@@ -61,6 +61,10 @@ pub(super) fn place(source: &Source, staged: bool) -> Result<(), WriteError> {
     if !source.through_secrets_manager().is_empty() {
         return Err(WriteError::refused("what begins with /aws/reference/secretsmanager/ is a secret; write to it as aws.sm://NAME"));
     }
+    // AWS takes a part of an ARN too, for any secret that it could be the beginning of.
+    if source.store == Store::SecretsManager && source.arn().is_some_and(|arn| without_suffix(&arn.resource).is_none()) {
+        return Err(WriteError::refused("the ARN lacks the hyphen and six characters that AWS ends it with; write the whole ARN, or the name"));
+    }
     match &source.version {
         None => Ok(()),
         Some(Version::Stage(_)) if staged && source.store == Store::SecretsManager => Ok(()),
@@ -73,10 +77,10 @@ pub(super) fn place(source: &Source, staged: bool) -> Result<(), WriteError> {
 
 /// What is to be made.
 pub(super) fn new(source: &Source, attributes: &Attributes) -> Result<(), WriteError> {
-    place(source, false)?;
     if let Name::Arn(_) = &source.name {
         return Err(WriteError::refused("an ARN is given by AWS when something is made; write the name: aws.sm://NAME or aws.ps:///NAME"));
     }
+    place(source, false)?;
     let Attributes { description, tags, kms_key, kind, tier } = attributes;
     let is_parameter = source.store == Store::ParameterStore;
     if !is_parameter && (kind.is_some() || tier.is_some()) {
@@ -168,6 +172,9 @@ mod tests {
         says(place(&source(id), true), "write a stage");
         says(place(&source("aws.ps:///x?version=1"), true), "leave the version out");
         says(place(&source("aws.ps:///x?label=a"), false), "leave the version out");
+        let arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:x";
+        says(place(&source(arn), true), "write the whole ARN");
+        assert!(place(&source(&format!("{arn}-AbCdEf")), true).is_ok());
         says(place(&source("aws.ps:///aws/reference/secretsmanager/x"), true), "write to it as aws.sm://NAME");
     }
 

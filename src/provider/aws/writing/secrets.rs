@@ -70,6 +70,10 @@ pub(super) async fn update(
     if base.is_some_and(|base| at.as_ref().is_none_or(|at| at.version.id != base.id)) {
         return Err(WriteError::Conflict);
     }
+    // What looks like a whole ARN may be the beginning of another one.
+    if source.arn().is_some() && at.as_ref().is_some_and(|at| at.version.arn != source.id()) {
+        return Err(WriteError::refused("the ARN is the beginning of another secret's; write that one, or the name"));
+    }
     let like = match at {
         // What a new stage is to hold is told by the current value.
         None if stage != CURRENT => match look(client, source, CURRENT, metrics).await {
