@@ -15,6 +15,7 @@ pub mod search;
 pub mod standing;
 mod troubles;
 pub mod vault;
+pub mod writing;
 
 use std::{
     collections::BTreeMap,
@@ -27,6 +28,7 @@ use std::{
 
 use futures::future::BoxFuture;
 
+pub use self::writing::WriteError;
 pub use crate::limit::{Calls, Family};
 use crate::{
     api::{
@@ -331,31 +333,6 @@ impl LotAnswer {
         let problem = "a defect of the controller: this store has no shared calls";
         Self::Each { answers: questions.iter().map(|_| Some(Err(ReadError::new(Reason::InternalError, problem)))).collect(), pages: 0 }
     }
-}
-
-/// Why nothing was written.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum WriteError {
-    /// There is one of that name already.
-    #[error("AlreadyExists: there is one of that name")]
-    AlreadyExists,
-    /// There is none of that name.
-    #[error("NotFound: there is none of that name")]
-    NotFound,
-    /// Somebody else wrote it meanwhile; nothing was changed.
-    #[error("Conflict: somebody else changed it meanwhile")]
-    Conflict,
-    /// The store can't do this.
-    #[error("NotSupported: {store} can't {operation}", store = .store.title())]
-    NotSupported {
-        /// The store.
-        store: Store,
-        /// What it can't do, as the rest of a sentence.
-        operation: &'static str,
-    },
-    /// The store could not be asked, or refused.
-    #[error(transparent)]
-    Failed(#[from] ReadError),
 }
 
 /// A store, or several behind one identity in one place. It makes calls; when, in which company and how often is the reader's.

@@ -40,3 +40,4 @@ mod templates;
 mod tenancy;
 mod vault;
 mod web;
+mod writing;

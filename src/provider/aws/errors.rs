@@ -149,7 +149,7 @@ pub(super) fn marked_for_deletion() -> ReadError {
 }
 
 /// What to grant an action on.
-fn granted_on(action: &str) -> &'static str {
+pub(super) fn granted_on(action: &str) -> &'static str {
     match action {
         "secretsmanager:ListSecrets" | "ssm:DescribeParameters" => "*",
         "ssm:GetParametersByPath" => "the path and on all below it",
@@ -194,7 +194,7 @@ fn cause(action: &str, status: u16, code: &str, said: &str, reason: Reason) -> C
     if is_denied(code) && !about_kms(said) && refused.is_none_or(|refused| refused == action) { Cause::Permission } else { Cause::Question }
 }
 
-fn is_denied(code: &str) -> bool {
+pub(super) fn is_denied(code: &str) -> bool {
     matches!(code, "AccessDeniedException" | "AccessDenied")
 }
 
@@ -204,11 +204,11 @@ fn is_of_key(code: &str, said: &str) -> bool {
 }
 
 /// A name may hold "kms" too; the action and the service are spelled like this.
-fn about_kms(said: &str) -> bool {
+pub(super) fn about_kms(said: &str) -> bool {
     ["kms:", "KMS", "ciphertext"].iter().any(|mark| said.contains(mark))
 }
 
-fn explain(action: &str, status: Option<u16>, code: &str, said: &str) -> (Reason, String) {
+pub(super) fn explain(action: &str, status: Option<u16>, code: &str, said: &str) -> (Reason, String) {
     match code {
         "ResourceNotFoundException" => {
             (Reason::SourceNotFound, "Secrets Manager has no such secret in this region, or no value of it with this version or stage; check the name".into())

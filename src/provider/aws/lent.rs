@@ -1,6 +1,7 @@
 //! Secrets Manager with credentials that somebody else hands out: for a platform that keeps its values there.
 //!
-//! Credentials, a region and an ARN enter; a reading leaves. Credentials go into the one call that they are for, and are not kept here.
+//! Credentials, a region and an ARN enter, and a value that is to be written; a reading leaves, or what was written. Credentials and values go into the
+//! one call that they are for, and are not kept here.
 
 use std::{
     collections::HashMap,
@@ -11,10 +12,10 @@ use std::{
 use aws_credential_types::Credentials;
 use aws_sdk_secretsmanager::{Client, config::Builder};
 
-use super::{Ambient, errors, secrets_manager};
+use super::{Ambient, errors, secrets_manager, writing};
 use crate::{
     api::reference::{Reference, Source, Store},
-    provider::{ReadError, Reading, observed},
+    provider::{ReadError, Reading, WriteError, observed, writing::Written},
     sensitive::Sensitive,
     telemetry::Metrics,
 };
@@ -38,7 +39,7 @@ impl fmt::Debug for Lent {
     }
 }
 
-/// Where values are read with what is lent: a client for each region, made when it is first needed.
+/// Where values are read and written with what is lent: a client for each region, made when it is first needed.
 pub struct Lender {
     ambient: Ambient,
     endpoint: Option<String>,
@@ -61,13 +62,23 @@ impl Lender {
     /// Reads a secret by its ARN, as it is now.
     pub async fn read(&self, arn: &str, lent: &Lent) -> Result<Reading, ReadError> {
         let source = secret(arn, &lent.region).ok_or_else(errors::misunderstood)?;
-        let text = |value: &Sensitive| std::str::from_utf8(value.expose()).map(str::to_owned).map_err(|_| errors::misunderstood());
-        let credentials = Credentials::new(&lent.access_key_id, text(&lent.secret_access_key)?, Some(text(&lent.session_token)?), None, "lent");
-        let overridden = Builder::new().credentials_provider(credentials);
         let client = self.client(&lent.region);
-        let call = secrets_manager::read_as(&client, &source, overridden);
+        let call = secrets_manager::read_as(&client, &source, overridden(lent)?);
         Box::pin(observed(&self.metrics, ("aws.sm", "GetSecretValue", 1), |error: &ReadError| error.reason, call)).await
     }
+
+    /// Puts a text in place of what the secret of this ARN holds.
+    pub(in crate::provider) async fn write(&self, arn: &str, lent: &Lent, text: &str) -> Result<Written, WriteError> {
+        let source = secret(arn, &lent.region).ok_or_else(errors::misunderstood)?;
+        writing::secrets::put_as(&self.client(&lent.region), &source.id(), text, overridden(lent)?, &self.metrics).await
+    }
+}
+
+/// The settings of a call with these credentials.
+fn overridden(lent: &Lent) -> Result<Builder, ReadError> {
+    let text = |value: &Sensitive| std::str::from_utf8(value.expose()).map(str::to_owned).map_err(|_| errors::misunderstood());
+    let credentials = Credentials::new(&lent.access_key_id, text(&lent.secret_access_key)?, Some(text(&lent.session_token)?), None, "lent");
+    Ok(Builder::new().credentials_provider(credentials))
 }
 
 /// What an ARN and a region name that somebody else said; nothing if they aren't what they are taken for: the region becomes a part of an address.

@@ -18,6 +18,7 @@ mod secrets_manager;
 mod tags;
 #[cfg(test)]
 mod tests;
+mod writing;
 
 use std::{
     collections::BTreeSet,

@@ -34,13 +34,13 @@ const READ: &str = "ssm:GetParameter";
 const READ_SEVERAL: &str = "ssm:GetParameters";
 
 /// What a parameter's tags need.
-const TAGS: &str = "ssm:ListTagsForResource";
+pub(super) const TAGS: &str = "ssm:ListTagsForResource";
 /// What reading all below a path needs.
 const READ_PATH: &str = "ssm:GetParametersByPath";
 /// How many values a page may have.
 const VALUES: i32 = 10;
 /// What finding parameters needs.
-const DESCRIBE: &str = "ssm:DescribeParameters";
+pub(super) const DESCRIBE: &str = "ssm:DescribeParameters";
 /// How many names a page may have.
 const NAMES: i32 = 50;
 

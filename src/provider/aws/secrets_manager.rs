@@ -29,9 +29,9 @@ use crate::{
 };
 
 /// What a read of a secret needs, alone or in company.
-const READ: &str = "secretsmanager:GetSecretValue";
+pub(super) const READ: &str = "secretsmanager:GetSecretValue";
 /// What a secret's tags need, and being sure that it is to be deleted.
-const DESCRIBE: &str = "secretsmanager:DescribeSecret";
+pub(super) const DESCRIBE: &str = "secretsmanager:DescribeSecret";
 /// What finding secrets needs.
 const LIST: &str = "secretsmanager:ListSecrets";
 /// How many names a page may have.
@@ -54,7 +54,8 @@ pub(super) async fn read_as(client: &Client, source: &Source, overridden: Builde
     answer.map_err(|error| errors::classify(READ, &error).error).and_then(told)
 }
 
-async fn get(client: &Client, source: &Source) -> Result<Result<Reading, ReadError>, SdkError<GetSecretValueError, HttpResponse>> {
+/// As [`read`], with what was refused as it was said.
+pub(super) async fn get(client: &Client, source: &Source) -> Result<Result<Reading, ReadError>, SdkError<GetSecretValueError, HttpResponse>> {
     asked(client, source).send().await.map(told)
 }
 

@@ -2,6 +2,7 @@
 
 mod questions;
 mod stores;
+mod writes;
 
 use std::{
     collections::VecDeque,

@@ -1,9 +1,11 @@
 //! A Roboto platform: secrets of organisations, which the platform knows and AWS Secrets Manager keeps.
 //!
-//! Questions enter, readings leave. The platform says where a value is and lends credentials for it; the value itself never passes through its API.
+//! Questions enter, readings leave (what is written: `writing.rs`). The platform says where a value is and lends credentials for it; the value itself
+//! never passes through its API.
 //! Names go into addresses as they are, as its own SDK sends them: the grammar of references lets none through that would mean something else there.
 
 mod wire;
+mod writing;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,7 +15,10 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{AUTHORIZATION, HeaderName};
+use reqwest::{
+    RequestBuilder,
+    header::{AUTHORIZATION, HeaderName},
+};
 use serde::de::DeserializeOwned;
 
 use self::wire::{Access, Page, Record, Refused, data, refused};
@@ -24,7 +29,7 @@ use super::{
         lent::{Lender, Lent},
     },
     grants::Grants,
-    http::{Http, secret_header},
+    http::{Answer, Http, secret_header},
     kept::{Kept, Made},
     mirrored_elsewhere, misunderstood, observed, silent,
     standing::{self, Standing},
@@ -133,17 +138,29 @@ impl RobotoPlatform {
 
     /// What the platform tells about this.
     async fn get<T: DeserializeOwned>(&self, api: &'static str, place: &str, org: Option<&str>) -> Result<T, Refused> {
-        let key = self.key().await?;
-        let mut request = self.http.client().get(format!("{}/v1/{place}", self.endpoint));
-        request = request.header(AUTHORIZATION, secret_header("Bearer ", &key)?).header(VERSION, API_VERSION);
+        let mut request = self.http.client().get(self.address(place));
         if let Some(org) = org {
             request = request.header(OWNER, org);
         }
-        let call = async {
-            let answer = self.http.send(request).await?;
-            if (200..300).contains(&answer.status) { Ok(data(&answer.body)?) } else { Err(refused(answer.status, &answer.body)) }
-        };
-        observed(&self.metrics, ("roboto", api, 1), |refused: &Refused| refused.error.reason, call).await
+        let told = |answer: &Answer| if is_success(answer) { Ok(data(&answer.body)?) } else { Err(refused(answer.status, &answer.body)) };
+        self.call(api, request, |refused: &Refused| refused.error.reason, told).await
+    }
+
+    fn address(&self, place: &str) -> String {
+        format!("{}/v1/{place}", self.endpoint)
+    }
+
+    /// Sends a request as whoever has the key; what its answer tells.
+    async fn call<T, E: From<ReadError>>(
+        &self,
+        api: &'static str,
+        request: RequestBuilder,
+        reason: impl Fn(&E) -> Reason,
+        told: impl FnOnce(&Answer) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let key = self.key().await?;
+        let request = request.header(AUTHORIZATION, secret_header("Bearer ", &key)?).header(VERSION, API_VERSION);
+        observed(&self.metrics, ("roboto", api, 1), reason, async { told(&self.http.send(request).await?) }).await
     }
 
     /// The organisation that a source belongs to, as far as that is written.
@@ -260,6 +277,10 @@ impl RobotoPlatform {
         };
         answer.map_err(|error| error.about(question))
     }
+}
+
+fn is_success(answer: &Answer) -> bool {
+    (200..300).contains(&answer.status)
 }
 
 /// Whether a record is of what was asked for.

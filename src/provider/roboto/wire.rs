@@ -10,7 +10,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
     api::{Reason, status::SourceRecord},
-    provider::{ReadError, aws::lent::Lent, misunderstood},
+    provider::{ReadError, WriteError, aws::lent::Lent, misunderstood},
     sensitive::Sensitive,
 };
 
@@ -159,13 +159,8 @@ impl From<Refused> for ReadError {
 
 /// Why a call was refused. Only the platform's own word that there is no such secret is proof that it is gone; an address that is wrong answers 404 too.
 pub(super) fn refused(status: u16, body: &Sensitive) -> Refused {
-    let text = String::from_utf8_lossy(body.expose());
-    let said = serde_json::from_str::<Envelope<'_>>(&text).ok();
-    let code = said
-        .as_ref()
-        .map(|said| said.error.error_code.as_ref())
-        .filter(|code| code.starts_with("Roboto") && code.len() < 64 && code.bytes().all(|b| b.is_ascii_alphanumeric()));
-    let class = code.unwrap_or_else(|| by_status(status, &text));
+    let (code, by_status) = class(status, body);
+    let (code, class) = (code.as_deref(), code.as_deref().unwrap_or(by_status));
     let (reason, problem) = match class {
         "RobotoNotFoundException" if code.is_some() => {
             (Reason::SourceNotFound, "the platform has no such secret in this organisation; check the name and the organisation")
@@ -191,6 +186,32 @@ pub(super) fn refused(status: u16, body: &Sensitive) -> Refused {
     let absent = code == Some("RobotoNotFoundException");
     let error = ReadError { absent, ..ReadError::new(reason, format!("{problem} ({name}HTTP {status})")) };
     Refused { error, for_want_of_org: class == "RobotoNoOrgProvidedException" }
+}
+
+/// Why something was not written.
+pub(super) fn unwritten(status: u16, body: &Sensitive) -> WriteError {
+    let (code, by_status) = class(status, body);
+    let refuse = |problem: &str| WriteError::Refused(format!("{problem} (HTTP {status})"));
+    match code.as_deref().unwrap_or(by_status) {
+        // A wrong address answers 404 too.
+        "RobotoNotFoundException" if code.is_some() => WriteError::NotFound,
+        "RobotoConflictException" => WriteError::Conflict,
+        "RobotoIllegalArgumentException" | "RobotoInvalidRequestException" => refuse("the platform refuses this as it is; check the name"),
+        "RobotoLimitExceededException" => refuse("the organisation has as many secrets as the platform lets it have; delete some, or ask for more"),
+        "RobotoUnauthorizedException" => {
+            let problem = format!("the API key may not do this; check its organisation, or let it in there (HTTP {status})");
+            ReadError::new(Reason::AccessDenied, problem).into()
+        }
+        _ => refused(status, body).error.into(),
+    }
+}
+
+/// The code of a refusal, if it has one of the platform's, and what the SDK takes one without for.
+fn class(status: u16, body: &Sensitive) -> (Option<String>, &'static str) {
+    let text = String::from_utf8_lossy(body.expose());
+    let said = serde_json::from_str::<Envelope<'_>>(&text).ok().map(|said| said.error.error_code.into_owned());
+    let code = said.filter(|code| code.starts_with("Roboto") && code.len() < 64 && code.bytes().all(|b| b.is_ascii_alphanumeric()));
+    (code, by_status(status, &text))
 }
 
 /// What the SDK makes of a refusal without a usable envelope.
@@ -247,6 +268,29 @@ mod tests {
             assert_eq!((error.reason, error.absent), (reason, absent), "{status} {text}");
             assert!(!error.message.contains("canary") && error.detail.is_none(), "{}", error.message);
             assert!(error.message.contains(&format!("HTTP {status}")), "{}", error.message);
+        }
+    }
+
+    #[test]
+    fn what_is_not_written_is_told_apart_and_repeats_nothing() {
+        let of = |status, text: &str| unwritten(status, &body(text));
+        assert!(matches!(of(409, &envelope("RobotoConflictException")), WriteError::Conflict));
+        assert!(matches!(of(409, "canary"), WriteError::Conflict));
+        assert!(matches!(of(404, &envelope("RobotoNotFoundException")), WriteError::NotFound));
+        for (status, text, reason) in [
+            (404, "canary".to_owned(), Reason::SourceNotFound),
+            (401, envelope("RobotoUnauthorizedException"), Reason::AccessDenied),
+            (403, "canary".to_owned(), Reason::AccessDenied),
+            (400, envelope("RobotoIllegalArgumentException"), Reason::InvalidSpec),
+            (400, "canary".to_owned(), Reason::InvalidSpec),
+            (400, envelope("RobotoLimitExceededException"), Reason::InvalidSpec),
+            (429, String::new(), Reason::Throttled),
+            (503, envelope("canary canary"), Reason::ProviderUnavailable),
+        ] {
+            let error = of(status, &text);
+            assert!(!matches!(error, WriteError::NotFound | WriteError::Conflict), "{status} {text}");
+            assert_eq!(error.reason(), reason, "{status} {text}");
+            assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
         }
     }
 

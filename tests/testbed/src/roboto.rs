@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 use crate::double::{Answers, Double, Question, Reply};
 use crate::emulator::{Emulator, Keeper};
 
+/// Either may name the organisation: the second when something is made.
+const ORG_HEADERS: [&str; 2] = ["x-roboto-resource-owner-id", "x-roboto-org-id"];
+
 /// A request that arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
@@ -22,6 +25,10 @@ pub struct Asked {
     pub path: String,
     /// The organisation that the headers name, "" for none.
     pub org: String,
+    /// The header that names it, "" for none.
+    pub org_header: &'static str,
+    /// The body as it was sent.
+    pub body: String,
     /// The version of the API that it is in.
     pub version: String,
     /// The status of the answer.
@@ -190,8 +197,7 @@ impl State {
     fn route(&mut self, question: &Question) -> Reply {
         let token = question.header("authorization");
         let Some(orgs) = token.strip_prefix("Bearer ").and_then(|token| self.keys.get(token)).cloned() else { return (403, explicit_deny()) };
-        let named = ["x-roboto-resource-owner-id", "x-roboto-org-id"].map(|name| question.header(name));
-        let org = named.into_iter().find(|org| !org.is_empty());
+        let org = ORG_HEADERS.into_iter().map(|name| question.header(name)).find(|org| !org.is_empty());
         if org.is_none() && orgs.len() > 1 {
             return (400, json!({"message": "The caller did not provide a org for single-org operation"}));
         }
@@ -257,10 +263,11 @@ impl Answers for State {
             Some(fault) => fault,
             None => self.route(question),
         };
-        let org = ["x-roboto-resource-owner-id", "x-roboto-org-id"].map(|name| question.header(name)).concat();
+        let (org, org_header) = ORG_HEADERS.iter().map(|name| (question.header(name), *name)).find(|(org, _)| !org.is_empty()).unwrap_or_default();
         let path = if question.query.is_empty() { question.raw_path.clone() } else { format!("{}?{}", question.raw_path, question.query) };
         let (method, version) = (question.method.clone(), question.header("x-roboto-api-version"));
-        self.asked.push(Asked { method, path, org, version, status: reply.0 });
+        let body = String::from_utf8_lossy(&question.body).into_owned();
+        self.asked.push(Asked { method, path, org, org_header, body, version, status: reply.0 });
         reply
     }
 }
