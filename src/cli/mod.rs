@@ -1,11 +1,12 @@
-//! The command line for values: `robotosecret get|exists|list`. Arguments enter; values leave on standard output, and on nothing else.
+//! The command line for values: reading, listing, describing and writing them. Arguments enter; values leave on standard output, and on nothing else.
 //!
 //! Errors go to standard error in one line and never hold a value. How it went is the exit code:
-//! 0 done, 1 it isn't there, 2 the arguments are wrong, 3 it is denied, 4 the store doesn't answer, 5 it can't be done as it is.
+//! 0 done, 1 it isn't there, 2 the arguments are wrong, 3 it is denied, 4 the store doesn't answer, 5 it can't be done as it is, 6 somebody else was faster.
 
 #![allow(clippy::doc_markdown)] // `--help` prints them, where backticks and brackets are noise.
 
 mod output;
+mod writing;
 
 use std::{
     collections::BTreeMap,
@@ -46,6 +47,18 @@ pub enum Command {
         #[command(flatten)]
         access: Access,
     },
+    /// Print what is known about something, without its value: version, times, description, tags, key.
+    Describe {
+        /// What to describe.
+        reference: String,
+        /// How it is printed.
+        #[arg(short, long, value_enum, default_value = "yaml")]
+        output: Structured,
+        #[command(flatten)]
+        access: Access,
+    },
+    #[command(flatten)]
+    Write(writing::Write),
     /// Print the references of what lies below a path, or of what a search finds.
     List {
         /// A path, such as aws.ps:///prod/app, aws.sm://prod/ or vault://kv/shop; or a store alone (aws.sm), to be searched by name or tags.
@@ -72,6 +85,15 @@ pub enum Command {
 pub enum Structured {
     Json,
     Yaml,
+}
+
+impl Structured {
+    const fn format(self) -> Format {
+        match self {
+            Self::Json => Format::Json,
+            Self::Yaml => Format::Yaml,
+        }
+    }
 }
 
 /// Where the stores are and as whom they are read. Vault, Edge, Roboto and Envase are set up by environment variables alone.
@@ -117,6 +139,12 @@ enum Failure {
     /// Nobody reads any more what is printed, or the disk is full.
     #[error("standard output: {0}")]
     Write(#[from] io::Error),
+    #[error("{0} can't be read: {1}")]
+    Read(String, io::ErrorKind),
+    #[error("the value is read from standard input, and that is a terminal, which would show it; pipe the value in, or name a --file")]
+    NoValue,
+    #[error("{0}")]
+    Days(String),
 }
 
 impl Failure {
@@ -124,19 +152,21 @@ impl Failure {
         match self {
             Self::Store(error) => match error {
                 Error::NotFound(_) | Error::KeypathNotFound(_) => 1,
+                Error::AlreadyExists(_) | Error::Conflict { .. } => 6,
                 Error::InvalidName(_) => 2,
                 Error::AccessDenied(_) => 3,
                 Error::Throttled(_) | Error::Unavailable(_) => 4,
                 _ => 5,
             },
-            Self::Output(_) | Self::Write(_) => 5,
+            Self::NoValue | Self::Days(_) => 2,
+            Self::Output(_) | Self::Write(_) | Self::Read(..) => 5,
         }
     }
 }
 
 /// Does it.
 pub async fn run(command: Command) -> ExitCode {
-    match carry_out(command).await {
+    match Box::pin(carry_out(command)).await {
         Ok(code) => code,
         // Whoever read it has seen enough.
         Err(Failure::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -157,12 +187,16 @@ async fn carry_out(command: Command) -> Result<ExitCode, Failure> {
             let is_there = access.client().await?.path_exists(&reference).await?;
             return Ok(if is_there { ExitCode::SUCCESS } else { ExitCode::from(1) });
         }
+        Command::Describe { reference, output, access } => {
+            let described = access.client().await?.describe(&reference).await?;
+            print(output::described(&described, output.format())?.expose())?;
+        }
+        Command::Write(write) => Box::pin(writing::carry_out(write)).await?,
         Command::List { path, name, tags, flat, values, access } => {
             let secrets = access.client().await?;
             if let Some(form) = values {
                 let all: BTreeMap<String, Secret> = secrets.get_by_path(&path, !flat).try_collect().await?;
-                let form = if matches!(form, Structured::Json) { Format::Json } else { Format::Yaml };
-                print(output::many(&all, form)?.expose())?;
+                print(output::many(&all, form.format())?.expose())?;
             } else {
                 let found = find(&secrets, &path, name.as_deref(), tags.into_iter().collect(), flat).await?;
                 print(found.iter().fold(String::new(), |lines, reference| lines + reference + "\n").as_bytes())?;

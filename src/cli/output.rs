@@ -4,8 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use robotosecret::{secrets::Secret, sensitive::Sensitive};
-use serde_json::{Value, value::RawValue};
+use robotosecret::{
+    secrets::{Described, ParameterKind, ParameterTier, Secret, Wrapped},
+    sensitive::Sensitive,
+};
+use serde_json::{Value, json, value::RawValue};
 
 /// How a value is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -52,6 +55,34 @@ pub fn one(secret: &Secret, format: Format) -> Result<Sensitive, Unprintable> {
 pub fn many(all: &BTreeMap<String, Secret>, format: Format) -> Result<Sensitive, Unprintable> {
     let all = all.iter().map(|(reference, secret)| Ok((reference, document(secret)?))).collect::<Result<BTreeMap<_, _>, Unprintable>>()?;
     let text = serde_json::value::to_raw_value(&all).map_err(|_| Unprintable::Yaml)?;
+    if format == Format::Yaml { yaml(&text) } else { Ok(Sensitive::from(text.get().to_owned() + "\n")) }
+}
+
+/// What is known about something.
+pub fn described(described: &Described, format: Format) -> Result<Sensitive, Unprintable> {
+    let Described { arn, version, created, changed, description, tags, kms_key, kind, tier, deletion } = described;
+    let (kind, tier) = (kind.map(ParameterKind::as_str), tier.map(ParameterTier::as_str));
+    let all = json!({
+        "arn": arn, "version": version, "created": created, "changed": changed, "description": description, "tags": tags, "kmsKey": kms_key,
+        "type": kind, "tier": tier, "deletion": deletion,
+    });
+    let Value::Object(all) = all else { return Err(Unprintable::NoObject) };
+    structured(&Value::Object(all.into_iter().filter(|(_, value)| !value.is_null()).collect()), format)
+}
+
+/// A token for one look.
+pub fn wrapped(wrapped: &Wrapped) -> Result<Sensitive, Unprintable> {
+    let Wrapped { token, unwrap_url, namespace, life } = wrapped;
+    let token = std::str::from_utf8(token.expose()).map_err(|_| Unprintable::Binary)?;
+    let mut all = json!({"token": token, "unwrap_url": unwrap_url, "ttl": life.as_secs()});
+    if let Some(namespace) = namespace {
+        all["namespace"] = json!(namespace);
+    }
+    structured(&all, Format::Json)
+}
+
+fn structured(value: &Value, format: Format) -> Result<Sensitive, Unprintable> {
+    let text = serde_json::value::to_raw_value(value).map_err(|_| Unprintable::Yaml)?;
     if format == Format::Yaml { yaml(&text) } else { Ok(Sensitive::from(text.get().to_owned() + "\n")) }
 }
 

@@ -5,9 +5,9 @@
 use crate::{
     api::{
         Reason,
-        reference::{ReferenceError, Store},
+        reference::{ReferenceError, Source, Store},
     },
-    provider::ReadError,
+    provider::{ReadError, writing::WriteError},
     render::RenderError,
 };
 
@@ -18,6 +18,18 @@ pub enum Error {
     /// The store has no such thing, or not in this version.
     #[error("{0}")]
     NotFound(String),
+    /// There is one of that name already; nothing was changed.
+    #[error("{0}")]
+    AlreadyExists(String),
+    /// Somebody else wrote meanwhile.
+    #[error("{message}")]
+    Conflict {
+        /// What came of it.
+        message: String,
+        /// This was written all the same, in a store that can't compare: the version that it was to take the place of, and the one that it became. Those
+        /// between are somebody else's. `None`: nothing was changed.
+        over: Option<(u64, u64)>,
+    },
     /// The identity may not, or the store doesn't let it in.
     #[error("{0}")]
     AccessDenied(String),
@@ -37,12 +49,12 @@ pub enum Error {
     #[error("{0}")]
     Unavailable(String),
     /// The store can't do this.
-    #[error("{store} {problem}", store = .store.title())]
+    #[error("{} can't {operation}", .store.title())]
     NotSupported {
         /// The store.
         store: Store,
-        /// What it can't do, as the rest of a sentence.
-        problem: &'static str,
+        /// What it can't do, as a verb.
+        operation: &'static str,
     },
 }
 
@@ -57,6 +69,22 @@ impl Error {
     #[must_use]
     pub const fn is_missing(&self) -> bool {
         matches!(self, Self::NotFound(_) | Self::KeypathNotFound(_))
+    }
+}
+
+impl Error {
+    /// Why something was not written.
+    pub(super) fn written(source: &Source, error: WriteError) -> Self {
+        let message = format!("{source}: {error}");
+        match error {
+            WriteError::AlreadyExists => Self::AlreadyExists(message),
+            WriteError::NotFound => Self::NotFound(message),
+            WriteError::Conflict => Self::Conflict { message, over: None },
+            WriteError::Overtaken { base, written } => Self::Conflict { message, over: Some((base, written)) },
+            WriteError::Refused(problem) => Self::InvalidRequest(format!("{source}: {problem}")),
+            WriteError::NotSupported { store, operation } => Self::NotSupported { store, operation },
+            WriteError::Failed(error) => Self::from(error.about(source)),
+        }
     }
 }
 

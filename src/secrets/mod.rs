@@ -4,6 +4,7 @@
 
 mod access;
 mod error;
+mod writing;
 
 use std::{
     collections::BTreeMap,
@@ -19,6 +20,10 @@ use futures::{
 use moka::sync::Cache;
 use serde::de::DeserializeOwned;
 
+pub use crate::provider::{
+    vault::Wrapped,
+    writing::{Attributes, Described, ParameterKind, ParameterTier, Recovery, Written},
+};
 pub use access::{Builder, Edge, Envase, EnvaseLogin, Roboto, Vault};
 pub use error::Error;
 

@@ -5,10 +5,15 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use testbed::{Emulator, Envase, Roboto, Vault, aws};
 
-use crate::support::says;
+use crate::{
+    support::{run, says},
+    writing::moto,
+};
 
 /// A value that may stand on standard output alone.
 const CANARY: &str = "cAnArY-51c2";
+/// Something in each store that compares versions.
+const SHARED: [&str; 3] = ["aws.sm://cli-shared", "aws.ps:///cli-shared", "vault://kv/shared"];
 
 /// A terminal whose environment knows nothing but these variables.
 struct Shell(Vec<(&'static str, String)>);
@@ -36,6 +41,14 @@ impl Shell {
         let output = self.run(arguments);
         assert!(output.status.success() && output.stderr.is_empty(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What it says of a write that is done with this on standard input; nothing is printed.
+    fn writes(&self, arguments: &[&str], input: &str) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_robotosecret"));
+        let said = run(command.env_clear().envs(self.0.iter().map(|(name, value)| (name, value))).args(arguments), input);
+        assert!(said.ok && said.out.is_empty() && !said.err.contains(CANARY), "{arguments:?}: {}", said.err);
+        said.err
     }
 
     /// Its exit code, and what it says; nothing is printed.
@@ -191,4 +204,158 @@ fn every_store_is_read_as_its_environment_says() {
     assert_eq!(shell.prints(&["list", "roboto-secret", "--name", "k"]), "roboto-secret://key\n");
     assert_eq!(shell.prints(&["get", "envase://key#/password"]), "of envase");
     assert_eq!(shell.fails(&["exists", "envase://none"]).0, 1);
+}
+
+#[test]
+fn values_are_written_in_every_way_and_no_word_of_them_is_said() {
+    let shell = Shell::of_aws(moto().url());
+    let get = |reference: &str| shell.prints(&["get", reference]);
+    // From standard input, byte for byte; a line end behind it is pointed out, or left out.
+    assert_eq!(shell.writes(&["create", "aws.sm://cli-db"], CANARY), "aws.sm://cli-db created\n");
+    assert_eq!(get("aws.sm://cli-db"), CANARY);
+    let said = shell.writes(&["update", "aws.sm://cli-db"], &format!("{CANARY}\n"));
+    says(&said, "the value ends in a line end, which is written, too; --trim leaves it out");
+    assert_eq!(get("aws.sm://cli-db"), format!("{CANARY}\n"));
+    assert_eq!(shell.writes(&["update", "aws.sm://cli-db", "--trim"], &format!("{CANARY}\r\n")), "aws.sm://cli-db updated\n");
+    assert_eq!(get("aws.sm://cli-db"), CANARY);
+    let file = std::env::temp_dir().join(format!("robotosecret-cli-{}", std::process::id()));
+    std::fs::write(&file, json!({"password": CANARY, "n": 1}).to_string()).unwrap();
+    assert_eq!(shell.writes(&["put", "aws.sm://cli-db", "--file", file.to_str().unwrap()], ""), "aws.sm://cli-db written\n");
+    std::fs::remove_file(&file).unwrap();
+    // One member; the rest stays as it is.
+    shell.writes(&["update", "aws.sm://cli-db#/password"], "it's \"new\"");
+    shell.writes(&["update", "aws.sm://cli-db#/list", "--json", "--value", "[1, 2]"], "");
+    // moto answers with the former version where no stage is named.
+    assert_eq!(get("aws.sm://cli-db?version-stage=AWSCURRENT"), r#"{"list":[1, 2],"n":1,"password":"it's \"new\""}"#);
+    assert_eq!(shell.writes(&["put", "aws.sm://cli-made#/a/b", "--value", "x"], ""), "aws.sm://cli-made#/a/b written\n");
+    assert_eq!(get("aws.sm://cli-made"), r#"{"a":{"b":"x"}}"#);
+    // Parameters, with what they have besides.
+    shell.writes(&["create", "aws.ps:///cli/url", "--type", "String", "--description", "where", "--tag", "team=shop"], "https://example.com");
+    let described: Value = serde_json::from_str(&shell.prints(&["describe", "aws.ps:///cli/url", "-o", "json"])).unwrap();
+    assert_eq!((&described["type"], &described["description"], &described["version"]), (&json!("String"), &json!("where"), &json!("1")));
+    shell.writes(&["update", "aws.ps:///cli/url"], "https://example.org");
+    says(&shell.prints(&["describe", "aws.ps:///cli/url"]), "type: String\n");
+    // Deleted, brought back, deleted for good.
+    says(&shell.writes(&["delete", "aws.sm://cli-db", "--recovery-days", "7"], ""), "aws.sm://cli-db deleted; it can be restored until 2");
+    assert_eq!(shell.fails(&["get", "aws.sm://cli-db"]).0, 1);
+    says(&shell.prints(&["describe", "aws.sm://cli-db"]), "deletion: ");
+    assert_eq!(shell.writes(&["restore", "aws.sm://cli-db"], ""), "aws.sm://cli-db restored\n");
+    assert_eq!(get("aws.sm://cli-db?version-stage=AWSCURRENT#/n"), "1");
+    assert_eq!(shell.writes(&["delete", "aws.sm://cli-db", "--force"], ""), "aws.sm://cli-db deleted\n");
+    shell.writes(&["delete", "aws.ps:///cli/url"], "");
+    assert_eq!(shell.fails(&["exists", "aws.sm://cli-db"]).0, 1);
+    for (arguments, code, expected) in [
+        (&["create", "aws.sm://cli-made", "--value", CANARY][..], 6, "AlreadyExists"),
+        (&["update", "aws.sm://cli-none", "--value", CANARY], 1, "NotFound"),
+        (&["update", "aws.sm://cli-made#/x/y", "--value", CANARY], 1, "has no member \"x\""),
+        (&["update", "aws.sm://cli-made#/x", "--json", "--value", CANARY], 5, "the value is no JSON"),
+        (&["create", "aws.sm://cli-new", "--value", ""], 5, "keeps no empty values"),
+        (&["create", "aws.sm://cli-new", "--value", CANARY, "--type", "String"], 5, ""),
+        (&["create", "aws.sm://cli-new", "--value", CANARY, "--file", "x"], 2, "cannot be used with"),
+        (&["create", "aws.sm://cli-new", "--file", "/none"], 5, "/none can't be read"),
+        (&["create", "aws.sm://cli-new", "--value", CANARY, "--tier", "none"], 2, "Standard, Advanced or Intelligent-Tiering"),
+        (&["delete", "aws.sm://cli-made", "--recovery-days", "90"], 2, "7 to 30 days"),
+        (&["delete", "aws.sm://cli-made#/a"], 5, "leave the keypath out"),
+        (&["delete", "aws.sm://cli-none"], 1, "NotFound"),
+        (&["restore", "aws.ps:///none"], 5, "Parameter Store can't restore what was deleted"),
+        (&["wrap", "aws.sm://cli-made"], 5, "Secrets Manager can't wrap a value"),
+        (&["update", "aws.ps:///aws/reference/secretsmanager/cli-made", "--value", CANARY], 5, "write that by its own reference"),
+    ] {
+        let (ended, said) = shell.fails(arguments);
+        assert_eq!(ended, code, "{arguments:?}: {said}");
+        says(&said, expected);
+    }
+    assert_eq!(shell.fails(&["exists", "aws.sm://cli-new"]).0, 1, "nothing was made");
+}
+
+#[test]
+fn a_member_is_changed_while_others_change_theirs_and_no_change_is_lost() {
+    let moto = moto();
+    let vault = Vault::start().unwrap();
+    vault.token("s.token", "root", vec![("kv/".to_owned(), ["read", "create", "update"].map(str::to_owned).to_vec())], None);
+    vault.mount("kv");
+    let mut shell = Shell::of_aws(moto.url());
+    shell.0.extend([("VAULT_ADDR", vault.url()), ("VAULT_TOKEN", "s.token".to_owned())]);
+    for store in SHARED {
+        shell.writes(&["create", store], "{}");
+    }
+    let names: Vec<String> = (0..4).map(|i| format!("m{i}")).collect();
+    let change = |store: &str, name: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_robotosecret"));
+        command.env_clear().envs(shell.0.iter().map(|(name, value)| (name, value)));
+        command.args(["update", &format!("{store}#/{name}"), "--value", name]).output().unwrap()
+    };
+    let failed: Vec<String> = std::thread::scope(|threads| {
+        let change = &change;
+        let pairs = names.iter().flat_map(|name| SHARED.map(|store| (store, name)));
+        let running: Vec<_> = pairs.map(|(store, name)| threads.spawn(move || (store, change(store, name)))).collect();
+        let ended = running.into_iter().map(|thread| thread.join().unwrap());
+        ended.filter(|(_, output)| !output.status.success()).map(|(store, output)| format!("{store} {}", String::from_utf8_lossy(&output.stderr))).collect()
+    });
+    // Parameter Store can't compare: what was written over is in its history, and whoever did it is told.
+    assert!(failed.iter().all(|said| said.starts_with("aws.ps") && said.contains("Conflict: ")), "{failed:?}");
+    let now = |store: &str| if store.starts_with("aws.sm") { format!("{store}?version-stage=AWSCURRENT") } else { store.to_owned() };
+    for store in SHARED {
+        let all: std::collections::BTreeMap<String, String> = serde_json::from_str(&shell.prints(&["get", &now(store)])).unwrap();
+        let lost = names.len() - all.len();
+        assert!(lost == 0 || (store.starts_with("aws.ps") && !failed.is_empty()), "{store}: {all:?} {failed:?}");
+    }
+}
+
+#[test]
+fn every_store_is_written_as_its_environment_says() {
+    let emulator = Emulator::start().unwrap();
+    let (vault, envase) = (Vault::start().unwrap(), Envase::start().unwrap());
+    let roboto = Roboto::start(&emulator, 2).unwrap();
+    let all = ["read", "list", "create", "update", "delete"].map(str::to_owned).to_vec();
+    vault.token("s.token", "root", vec![("kv/".to_owned(), all.clone()), ("secret/".to_owned(), all)], None);
+    vault.mount("kv");
+    vault.mount("secret");
+    roboto.key("robo_key", &["org_1"]);
+    envase.token("token");
+    let mut shell = Shell::of_aws(&emulator.url());
+    shell.0.extend([
+        ("VAULT_ADDR", vault.url()),
+        ("VAULT_TOKEN", "s.token".to_owned()),
+        ("EDGE_ORGANIZATION", "shop".to_owned()),
+        ("ROBOTO_API_KEY", "robo_key".to_owned()),
+        ("ROBOTO_SERVICE_ENDPOINT", roboto.url()),
+        ("ENVASE_BASE_URL", envase.base_url()),
+        ("ENVASE_TOKEN", "token".to_owned()),
+    ]);
+    let value = |store: &str, number: u32| if store.starts_with("roboto") { format!("value {number}") } else { json!({"n": number}).to_string() };
+    for reference in ["vault://kv/db", "edge://org/db", "roboto-secret://db", "envase://db", "envase://db@org-1"] {
+        assert_eq!(shell.fails(&["update", reference, "--value", &value(reference, 1)]).0, 1, "{reference}");
+        shell.writes(&["create", reference], &value(reference, 1));
+        let (code, said) = shell.fails(&["create", reference, "--value", &value(reference, 2)]);
+        assert_eq!(code, 6, "{reference}: {said}");
+        assert_eq!(shell.prints(&["get", reference]), value(reference, 1));
+        shell.writes(&["put", reference], &value(reference, 3));
+        assert_eq!(shell.prints(&["get", reference]), value(reference, 3));
+        says(&shell.prints(&["describe", reference]), "arn: ");
+        let (code, said) = shell.fails(&["create", &format!("{reference}x"), "--value", &value(reference, 1), "--tag", "a=b"]);
+        assert_eq!(code, 5, "{reference}: {said}");
+        assert_eq!(shell.fails(&["update", &format!("{reference}?version=1"), "--value", "{}"]).0, if reference.starts_with("vault") { 5 } else { 2 });
+        shell.writes(&["delete", reference], "");
+        assert_eq!(shell.fails(&["exists", reference]).0, 1, "{reference}");
+    }
+    // In Vault a version that was deleted can be had back, or gone for good.
+    shell.writes(&["restore", "vault://kv/db"], "");
+    assert_eq!(shell.prints(&["get", "vault://kv/db"]), value("vault", 3));
+    shell.writes(&["delete", "vault://kv/db"], "");
+    shell.writes(&["create", "vault://kv/db"], &value("vault", 4));
+    assert_eq!(shell.prints(&["get", "vault://kv/db#/n"]), "4", "where something was deleted, something can be made");
+    shell.writes(&["delete", "vault://kv/db", "--force"], "");
+    assert_eq!(shell.fails(&["restore", "vault://kv/db"]).0, 1);
+    // One member, where the store compares versions.
+    shell.writes(&["put", "edge://org/m#/a"], "x");
+    shell.writes(&["update", "edge://org/m#/b"], "y");
+    assert_eq!(shell.prints(&["get", "edge://org/m"]), r#"{"a":"x","b":"y"}"#);
+    shell.writes(&["create", "envase://m"], "{}");
+    let (code, said) = shell.fails(&["update", "envase://m#/a", "--value", "x"]);
+    assert_eq!(code, 5);
+    says(&said, "Envase can't compare");
+    // A token for one look.
+    let wrapped: Value = serde_json::from_str(&shell.prints(&["wrap", "edge://org/m", "--ttl", "1m"])).unwrap();
+    assert_eq!((&wrapped["ttl"], &wrapped["unwrap_url"]), (&json!(60), &json!(format!("{}/v1/sys/wrapping/unwrap", vault.url()))));
 }

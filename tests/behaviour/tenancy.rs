@@ -120,7 +120,7 @@ async fn a_rule_that_changes_holds_at_once_for_what_a_path_finds() {
         allow(&["l/1"]).await;
         for (name, provider) in [("kept", &retain), ("gone", &delete)] {
             // Nothing is due for an hour: what happens now happens because of the rules.
-            let spec = json!({"provider": {"name": provider}, "ttl": "1h", "dataFrom": [{"byPath": {"uri": format!("aws.sm://{}/", s.path("l"))}}]});
+            let spec = json!({"provider": {"kind": "ClusterRobotoProvider", "name": provider}, "ttl": "1h", "dataFrom": [{"byPath": {"uri": format!("aws.sm://{}/", s.path("l"))}}]});
             s.apply(name, &spec.to_string()).await;
         }
         for name in ["kept", "gone"] {

@@ -26,7 +26,7 @@ use serde_json::json;
 use testbed::{Front, Moto};
 
 /// The emulated AWS of these tests; the first one starts it.
-fn moto() -> &'static Moto {
+pub fn moto() -> &'static Moto {
     static MOTO: LazyLock<Moto> = LazyLock::new(|| {
         let start = || {
             let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("writing-{}", std::process::id()));

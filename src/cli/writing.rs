@@ -1,0 +1,220 @@
+//! The verbs that write: where the value comes from, and what is said afterwards.
+//!
+//! Arguments and standard input enter; a line on standard error leaves, which never holds the value. Nothing is asked back: a script would wait for ever.
+
+use std::{
+    fs,
+    io::{self, IsTerminal, Read},
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::{Args, Subcommand};
+use robotosecret::{
+    Secrets, api,
+    secrets::{Attributes, ParameterKind, ParameterTier, Recovery},
+    sensitive::Sensitive,
+};
+
+use super::{Access, Failure, output, print};
+
+/// What changes a store.
+#[derive(Subcommand)]
+pub enum Write {
+    /// Make what a reference names; what is there already is left alone.
+    Create {
+        /// What to make.
+        reference: String,
+        #[command(flatten)]
+        content: Content,
+        #[command(flatten)]
+        besides: Besides,
+        #[command(flatten)]
+        access: Access,
+    },
+    /// Put another value in place of the one that is there.
+    ///
+    /// With a member (aws.sm://prod/db#/password) only that is changed in the JSON that is there, and no change is lost that somebody else makes at the
+    /// same time. Encryption key, description, tags and kind stay.
+    Update {
+        /// What to change.
+        reference: String,
+        /// The value is JSON of any kind, and not the text of a member.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        content: Content,
+        #[command(flatten)]
+        access: Access,
+    },
+    /// Update what is there, or create it.
+    Put {
+        /// What to write.
+        reference: String,
+        #[command(flatten)]
+        content: Content,
+        #[command(flatten)]
+        besides: Besides,
+        #[command(flatten)]
+        access: Access,
+    },
+    /// Delete what a reference names.
+    ///
+    /// Secrets Manager keeps it for 30 days unless something else is said, Vault its versions; with --force nothing can be brought back.
+    Delete {
+        /// What to delete.
+        reference: String,
+        /// For how many days Secrets Manager keeps it, 7 to 30.
+        #[arg(long, conflicts_with = "force")]
+        recovery_days: Option<u32>,
+        /// Delete it for good.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        access: Access,
+    },
+    /// Bring back what was deleted, from Secrets Manager or Vault.
+    Restore {
+        /// What to bring back.
+        reference: String,
+        #[command(flatten)]
+        access: Access,
+    },
+    /// Print a token that is good for one look at a value, by whoever has it, as JSON (Vault and Edge).
+    ///
+    /// It is exchanged by an HTTP POST without a body to unwrap_url, with the token in the header X-Vault-Token.
+    Wrap {
+        /// What to wrap.
+        reference: String,
+        /// How long the token is good.
+        #[arg(long, default_value = "5m", value_parser = duration)]
+        ttl: Duration,
+        #[command(flatten)]
+        access: Access,
+    },
+}
+
+/// Where the value comes from: standard input, unless something else is said.
+#[derive(Args)]
+pub struct Content {
+    /// The file that holds the value.
+    #[arg(long, conflicts_with = "value")]
+    file: Option<PathBuf>,
+    /// The value itself. It can be seen by whoever lists the machine's processes, and stays in the shell's history.
+    #[arg(long)]
+    value: Option<String>,
+    /// Without the line end that it ends in.
+    #[arg(long)]
+    trim: bool,
+}
+
+/// What it has besides its value, once it is made.
+#[derive(Args)]
+pub struct Besides {
+    /// What people are told about it.
+    #[arg(long)]
+    description: Option<String>,
+    /// A tag (AWS): NAME=VALUE, as often as needed.
+    #[arg(long = "tag", value_parser = super::tag)]
+    tags: Vec<(String, String)>,
+    /// The key that it is encrypted with (AWS): an id, an ARN or an alias.
+    #[arg(long)]
+    kms_key: Option<String>,
+    /// The kind of a parameter: SecureString (default), String, StringList.
+    #[arg(long = "type", value_parser = kind)]
+    kind: Option<ParameterKind>,
+    /// The tier of a parameter: Standard, Advanced, Intelligent-Tiering.
+    #[arg(long, value_parser = tier)]
+    tier: Option<ParameterTier>,
+}
+
+impl Besides {
+    fn attributes(self) -> Attributes {
+        let Self { description, tags, kms_key, kind, tier } = self;
+        Attributes { description, tags: tags.into_iter().collect(), kms_key, kind, tier }
+    }
+}
+
+impl Content {
+    fn read(self) -> Result<Sensitive, Failure> {
+        let (value, by_pipe) = match (self.value, self.file) {
+            (Some(value), _) => (Sensitive::from(value), false),
+            (None, Some(file)) => (Sensitive::new(fs::read(&file).map_err(|error| Failure::Read(file.display().to_string(), error.kind()))?), false),
+            (None, None) => {
+                let mut input = io::stdin().lock();
+                // What is typed there would be seen.
+                if input.is_terminal() {
+                    return Err(Failure::NoValue);
+                }
+                let mut bytes = Vec::new();
+                input.read_to_end(&mut bytes).map_err(|error| Failure::Read("standard input".to_owned(), error.kind()))?;
+                (Sensitive::new(bytes), true)
+            }
+        };
+        let bytes = value.expose();
+        let bare = bytes.strip_suffix(b"\n").map(|bytes| bytes.strip_suffix(b"\r").unwrap_or(bytes));
+        Ok(match bare {
+            Some(bare) if self.trim => Sensitive::new(bare.to_vec()),
+            Some(bare) if by_pipe && !bare.contains(&b'\n') => {
+                eprintln!("robotosecret: note: the value ends in a line end, which is written, too; --trim leaves it out");
+                value
+            }
+            _ => value,
+        })
+    }
+}
+
+/// Does it.
+pub async fn carry_out(write: Write) -> Result<(), Failure> {
+    match write {
+        Write::Create { reference, content, besides, access } => {
+            let value = content.read()?;
+            access.client().await?.create(&reference, &value, &besides.attributes()).await?;
+            eprintln!("{reference} created");
+        }
+        Write::Update { reference, json, content, access } => {
+            let (secrets, value) = (access.client().await?, content.read()?);
+            if json {
+                secrets.update_json(&reference, &value).await?
+            } else {
+                secrets.update(&reference, &value).await?
+            };
+            eprintln!("{reference} updated");
+        }
+        Write::Put { reference, content, besides, access } => {
+            let value = content.read()?;
+            access.client().await?.put(&reference, &value, &besides.attributes()).await?;
+            eprintln!("{reference} written");
+        }
+        Write::Delete { reference, recovery_days, force, access } => {
+            let recovery = if force { Recovery::Force } else { recovery_days.map(days).transpose()?.unwrap_or_default() };
+            let secrets: Secrets = access.client().await?;
+            match secrets.delete(&reference, recovery).await? {
+                Some(when) if !force => eprintln!("{reference} deleted; it can be restored until {when}"),
+                _ => eprintln!("{reference} deleted"),
+            }
+        }
+        Write::Restore { reference, access } => {
+            access.client().await?.restore(&reference).await?;
+            eprintln!("{reference} restored");
+        }
+        Write::Wrap { reference, ttl, access } => print(output::wrapped(&access.client().await?.wrap(&reference, ttl).await?)?.expose())?,
+    }
+    Ok(())
+}
+
+fn days(days: u32) -> Result<Recovery, Failure> {
+    Recovery::within(days).map_err(|error| Failure::Days(error.to_string()))
+}
+
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    api::duration::parse(text).ok_or("a duration such as 30s, 5m or 1h")
+}
+
+fn kind(text: &str) -> Result<ParameterKind, &'static str> {
+    ParameterKind::spelled(text).ok_or("SecureString, String or StringList")
+}
+
+fn tier(text: &str) -> Result<ParameterTier, &'static str> {
+    ParameterTier::spelled(text).ok_or("Standard, Advanced or Intelligent-Tiering")
+}

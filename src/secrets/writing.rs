@@ -1,0 +1,298 @@
+//! Writing through the client: to every store with the same verbs, and never over somebody else's change unnoticed.
+//!
+//! References and values enter; what was written leaves, or why nothing was. A call is made again only after a throttle: any other failure may have been
+//! one of the answer alone. Whatever is written empties the cache.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::value::RawValue;
+
+use super::{Error, Secrets, jittered};
+use crate::{
+    api::{
+        Reason,
+        reference::{Reference, Source, Store, Version},
+    },
+    provider::{
+        Question, Reading, ServedVersion, Value,
+        opened::Opened,
+        vault::Wrapped,
+        writing::{Attributes, Described, Recovery, WriteError, Written},
+    },
+    render::replace::replace,
+    sensitive::Sensitive,
+};
+
+/// How often a member is put in anew because somebody else wrote meanwhile.
+const MERGES: u32 = 10;
+
+impl Secrets {
+    /// Makes what a reference names, without version and keypath. What is no UTF-8 becomes binary where the store has such a thing. `attributes`: what it has
+    /// besides, as far as its store keeps it.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`]; [`Error::AlreadyExists`] changes nothing.
+    pub async fn create(&self, reference: &str, value: &Sensitive, attributes: &Attributes) -> Result<Written, Error> {
+        let source = whole(reference)?;
+        self.written(&source, async || self.create_once(&source, value, attributes).await).await
+    }
+
+    /// Puts another value in place of the one that is there, and keeps all else: key, description, tags, kind. With a keypath it becomes that member of the
+    /// JSON that is there, as text, and no change is lost that somebody else makes at the same time; what the member is in has to be there. Parameter Store
+    /// can't compare: where two such writes meet, one of them may end in an [`Error::Conflict`] that names the versions in whose history the other's change is.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`]; [`Error::NotFound`] makes nothing. A member of what the store can't compare is [`Error::NotSupported`].
+    pub async fn update(&self, reference: &str, value: &Sensitive) -> Result<Written, Error> {
+        let parsed = writable(reference)?;
+        if parsed.keypath.is_empty() {
+            return self.written(&parsed.source, async || self.update_once(&parsed.source, value, None).await).await;
+        }
+        let text = std::str::from_utf8(value.expose()).map_err(|_| Error::InvalidRequest("a member of JSON is text, and the value is not UTF-8".to_owned()))?;
+        let json = serde_json::value::to_raw_value(text).map_err(|_| Error::InvalidRequest("the value can't be written as JSON".to_owned()))?;
+        self.merge(&parsed, &json).await
+    }
+
+    /// As [`Secrets::update`] with a keypath, with JSON of any kind as the member.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn update_json(&self, reference: &str, json: &Sensitive) -> Result<Written, Error> {
+        let parsed = writable(reference)?;
+        let raw: &RawValue = serde_json::from_slice(json.expose()).map_err(|_| Error::InvalidRequest("the value is no JSON".to_owned()))?;
+        if parsed.keypath.is_empty() { self.update(reference, json).await } else { self.merge(&parsed, raw).await }
+    }
+
+    /// As [`Secrets::update`], or [`Secrets::create`] where there is nothing; a member then becomes an object with it.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn put(&self, reference: &str, value: &Sensitive, attributes: &Attributes) -> Result<Written, Error> {
+        let answer = self.update(reference, value).await;
+        if !matches!(answer, Err(Error::NotFound(_))) {
+            return answer;
+        }
+        let parsed = writable(reference)?;
+        let made = self.create(&parsed.source.to_string(), &object(&parsed.keypath, value)?, attributes).await;
+        // Somebody else made it a moment ago.
+        if let Err(Error::AlreadyExists(_)) = made { self.update(reference, value).await } else { made }
+    }
+
+    /// Deletes what a reference names; the time when it is gone for good, if the store says one. [`Recovery::Within`]: Secrets Manager keeps it for so long,
+    /// Vault its former versions; the others can't bring anything back.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`]; what isn't there is [`Error::NotFound`], unless it goes by force.
+    pub async fn delete(&self, reference: &str, recovery: Recovery) -> Result<Option<String>, Error> {
+        let source = whole(reference)?;
+        self.written(&source, async || self.delete_once(&source, recovery).await).await
+    }
+
+    /// Brings back what was deleted: in Secrets Manager before its time is over, in Vault the newest version.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn restore(&self, reference: &str) -> Result<(), Error> {
+        let source = whole(reference)?;
+        let restore = async || match self.writer(source.store)? {
+            Opened::Aws(provider) => provider.restore(&source).await,
+            Opened::Vault(provider) => provider.restore(&source).await,
+            Opened::Edge(_) | Opened::Roboto(_) | Opened::Envase(_) => Err(unsupported(source.store, "bring back what was deleted")),
+        };
+        self.written(&source, restore).await
+    }
+
+    /// A token for one look at what a reference names, by whoever has it, within this time: Vault and Edge.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn wrap(&self, reference: &str, life: Duration) -> Result<Wrapped, Error> {
+        let source = whole(reference)?;
+        let answer = match self.opened(source.store)? {
+            Opened::Vault(provider) => provider.wrap(&source, life).await,
+            Opened::Edge(provider) => provider.wrap(&source, life).await,
+            Opened::Aws(_) | Opened::Roboto(_) | Opened::Envase(_) => return Err(Error::written(&source, unsupported(source.store, "wrap a value"))),
+        };
+        answer.map_err(|error| error.about(&source).into())
+    }
+
+    /// What is known about something, without its value.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn describe(&self, reference: &str) -> Result<Described, Error> {
+        let source = whole(reference)?;
+        let described = match self.opened(source.store)? {
+            Opened::Aws(provider) => provider.describe(&source).await,
+            Opened::Roboto(provider) => provider.describe(&source).await,
+            // What is known is what comes with the value.
+            Opened::Vault(_) | Opened::Edge(_) | Opened::Envase(_) => {
+                let ServedVersion { arn, id, created, .. } = self.ask(&Question::Value(source)).await?.version;
+                let version = Some(id).filter(|id| !id.starts_with(ServedVersion::KEYED));
+                return Ok(Described { arn: Some(arn), version, created, ..Described::default() });
+            }
+        };
+        described.map_err(|error| Error::written(&source, error))
+    }
+
+    async fn create_once(&self, source: &Source, value: &Sensitive, attributes: &Attributes) -> Result<Written, WriteError> {
+        let Attributes { description, tags, kms_key, kind, tier } = attributes;
+        let said = description.is_some() || !tags.is_empty() || kms_key.is_some() || kind.is_some() || tier.is_some();
+        let opened = self.writer(source.store)?;
+        match opened {
+            Opened::Aws(provider) => return provider.create(source, &content(value), attributes).await,
+            Opened::Envase(provider) if Attributes { description: None, ..attributes.clone() } == Attributes::default() => {
+                provider.create(source, value, description.as_deref()).await?;
+            }
+            _ if said => return Err(unsupported(source.store, "keep such attributes")),
+            Opened::Roboto(provider) => return provider.create(source, Some(value)).await,
+            Opened::Vault(provider) => provider.create(source, value).await?,
+            Opened::Edge(provider) => provider.create(source, value).await?,
+            Opened::Envase(provider) => provider.create(source, value, None).await?,
+        }
+        Ok(Written { arn: String::new(), version: String::new() })
+    }
+
+    async fn update_once(&self, source: &Source, value: &Sensitive, base: Option<&ServedVersion>) -> Result<Written, WriteError> {
+        let opened = self.writer(source.store)?;
+        let known = base.map(|base| base.id.as_str());
+        match opened {
+            Opened::Aws(provider) => return provider.update(source, &content(value), base).await,
+            Opened::Roboto(provider) => return provider.update(source, value).await,
+            Opened::Vault(provider) => provider.update(source, value, known).await?,
+            Opened::Edge(provider) => provider.update(source, value, known).await?,
+            Opened::Envase(provider) => provider.update(source, value, None).await?,
+        }
+        Ok(Written { arn: String::new(), version: String::new() })
+    }
+
+    async fn delete_once(&self, source: &Source, recovery: Recovery) -> Result<Option<String>, WriteError> {
+        let opened = self.writer(source.store)?;
+        match (opened, recovery) {
+            (Opened::Aws(provider), _) => return provider.delete(source, recovery).await,
+            (Opened::Vault(provider), Recovery::Within(_)) => provider.delete(source).await?,
+            (Opened::Vault(provider), Recovery::Force) => provider.delete_for_good(source).await?,
+            (Opened::Edge(provider), _) => provider.delete(source).await?,
+            (Opened::Roboto(provider), _) => provider.delete(source).await?,
+            (Opened::Envase(provider), _) => {
+                if !provider.delete(source).await? {
+                    return Err(WriteError::NotFound);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn writer(&self, store: Store) -> Result<&Opened, WriteError> {
+        self.opened(store).map_err(|error| WriteError::Refused(error.to_string()))
+    }
+
+    /// Puts a member into the JSON that is there, anew for each change that somebody else makes meanwhile.
+    async fn merge(&self, Reference { source, keypath }: &Reference, json: &RawValue) -> Result<Written, Error> {
+        if matches!(source.store, Store::Roboto | Store::Envase) {
+            return Err(incomparable(source));
+        }
+        // By its name, as the stage is compared by its name later.
+        let current = Some(Version::Stage("AWSCURRENT".to_owned())).filter(|_| source.store == Store::SecretsManager);
+        let start = Source { version: source.version.clone().or(current), ..source.clone() };
+        for _ in 0..MERGES {
+            let reading = self.ask(&Question::Value(start.clone())).await?;
+            match self.put_member(source, (keypath, json), &reading, &reading.version).await {
+                Err(Error::Conflict { over: None, .. }) => {}
+                Err(Error::Conflict { message, over: Some((from, written)) }) if written > from => {
+                    let between = Source { version: Some(Version::Number(written - 1)), ..source.clone() };
+                    let theirs = self.ask(&Question::Value(between)).await?;
+                    let ours = ServedVersion { id: written.to_string(), ..reading.version };
+                    // Once: after another write than this one, what was written over is in nobody's value but in the history, and somebody has to be told.
+                    let merged = self.put_member(source, (keypath, json), &theirs, &ours).await;
+                    return if let Err(Error::Conflict { .. }) = merged { Err(Error::Conflict { message, over: Some((from, written)) }) } else { merged };
+                }
+                answer => return answer,
+            }
+        }
+        Err(Error::Conflict { message: format!("{source}: others write this all the time; try again"), over: None })
+    }
+
+    /// Writes what was read with another member in it, if this version is still there.
+    async fn put_member(&self, source: &Source, (keypath, json): (&[String], &RawValue), read: &Reading, base: &ServedVersion) -> Result<Written, Error> {
+        if !base.lasts() {
+            return Err(incomparable(source));
+        }
+        let Value::Text(text) = &read.value else { return Err(Error::KeypathNotFound(format!("{source}: the value is binary and has no members"))) };
+        let text = std::str::from_utf8(text.expose()).map_err(|_| Error::KeypathNotFound(format!("{source}: the value is not UTF-8")))?;
+        let value = replace(text, keypath, json.get())?;
+        self.written(source, async || self.update_once(source, &value, Some(base)).await).await
+    }
+
+    /// Does a write, again while the store only asks to slow down.
+    async fn written<T>(&self, source: &Source, mut write: impl AsyncFnMut() -> Result<T, WriteError>) -> Result<T, Error> {
+        let mut pause = super::PAUSE;
+        let mut left = self.tries;
+        let answer = loop {
+            left = left.saturating_sub(1);
+            match write().await {
+                Err(WriteError::Failed(error)) if left > 0 && error.reason == Reason::Throttled => tokio::time::sleep(jittered(pause)).await,
+                answer => break answer,
+            }
+            pause *= 2;
+        };
+        // Also after a failure: it may have been written all the same.
+        if let Some(cache) = &self.cache {
+            cache.invalidate_all();
+        }
+        answer.map_err(|error| Error::written(source, error))
+    }
+}
+
+fn incomparable(source: &Source) -> Error {
+    Error::written(source, unsupported(source.store, "compare; write the whole value, which takes the place of whatever others write meanwhile"))
+}
+
+fn unsupported(store: Store, operation: &'static str) -> WriteError {
+    WriteError::NotSupported { store, operation }
+}
+
+/// A reference that may be written to.
+fn writable(reference: &str) -> Result<Reference, Error> {
+    let parsed: Reference = reference.parse()?;
+    if !parsed.source.through_secrets_manager().is_empty() {
+        return Err(Error::InvalidRequest(format!("{}: it stands for a secret; write that by its own reference, aws.sm://NAME", parsed.source)));
+    }
+    // AWS's own rules are its provider's.
+    if parsed.source.version.is_some() && !parsed.source.store.is_aws() {
+        return Err(Error::InvalidRequest(format!("{}: what is written becomes the newest version; leave the version out", parsed.source)));
+    }
+    Ok(parsed)
+}
+
+/// One that means all of a value.
+fn whole(reference: &str) -> Result<Source, Error> {
+    let Reference { source, keypath } = writable(reference)?;
+    if keypath.is_empty() { Ok(source) } else { Err(Error::InvalidRequest(format!("{source}: this is done to a whole value; leave the keypath out"))) }
+}
+
+fn content(value: &Sensitive) -> Value {
+    if std::str::from_utf8(value.expose()).is_ok() { Value::Text(value.clone()) } else { Value::Binary(value.clone()) }
+}
+
+/// A value, or an object with it at this keypath.
+fn object(keypath: &[String], value: &Sensitive) -> Result<Sensitive, Error> {
+    let Some((first, rest)) = keypath.split_first() else { return Ok(value.clone()) };
+    let broken = || Error::InvalidRequest("a member of JSON is text, and the value is not UTF-8".to_owned());
+    let inner = if rest.is_empty() {
+        let text = std::str::from_utf8(value.expose()).map_err(|_| broken())?;
+        Sensitive::from(serde_json::to_string(text).map_err(|_| broken())?)
+    } else {
+        object(rest, value)?
+    };
+    let raw: &RawValue = serde_json::from_slice(inner.expose()).map_err(|_| broken())?;
+    serde_json::to_string(&BTreeMap::from([(first, raw)])).map(Sensitive::from).map_err(|_| broken())
+}
