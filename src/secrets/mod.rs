@@ -107,18 +107,32 @@ impl Secrets {
     /// See [`Error`].
     pub async fn get(&self, reference: &str) -> Result<Secret, Error> {
         let reference: Reference = reference.parse()?;
-        let through = reference.source.through_secrets_manager();
+        let (reading, inner) = self.reading(&Question::Value(reference.source)).await?;
+        taken(&reading, &[inner, reference.keypath].concat())
+    }
+
+    /// What a store answers to a question as the controller asks it, and the keypath that the name itself ends in (a parameter that stands for a member of a
+    /// secret).
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn reading(&self, question: &Question) -> Result<(Reading, Vec<String>), Error> {
+        let through = match question {
+            Question::Value(source) => source.through_secrets_manager(),
+            _ => Vec::new(),
+        };
         if through.is_empty() {
-            return taken(&self.ask(&Question::Value(reference.source)).await?, &reference.keypath);
+            return Ok((self.ask(question).await?, Vec::new()));
         }
         // Of all secrets that the name may denote, the longest that is there.
         for (source, keypath) in through {
             match self.ask(&Question::Value(source)).await {
                 Err(Error::NotFound(_)) => {}
-                answer => return taken(&answer?, &[keypath, reference.keypath].concat()),
+                answer => return Ok((answer?, keypath)),
             }
         }
-        Err(Error::NotFound(format!("{}: Secrets Manager has none of the secrets that this path may name", reference.source)))
+        Err(Error::NotFound(format!("{question}: Secrets Manager has none of the secrets that this path may name")))
     }
 
     /// As [`Secrets::get`], and what its JSON says.
