@@ -159,6 +159,31 @@ async fn how_all_stand_is_a_table_that_begins_with_what_is_not_well() {
 }
 
 #[tokio::test]
+async fn a_terminal_gets_colours_and_as_wide_a_table_as_it_is() {
+    emulated("plugin-terminal", async |s| {
+        one_well_one_not(s).await;
+        let kubeconfig = world().plane.kubeconfig().display().to_string();
+        let typed = format!("stty cols 150 rows 40; exec {} status --kubeconfig {kubeconfig} -n {}", plugin().display(), s.namespace);
+        // Of util-linux: it runs a command before a terminal of its own.
+        let in_terminal = |no_color: &str| {
+            let mut command = Command::new("script");
+            command.args(["--quiet", "--return", "--command", &typed, "/dev/null"]).env("TERM", "xterm").env("NO_COLOR", no_color).env_remove("COLUMNS");
+            let output = command.stdin(std::process::Stdio::null()).output().unwrap();
+            assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let coloured = in_terminal("");
+        says(&coloured, "wrong  \u{1b}[31mFalse\u{1b}[0m  ");
+        says(&coloured, "\u{1b}[31m1 well, 1 not\u{1b}[0m");
+        let plain = in_terminal("1");
+        assert!(!plain.contains('\u{1b}'), "{plain:?}");
+        let longest = plain.lines().map(|line| line.trim_end().len()).max().unwrap();
+        assert!((140..=150).contains(&longest), "{longest}: {plain}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn kubectl_finds_it_and_it_finds_the_cluster_as_kubectl_does() {
     emulated("plugin-way", async |s| {
         one_well_one_not(s).await;

@@ -107,8 +107,18 @@ impl Cluster {
         // Whoever sits before a terminal rather knows at once.
         config.default_retry = false;
         let namespace = self.namespace.unwrap_or_else(|| config.default_namespace.clone());
-        let client = Client::try_from(config).map_err(|_| Failure::Impossible("the kubeconfig's certificates or credentials can't be used".to_owned()))?;
+        let client = Client::try_from(config).map_err(|error| Failure::Impossible(unusable(&error).to_owned()))?;
         Ok(Connection { client, namespace, everywhere })
+    }
+}
+
+/// Why no client can be made of a kubeconfig.
+const fn unusable(error: &Error) -> &'static str {
+    match error {
+        Error::ProxyProtocolUnsupported { .. } | Error::ProxyProtocolDisabled { .. } => {
+            "the way to the API server leads through a proxy (proxy-url of the kubeconfig, or HTTPS_PROXY), and this program can use none"
+        }
+        _ => "the kubeconfig's certificates or credentials can't be used",
     }
 }
 

@@ -84,10 +84,10 @@ async fn by_metadata(connection: &Connection, resource: &RobotoSecret, target: &
     let written = resource.status.as_ref().and_then(|status| status.target.as_ref()).filter(|written| written.name == target);
     let changed = resource.status.as_ref().and_then(|status| status.last_change_time.as_ref()).map(|time| time.0);
     let heading = match written {
-        Some(_) => format!(
-            "Secret {target}: beside what the controller last wrote, {} ago at least. The stores were not asked; --source does.",
-            age(changed, Timestamp::now())
-        ),
+        Some(_) => {
+            let ago = age(changed, Timestamp::now());
+            format!("Secret {target}: beside what the controller last wrote, {ago} ago. The stores were not asked; --source does.")
+        }
         None => format!("Secret {target}: the controller has not written it yet."),
     };
     let mut notes = Vec::new();
@@ -153,7 +153,8 @@ fn judge(resource: &RobotoSecret, written: Option<&TargetStatus>, sight: &Sight<
             (true, true) if untouched || !seen.came_as_text(&manager, key) => say(key, Verdict::Equal, String::new()),
             // Who applies stringData leaves no trace of what it changed.
             (true, true) => say(key, Verdict::Unknown, format!("{} may have written it as well", others(key))),
-            (true, false) => say(key, Verdict::Differs, format!("it was last written by {}", others(key))),
+            (true, false) if listed.contains(key) || !all_listed => say(key, Verdict::Differs, format!("it was last written by {}", others(key))),
+            (true, false) => say(key, Verdict::Unknown, format!("it is there, put in by {}, and was not mirrored yet", others(key))),
         }
     }
     for key in present.difference(&expected) {
@@ -265,6 +266,8 @@ mod tests {
         assert_eq!(judged(&whole, &Sight::Hidden(String::new())), ["a unknown", "b unknown", "c unknown"]);
         let entry = |key: &str| json!({"key": key, "uri": "aws.sm://x"});
         let named = resource(&json!({"data": [entry("a"), entry("new")], "target": {"creationPolicy": "Merge"}}), &["a", "old"]);
+        let taken = resource(&json!({"data": [entry("b")]}), &[]);
+        assert!(judged(&taken, &now).contains(&"b unknown it is there, put in by kubectl-edit, and was not mirrored yet".to_owned()));
         assert_eq!(judged(&named, &now), ["a equal", "new missing it was not mirrored yet", "old extra the spec makes it no more"]);
         let text = Sight::Seen(Some(seen(&[managers[0].clone(), ("app", "Apply", json!({"f:stringData": {"f:a": {}}}))])));
         assert_eq!(judged(&whole, &text)[0], "a unknown app may have written it as well");

@@ -144,19 +144,19 @@ fn secret_lines(resource: &RobotoSecret, sight: &Sight<Option<Kept>>) -> Vec<Str
     let kept = match sight {
         Sight::Hidden(why) => {
             let written = resource.status.as_ref().and_then(|status| status.target.as_ref());
-            let keys = written.map(|target| format!("the controller wrote {}: {}", counted(target.keys.len(), "key"), target.keys.join(", ")));
+            let keys = written.map(|target| format!("the controller wrote {}: {}", counted(target.keys.len(), "key"), clean(&target.keys.join(", "))));
             return [Some(why.clone()), keys].into_iter().flatten().collect();
         }
         Sight::Seen(None) => return vec!["it isn't there".to_owned()],
         Sight::Seen(Some(kept)) => kept,
     };
-    let mut lines = vec![format!("{}, type {}", keys::whose(resource, &kept.seen), kept.type_)];
+    let mut lines = vec![clean(&format!("{}, type {}", keys::whose(resource, &kept.seen), kept.type_))];
     lines.extend(kept.lengths.iter().map(|(key, length)| format!("{key}: {}", counted(*length, "byte"))));
     lines
 }
 
 fn user_lines(users: &Consumers, namespace: &str, target: &str) -> Vec<String> {
-    let mut lines = users.of(namespace, target);
+    let mut lines: Vec<String> = users.of(namespace, target).iter().map(|user| clean(user)).collect();
     if lines.is_empty() && users.hidden.is_empty() {
         lines.push("nobody that was found".to_owned());
     }

@@ -1,7 +1,7 @@
 //! The target: what may be known of a Secret without knowing a value.
 //!
 //! A Secret's name enters; whose it is, its type, and its keys with their lengths leave. Values are wiped as soon as they are counted, and so
-//! are annotations, where kubectl keeps copies of them.
+//! are annotations, where kubectl keeps copies of them; what the HTTP and JSON layers had of them is freed.
 
 use std::collections::BTreeMap;
 

@@ -132,7 +132,7 @@ pub async fn run(command: Command) -> ExitCode {
         // Whoever read it has seen enough.
         Err(Failure::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("robotosecret: {failure}");
+            table::complain(&[&failure]);
             ExitCode::from(failure.code())
         }
     }

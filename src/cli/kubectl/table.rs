@@ -182,7 +182,7 @@ pub fn print(text: &str) -> io::Result<()> {
 /// Says what went wrong and ended nothing.
 pub fn complain(failures: &[impl Display]) {
     for failure in failures {
-        eprintln!("robotosecret: {failure}");
+        eprintln!("robotosecret: {}", clean(&failure.to_string()));
     }
 }
 

@@ -137,7 +137,7 @@ impl References<'_> {
             Some(length) if self.plan.template.is_none() => format!("{key} ({})", counted(*length, "byte")),
             _ => key.to_owned(),
         };
-        keys.map(key).collect::<Vec<_>>().join(", ")
+        clean(&keys.map(key).collect::<Vec<_>>().join(", "))
     }
 }
 
