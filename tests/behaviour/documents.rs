@@ -86,10 +86,9 @@ fn spoken(cell: &str) -> String {
     while let Some((before, link)) = rest.split_once('[') {
         let (name, link) = link.split_once("](").unwrap();
         let (_, after) = link.split_once(')').unwrap();
-        match before.strip_suffix(" (") {
-            Some(before) => (text, rest) = (text + before, after.trim_start_matches(')')),
-            None => (text, rest) = (text + before + name, after),
-        }
+        (text, rest) = before
+            .strip_suffix(" (")
+            .map_or_else(|| (format!("{text}{before}{name}"), after), |before| (format!("{text}{before}"), after.trim_start_matches(')')));
     }
     (text + rest).replace('`', "")
 }

@@ -392,7 +392,25 @@ async fn the_keys_are_compared_and_never_printed() {
         says(admin.there(&["diff", "good"]).ended(0), table);
         says(admin.there(&["diff", "good", "--source"]).ended(0), table);
         let printed = admin.there(&["diff", "wrong"]);
-        assert!(printed.ended(0).ends_with("the controller has not written it yet.\nno keys\n"), "{}", printed.out);
+        assert!(printed.ended(1).ends_with("the controller has not written it yet.\nno keys\n"), "{}", printed.out);
+        // Somebody else's Secret, and one that is shared.
+        for name in ["theirs", "shared"] {
+            let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": s.namespace}, "data": {"greeting": "aGVsbG8="}});
+            apply_object(&s.client, &secret).await.unwrap();
+        }
+        let entry = json!({"key": "password", "uri": format!("aws.sm://{}#/password", s.path("db"))});
+        s.apply("theirs", &json!({"data": [entry]}).to_string()).await;
+        s.apply("shared", &json!({"data": [entry], "target": {"creationPolicy": "Merge"}}).to_string()).await;
+        s.condition("theirs", "Ready", "False TargetNotOwned", SECONDS).await;
+        s.ready("shared").await;
+        let printed = admin.there(&["diff", "theirs"]);
+        says(printed.ended(1), "a Secret theirs exists and is not this RobotoSecret's");
+        assert!(printed.out.ends_with("\npassword  unknown\n1 unknown\n"), "{}", printed.out);
+        for arguments in [&["diff", "shared"][..], &["diff", "shared", "--source"]] {
+            let printed = admin.there(arguments);
+            assert!(printed.ended(0).ends_with("KEY       VERDICT  WHY\npassword  equal\n1 equal\n"), "{}", printed.out);
+        }
+        says(admin.there(&["explain", "shared"]).ended(0), "\nSecret shared\n  shared with others, type Opaque\n  greeting: 5 bytes\n");
         says(admin.there(&["diff", "wrong", "--source"]).failed(1), "Secrets Manager has no such secret");
         let user = User::of_namespace(s).await;
         let printed = user.plugin(&["diff", "good"]);

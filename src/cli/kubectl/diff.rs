@@ -9,7 +9,6 @@ use std::{
 };
 
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
-use kube::ResourceExt;
 use robotosecret::{
     api::{
         RobotoSecret,
@@ -67,13 +66,14 @@ type Verdicts = BTreeMap<String, (Verdict, String)>;
 pub async fn run(connection: &Connection, name: &str, access: Option<Access>) -> Result<ExitCode, Failure> {
     let resource = connection.resource(name).await?;
     let target = keys::target(&resource);
+    let is_written = resource.status.as_ref().and_then(|status| status.target.as_ref()).is_some_and(|written| written.name == target);
     let (heading, verdicts, notes) = match access {
         None => by_metadata(connection, &resource, &target).await,
         Some(access) => by_value(connection, &resource, &target, access).await?,
     };
     let notes: Vec<String> = notes.iter().map(|note| table::clean(note)).collect();
     table::print(&(heading + "\n" + &table::joined(&notes) + &lines(&verdicts, Terminal::new())))?;
-    let same = verdicts.values().all(|(verdict, _)| *verdict == Verdict::Equal);
+    let same = is_written && verdicts.values().all(|(verdict, _)| *verdict == Verdict::Equal);
     Ok(ExitCode::from(u8::from(!same)))
 }
 
@@ -92,13 +92,9 @@ async fn by_metadata(connection: &Connection, resource: &RobotoSecret, target: &
     };
     let mut notes = Vec::new();
     let sight = Sight::of(found, &format!("the Secret {target} can't be read"));
-    if let Sight::Seen(Some(seen)) = &sight
-        && !seen.belongs_to(&resource.name_any(), &resource.uid().unwrap_or_default())
-    {
-        notes.push(keys::whose(resource, seen));
-    }
-    if let Sight::Hidden(why) = &sight {
-        notes.push(why.clone());
+    match &sight {
+        Sight::Seen(seen) => notes.extend(seen.as_ref().and_then(|seen| keys::foreign(resource, seen))),
+        Sight::Hidden(why) => notes.push(why.clone()),
     }
     let verdicts = judge(resource, written, &sight);
     if written.is_some_and(|written| written.generation != resource.metadata.generation) && named(resource).is_none() && !resource.spec.suspend {
@@ -135,6 +131,8 @@ fn judge(resource: &RobotoSecret, written: Option<&TargetStatus>, sight: &Sight<
     let seen = match sight {
         Sight::Hidden(_) => return all(Verdict::Unknown, ""),
         Sight::Seen(None) => return all(Verdict::Missing, "there is no such Secret"),
+        // Whatever stands in somebody else's says nothing about ours.
+        Sight::Seen(Some(seen)) if keys::foreign(resource, seen).is_some() => return all(Verdict::Unknown, ""),
         Sight::Seen(Some(seen)) => seen,
     };
     let mut verdicts = Verdicts::new();
@@ -235,7 +233,7 @@ mod tests {
     fn seen(managers: &[(&str, &str, Value)]) -> Seen {
         let entry = |(manager, operation, fields): &(&str, &str, Value)| json!({"manager": manager, "operation": operation, "time": "2026-01-01T00:00:09Z", "fieldsV1": fields});
         let managers: Vec<Value> = managers.iter().map(entry).collect();
-        let meta = json!({"name": "db", "uid": "s", "resourceVersion": "2", "creationTimestamp": "2026-01-01T00:00:00Z", "managedFields": managers});
+        let meta = json!({"name": "db", "uid": "s", "resourceVersion": "2", "labels": {"robotosecret.dev/managed": "true"}, "annotations": {"robotosecret.dev/owner": "db"}, "creationTimestamp": "2026-01-01T00:00:00Z", "managedFields": managers});
         Seen::new(&serde_json::from_value(meta).expect("metadata"))
     }
 

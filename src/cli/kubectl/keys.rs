@@ -50,14 +50,26 @@ pub async fn look(connection: &Connection, name: &str) -> Sight<Option<Kept>> {
     Sight::of(found.map(|found| found.map(Kept::of)), &format!("the Secret {name} can't be read"))
 }
 
+/// Whether the resource may write it, as the controller judges.
+fn judged(resource: &RobotoSecret, seen: &Seen) -> Ownership {
+    let (name, uid, manager) = (resource.name_any(), resource.uid().unwrap_or_default(), manager(resource));
+    ownership(seen, &Claim { name: &name, uid: &uid, manager: &manager, policy: resource.spec.target.creation_policy, merged: false })
+}
+
+/// Why it is somebody else's, if it is.
+pub fn foreign(resource: &RobotoSecret, seen: &Seen) -> Option<String> {
+    match judged(resource, seen) {
+        Ownership::Foreign(why) => Some(why),
+        Ownership::Ours | Ownership::HandedOver => None,
+    }
+}
+
 /// Whose it is, in words.
 pub fn whose(resource: &RobotoSecret, seen: &Seen) -> String {
-    let (name, uid, manager) = (resource.name_any(), resource.uid().unwrap_or_default(), manager(resource));
-    let claim = Claim { name: &name, uid: &uid, manager: &manager, policy: resource.spec.target.creation_policy, merged: false };
-    match ownership(seen, &claim) {
+    match judged(resource, seen) {
         Ownership::Foreign(why) => why,
         Ownership::HandedOver => "handed over to this RobotoSecret".to_owned(),
-        Ownership::Ours if seen.belongs_to(&name, &uid) => "this RobotoSecret's alone".to_owned(),
+        Ownership::Ours if seen.belongs_to(&resource.name_any(), &resource.uid().unwrap_or_default()) => "this RobotoSecret's alone".to_owned(),
         Ownership::Ours => "shared with others".to_owned(),
     }
 }

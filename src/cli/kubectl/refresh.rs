@@ -33,8 +33,23 @@ struct Request {
     id: String,
     /// What it was before.
     before: Option<String>,
-    /// When the content had last changed.
+    /// What was mirrored when it was made.
+    content: Content,
+}
+
+/// What tells contents apart: times are in whole seconds, so that versions are compared as well.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Content {
     changed: Option<Time>,
+    versions: Vec<(String, String)>,
+}
+
+impl Content {
+    fn of(resource: &RobotoSecret) -> Self {
+        let Some(status) = &resource.status else { return Self::default() };
+        let versions = status.sources.iter().map(|source| (source.uri.clone(), source.version.clone())).collect();
+        Self { changed: status.last_change_time.clone(), versions }
+    }
 }
 
 /// What came of a request.
@@ -61,11 +76,7 @@ pub async fn run(connection: &Connection, names: &[String], wait: Option<Duratio
             let patched = patched.map_err(|error| failure(&format!("the RobotoSecret {} can't be annotated", resource.name_any()), &error))?;
             waiting.insert(
                 key(&patched),
-                Request {
-                    id: id.clone(),
-                    before: resource.annotations().get(REFRESH_ANNOTATION).cloned(),
-                    changed: resource.status.as_ref().and_then(|status| status.last_change_time.clone()),
-                },
+                Request { id: id.clone(), before: resource.annotations().get(REFRESH_ANNOTATION).cloned(), content: Content::of(resource) },
             );
             if wait.is_none() {
                 let rest = if patched.spec.suspend { "; it is suspended, so nothing is read before it is resumed" } else { "" };
@@ -160,7 +171,7 @@ fn result(resource: &RobotoSecret, request: &Request) -> Option<Outcome> {
     }
     let standing = Standing::of(resource);
     let says = status::line(&standing);
-    Some(if standing.well { Outcome::Well { changed: status.last_change_time != request.changed, says } } else { Outcome::Bad(says) })
+    Some(if standing.well { Outcome::Well { changed: Content::of(resource) != request.content, says } } else { Outcome::Bad(says) })
 }
 
 fn told(result: &Outcome) -> String {
@@ -192,7 +203,7 @@ mod tests {
     #[test]
     fn a_request_was_carried_out_once_the_status_names_it_or_a_later_one() {
         let changed = "2026-01-01T00:00:00Z";
-        let request = Request { id: "2".into(), before: Some("1".into()), changed: Some(Time(changed.parse().expect("a time"))) };
+        let request = Request { id: "2".into(), before: Some("1".into()), content: Content::of(&resource("1", "1", "True", changed)) };
         let well = |changed| Some(Outcome::Well { changed, says: "Mirrored: m".into() });
         assert_eq!(result(&resource("1", "1", "True", changed), &request), None, "a list that is older than the request");
         assert_eq!(result(&resource("2", "1", "True", changed), &request), None);

@@ -56,7 +56,7 @@ mod tests {
             text: "a".into(),
             children: vec![Node { text: "b".into(), children: vec![leaf("c"), leaf("d")] }, Node { text: "e".into(), children: vec![leaf("f")] }],
         };
-        assert_eq!(drawn(&[tree.clone()], true), "a\n├── b\n│   ├── c\n│   └── d\n└── e\n    └── f\n");
+        assert_eq!(drawn(std::slice::from_ref(&tree), true), "a\n├── b\n│   ├── c\n│   └── d\n└── e\n    └── f\n");
         assert_eq!(drawn(&[tree], false), "a\n|-- b\n|   |-- c\n|   `-- d\n`-- e\n    `-- f\n");
     }
 }
