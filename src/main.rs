@@ -37,10 +37,23 @@ struct Arguments {
     command: Command,
 }
 
+/// Shows how RobotoSecrets stand, says what is wrong and what helps, and has them read again.
+#[derive(Parser)]
+#[command(version, about, bin_name = "kubectl robotosecret")]
+struct PluginArguments {
+    #[command(subcommand)]
+    command: cli::kubectl::Command,
+}
+
+/// The name under which kubectl finds this binary.
+const PLUGIN: &str = "kubectl-robotosecret";
+
 #[derive(Subcommand)]
 enum Command {
     #[command(flatten)]
     Values(cli::Command),
+    #[command(flatten)]
+    Resources(cli::kubectl::Command),
     /// Run the controller: watch `RobotoSecret` resources and mirror what they refer to.
     Controller(Box<ControllerArguments>),
     /// Ask a page of a running controller, such as <http://HOST:8080/readyz>, print it, and fail unless the answer is 200: the image has
@@ -167,8 +180,13 @@ async fn terms(config: &kube::Config, arguments: &ControllerArguments) -> anyhow
 }
 
 fn main() -> anyhow::Result<ExitCode> {
+    let name = std::env::args_os().next().map(PathBuf::from);
+    if name.as_deref().and_then(Path::file_stem).is_some_and(|name| name == PLUGIN) {
+        return Ok(run_cli(cli::kubectl::run(PluginArguments::parse().command))?);
+    }
     match Arguments::parse().command {
-        Command::Values(command) => return Ok(run_cli(command)?),
+        Command::Values(command) => return Ok(run_cli(cli::run(command))?),
+        Command::Resources(command) => return Ok(run_cli(cli::kubectl::run(command))?),
         Command::Controller(arguments) => run_controller(*arguments)?,
         Command::Probe { url } => probe(url)?,
         Command::Crds { dir } => print_crds(dir.as_deref())?,
@@ -176,8 +194,8 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn run_cli(command: cli::Command) -> std::io::Result<ExitCode> {
-    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(cli::run(command)))
+fn run_cli(command: impl Future<Output = ExitCode>) -> std::io::Result<ExitCode> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command))
 }
 
 fn print_crds(dir: Option<&Path>) -> anyhow::Result<()> {

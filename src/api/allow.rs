@@ -157,29 +157,49 @@ impl AllowRule {
     }
 
     fn covers(&self, place: Place<'_>, reference: &str) -> bool {
-        self.references.iter().any(|pattern| pattern_matches(pattern, place.name, reference))
+        self.pattern_for(place, reference).is_some()
     }
+
+    fn pattern_for(&self, place: Place<'_>, reference: &str) -> Option<&str> {
+        self.references.iter().map(String::as_str).find(|pattern| pattern_matches(pattern, place.name, reference))
+    }
+}
+
+/// The rule that lets a namespace do something with a reference, and its pattern for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant<'r> {
+    /// Which of the rules, from 0.
+    pub rule: usize,
+    /// Its pattern.
+    pub pattern: &'r str,
 }
 
 /// Whether rules let the namespace do this with the source, under every name that the source may denote; else what is missing.
 pub fn permit(rules: &[AllowRule], verb: Verb, place: Place<'_>, source: &Source, home: Home<'_>) -> Result<(), Refusal> {
+    grants(rules, verb, place, source, home).map(drop)
+}
+
+/// As [`permit`], and what lets it: a grant for each name that the source may denote.
+pub fn grants<'r>(rules: &'r [AllowRule], verb: Verb, place: Place<'_>, source: &Source, home: Home<'_>) -> Result<Vec<Grant<'r>>, Refusal> {
     let abroad = source.arn().map(|arn| Abroad::new(rules, arn, home)).unwrap_or_default();
-    for reference in source.denotes() {
-        let covering: Vec<&AllowRule> = rules.iter().filter(|rule| rule.is_for(place, verb) && rule.covers(place, &reference)).collect();
+    let grant = |reference: String| {
+        let covering: Vec<(usize, &AllowRule)> =
+            rules.iter().enumerate().filter(|(_, rule)| rule.is_for(place, verb) && rule.covers(place, &reference)).collect();
         if covering.is_empty() {
             return Err(Refusal::Reference(reference));
         }
-        let in_region = |rule: &&&AllowRule| abroad.region.is_none_or(|region| rule.regions.iter().any(|named| named == region));
-        let in_account = |rule: &&AllowRule| abroad.account.is_none_or(|account| rule.accounts.iter().any(|named| named == account));
-        let in_region: Vec<&AllowRule> = covering.iter().filter(in_region).copied().collect();
+        let in_region = |(_, rule): &&(usize, &AllowRule)| abroad.region.is_none_or(|region| rule.regions.iter().any(|named| named == region));
+        let in_account = |(_, rule): &&(usize, &AllowRule)| abroad.account.is_none_or(|account| rule.accounts.iter().any(|named| named == account));
+        let in_region: Vec<(usize, &'r AllowRule)> = covering.iter().filter(in_region).copied().collect();
         if in_region.is_empty() {
             return Err(Refusal::Region(abroad.region.unwrap_or_default().to_owned()));
         }
-        if !in_region.iter().any(in_account) {
+        let Some((index, rule)) = in_region.iter().find(in_account) else {
             return Err(Refusal::Account(abroad.account.unwrap_or_default().to_owned()));
-        }
-    }
-    Ok(())
+        };
+        Ok(Grant { rule: *index, pattern: rule.pattern_for(place, &reference).unwrap_or_default() })
+    };
+    source.denotes().into_iter().map(grant).collect()
 }
 
 /// Whether a rule lets the namespace read this plain reference (`aws.sm://name`).
@@ -301,6 +321,15 @@ mod tests {
         assert!(!allowed(&[], "shop", "aws.sm://prod/db"));
         assert!(!allowed(&[rule(&["shop"], &[])], "shop", "aws.sm://prod/db"));
         assert!(!allowed(&[rule(&[], &["*"])], "shop", "aws.sm://prod/db"));
+    }
+
+    #[test]
+    fn what_lets_it_is_told() {
+        let rules = [rule(&["other"], &["*"]), rule(&["shop"], &["aws.sm://dev/**", "aws.sm://prod/*"])];
+        let reference: crate::api::reference::Reference = "aws.sm://prod/db".parse().expect("a reference");
+        let place = Place { name: "shop", labels: &std::collections::BTreeMap::new() };
+        let told = grants(&rules, Verb::Read, place, &reference.source, Home { region: "eu-west-1", account: None });
+        assert_eq!(told, Ok(vec![Grant { rule: 1, pattern: "aws.sm://prod/*" }]));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 pub mod allow;
 pub mod aws;
 pub mod clusterrobotosecret;
+mod cure;
 pub mod duration;
 pub mod edge;
 pub mod envase;

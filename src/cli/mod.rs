@@ -5,6 +5,7 @@
 
 #![allow(clippy::doc_markdown)] // `--help` prints them, where backticks and brackets are noise.
 
+pub mod kubectl;
 mod output;
 mod writing;
 
@@ -118,7 +119,8 @@ pub struct Access {
 }
 
 impl Access {
-    async fn client(self) -> Result<Secrets, Error> {
+    /// The stores, as these arguments and the environment say.
+    pub async fn client(self) -> Result<Secrets, Error> {
         let builder = Secrets::builder().no_cache();
         let builder = self.profile.into_iter().fold(builder, robotosecret::secrets::Builder::profile);
         let builder = self.region.into_iter().fold(builder, robotosecret::secrets::Builder::region);
@@ -147,17 +149,22 @@ enum Failure {
     Days(String),
 }
 
+/// The exit code for what a store said.
+const fn store_code(error: &Error) -> u8 {
+    match error {
+        Error::NotFound(_) | Error::KeypathNotFound(_) => 1,
+        Error::InvalidName(_) => 2,
+        Error::AccessDenied(_) => 3,
+        Error::Throttled(_) | Error::Unavailable(_) => 4,
+        Error::AlreadyExists(_) | Error::Conflict { .. } => 6,
+        _ => 5,
+    }
+}
+
 impl Failure {
     const fn code(&self) -> u8 {
         match self {
-            Self::Store(error) => match error {
-                Error::NotFound(_) | Error::KeypathNotFound(_) => 1,
-                Error::AlreadyExists(_) | Error::Conflict { .. } => 6,
-                Error::InvalidName(_) => 2,
-                Error::AccessDenied(_) => 3,
-                Error::Throttled(_) | Error::Unavailable(_) => 4,
-                _ => 5,
-            },
+            Self::Store(error) => store_code(error),
             Self::NoValue | Self::Days(_) => 2,
             Self::Output(_) | Self::Write(_) | Self::Read(..) => 5,
         }

@@ -128,20 +128,36 @@ impl Secrets {
 
     async fn look_up(&self, reference: &str, cached: bool) -> Result<Secret, Error> {
         let reference: Reference = reference.parse()?;
-        let through = reference.source.through_secrets_manager();
+        let (reading, inner) = self.resolve(reference.source, cached).await?;
+        taken(&reading, &[inner, reference.keypath].concat())
+    }
+
+    /// What a store answers now to a question as the controller asks it, and the keypath that the name itself ends in (a parameter that stands for a member
+    /// of a secret).
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn reading(&self, question: &Question) -> Result<(Arc<Reading>, Vec<String>), Error> {
+        match question {
+            Question::Value(source) => self.resolve(source.clone(), false).await,
+            _ => Ok((Arc::new(self.ask(question).await?), Vec::new())),
+        }
+    }
+
+    async fn resolve(&self, source: Source, cached: bool) -> Result<(Arc<Reading>, Vec<String>), Error> {
+        let through = source.through_secrets_manager();
         if through.is_empty() {
-            let reading = self.read(reference.source, cached).await?;
-            return taken(&reading, &reference.keypath);
+            return Ok((self.read(source, cached).await?, Vec::new()));
         }
         // Of all secrets that the name may denote, the longest that is there.
-        for (source, keypath) in through {
-            match self.read(source, cached).await {
+        for (secret, keypath) in through {
+            match self.read(secret, cached).await {
                 Err(Error::NotFound(_)) => {}
-                Err(error) => return Err(error),
-                Ok(reading) => return taken(&reading, &[keypath, reference.keypath].concat()),
+                answer => return Ok((answer?, keypath)),
             }
         }
-        Err(Error::NotFound(format!("{}: Secrets Manager has none of the secrets that this path may name", reference.source)))
+        Err(Error::NotFound(format!("{source}: Secrets Manager has none of the secrets that this path may name")))
     }
 
     async fn read(&self, source: Source, cached: bool) -> Result<Arc<Reading>, Error> {

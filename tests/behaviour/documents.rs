@@ -72,6 +72,25 @@ fn operations_explain_every_alert_and_every_reason_and_no_other() {
     let explained: BTreeSet<&str> = rows.iter().map(|row| row[0].trim_end_matches('`')).collect();
     assert_eq!(explained, Reason::ALL.iter().map(|reason| reason.as_str()).collect());
     assert_eq!(explained.len(), rows.len(), "one is explained twice");
+    // What the command line says to whoever meets a reason.
+    for row in rows {
+        let reason = Reason::named(row[0].trim_end_matches('`')).unwrap();
+        assert_eq!(reason.cure(), spoken(row[2]), "{reason}");
+    }
+}
+
+/// A cell of a table without its marks: a link in brackets of its own goes, of any other its text stays.
+fn spoken(cell: &str) -> String {
+    let mut text = String::new();
+    let mut rest = cell;
+    while let Some((before, link)) = rest.split_once('[') {
+        let (name, link) = link.split_once("](").unwrap();
+        let (_, after) = link.split_once(')').unwrap();
+        (text, rest) = before
+            .strip_suffix(" (")
+            .map_or_else(|| (format!("{text}{before}{name}"), after), |before| (format!("{text}{before}"), after.trim_start_matches(')')));
+    }
+    (text + rest).replace('`', "")
 }
 
 #[test]

@@ -28,6 +28,7 @@ mod mirroring;
 mod monitoring;
 mod observability;
 mod operating;
+mod plugin;
 mod policies;
 mod provider;
 mod reading;

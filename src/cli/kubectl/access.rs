@@ -1,0 +1,228 @@
+//! The way to the cluster, as kubectl finds it, and what is said when something there can't be seen.
+//!
+//! Flags and a kubeconfig enter; a client and a namespace leave. An error is told in our own words and by codes: what an API server or a
+//! kubeconfig says is never passed on, since it may hold a value or a credential.
+
+use std::{fmt::Debug, path::PathBuf};
+
+use clap::Args;
+use kube::{
+    Api, Client, Config, Error, Resource,
+    api::ListParams,
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
+    core::NamespaceResourceScope,
+};
+use robotosecret::{
+    api::{RobotoSecret, reference::ReferenceError},
+    secrets,
+};
+use serde::de::DeserializeOwned;
+
+/// How many objects are asked for at once.
+const PAGE: u32 = 500;
+
+/// Which cluster, and where in it.
+#[derive(Args)]
+#[command(next_help_heading = "Kubernetes")]
+pub struct Cluster {
+    /// The namespace; that of the context when left out.
+    #[arg(short, long)]
+    namespace: Option<String>,
+    /// The context of the kubeconfig; the current one when left out.
+    #[arg(long)]
+    context: Option<String>,
+    /// The kubeconfig; $KUBECONFIG or ~/.kube/config when left out.
+    #[arg(long)]
+    kubeconfig: Option<PathBuf>,
+}
+
+/// A cluster, and the namespace that is meant.
+pub struct Connection {
+    /// Speaks to it.
+    pub client: Client,
+    /// The namespace.
+    pub namespace: String,
+    /// Whether all of them are meant.
+    pub everywhere: bool,
+}
+
+/// Why a command ended without doing what it was told.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Something isn't there.
+    #[error("{0}")]
+    Missing(String),
+    /// The user may not.
+    #[error("{0}")]
+    Forbidden(String),
+    /// No answer, or not in time.
+    #[error("{0}")]
+    Silent(String),
+    /// It can't be done as it is.
+    #[error("{0}")]
+    Impossible(String),
+    /// A store could not be read.
+    #[error(transparent)]
+    Store(#[from] secrets::Error),
+    /// Nobody reads any more what is printed, or the disk is full.
+    #[error("standard output: {0}")]
+    Write(#[from] std::io::Error),
+}
+
+impl From<ReferenceError> for Failure {
+    fn from(error: ReferenceError) -> Self {
+        Self::Impossible(error.to_string())
+    }
+}
+
+impl Failure {
+    /// The exit code.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Missing(_) => 1,
+            Self::Forbidden(_) => 3,
+            Self::Silent(_) => 4,
+            Self::Impossible(_) | Self::Write(_) => 5,
+            Self::Store(error) => crate::cli::store_code(error),
+        }
+    }
+}
+
+impl Cluster {
+    /// Finds the way. `everywhere`: all namespaces are meant.
+    pub async fn connect(self, everywhere: bool) -> Result<Connection, Failure> {
+        let options = KubeConfigOptions { context: self.context, ..KubeConfigOptions::default() };
+        let config = match self.kubeconfig {
+            Some(path) => {
+                let kubeconfig = Kubeconfig::read_from(&path).map_err(|error| unreadable(&error))?;
+                Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| unreadable(&error))
+            }
+            None if options.context.is_some() => Config::from_kubeconfig(&options).await.map_err(|error| unreadable(&error)),
+            // In a pod without a kubeconfig it is the pod's ServiceAccount.
+            None => {
+                Config::infer().await.map_err(|_| Failure::Impossible("no way to an API server: neither a kubeconfig nor a pod's ServiceAccount".to_owned()))
+            }
+        };
+        let mut config = config?;
+        // Whoever sits before a terminal rather knows at once.
+        config.default_retry = false;
+        let namespace = self.namespace.unwrap_or_else(|| config.default_namespace.clone());
+        let client = Client::try_from(config).map_err(|error| Failure::Impossible(unusable(&error).to_owned()))?;
+        Ok(Connection { client, namespace, everywhere })
+    }
+}
+
+/// Why no client can be made of a kubeconfig.
+const fn unusable(error: &Error) -> &'static str {
+    match error {
+        Error::ProxyProtocolUnsupported { .. } | Error::ProxyProtocolDisabled { .. } => {
+            "the way to the API server leads through a proxy (proxy-url of the kubeconfig, or HTTPS_PROXY), and this program can use none"
+        }
+        _ => "the kubeconfig's certificates or credentials can't be used",
+    }
+}
+
+/// A kubeconfig holds credentials, so that nothing of it is repeated but names.
+fn unreadable(error: &KubeconfigError) -> Failure {
+    Failure::Impossible(match error {
+        KubeconfigError::CurrentContextNotSet => "the kubeconfig has no current context; name one with --context".to_owned(),
+        KubeconfigError::LoadContext(name) => format!("the kubeconfig has no context {name}"),
+        KubeconfigError::LoadClusterOfContext(name) => format!("the kubeconfig has no cluster {name}"),
+        KubeconfigError::FindPath => "there is no kubeconfig".to_owned(),
+        KubeconfigError::ReadConfig(error, path) => format!("the kubeconfig {} can't be read: {}", path.display(), error.kind()),
+        _ => "the kubeconfig can't be used".to_owned(),
+    })
+}
+
+impl Connection {
+    /// The objects of a kind in the namespace.
+    pub fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self) -> Api<K> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// All objects of a kind, of the namespace or of all of them.
+    pub async fn list<K>(&self) -> Result<Vec<K>, Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        let api: Api<K> = if self.everywhere { Api::all(self.client.clone()) } else { self.api() };
+        list(&api, ListParams::default()).await
+    }
+
+    /// A RobotoSecret.
+    pub async fn resource(&self, name: &str) -> Result<RobotoSecret, Failure> {
+        let found = self.api::<RobotoSecret>().get_opt(name).await.map_err(|error| failure(&format!("the RobotoSecret {name} can't be read"), &error))?;
+        found.ok_or_else(|| self.missing(name))
+    }
+
+    /// The RobotoSecrets of these names, or all; and what is to be said of those that aren't there.
+    pub async fn resources(&self, names: &[String]) -> Result<(Vec<RobotoSecret>, Vec<Failure>), Failure> {
+        if names.is_empty() {
+            let all = self.list().await.map_err(|error| match error {
+                Error::Api(status) if status.code == 404 => {
+                    Failure::Missing("the cluster knows no RobotoSecrets: the definitions of robotosecret.dev are not installed".to_owned())
+                }
+                error => failure("robotosecrets can't be listed", &error),
+            })?;
+            return Ok((all, Vec::new()));
+        }
+        let (mut found, mut missing) = (Vec::new(), Vec::new());
+        for name in names {
+            match self.resource(name).await {
+                Ok(resource) => found.push(resource),
+                Err(failure @ Failure::Missing(_)) => missing.push(failure),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok((found, missing))
+    }
+
+    fn missing(&self, name: &str) -> Failure {
+        Failure::Missing(format!("there is no RobotoSecret {name} in the namespace {}", self.namespace))
+    }
+}
+
+/// All objects, page by page.
+pub async fn list<K: Clone + DeserializeOwned + Debug>(api: &Api<K>, parameters: ListParams) -> Result<Vec<K>, Error> {
+    let mut parameters = parameters.limit(PAGE);
+    let mut all = Vec::new();
+    loop {
+        let page = api.list(&parameters).await?;
+        all.extend(page.items);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => parameters = parameters.continue_token(&token),
+            None => return Ok(all),
+        }
+    }
+}
+
+/// Something that the user's own rights may hide.
+pub enum Sight<T> {
+    /// It was seen.
+    Seen(T),
+    /// Why not, in a line.
+    Hidden(String),
+}
+
+impl<T> Sight<T> {
+    /// What came of a question. `what` begins the line: "pods can't be listed".
+    pub fn of(answer: Result<T, Error>, what: &str) -> Self {
+        answer.map_or_else(|error| Self::Hidden(failure(what, &error).to_string()), Self::Seen)
+    }
+}
+
+/// Why a request failed. `what` begins the line.
+pub fn failure(what: &str, error: &Error) -> Failure {
+    match error {
+        Error::Api(status) => match status.code {
+            401 => Failure::Forbidden(format!("{what}: the API server doesn't accept the credentials")),
+            403 => Failure::Forbidden(format!("{what}: forbidden")),
+            404 => Failure::Missing(format!("{what}: there is none")),
+            code @ (429 | 500..) => Failure::Silent(format!("{what}: the API server answers {code}")),
+            code => Failure::Impossible(format!("{what}: the API server refuses it ({code} {})", status.reason)),
+        },
+        Error::SerdeError(_) => Failure::Impossible(format!("{what}: the API server's answer can't be understood")),
+        Error::Auth(_) => Failure::Impossible(format!("{what}: the kubeconfig's way to credentials fails")),
+        _ => Failure::Silent(format!("{what}: the API server can't be reached")),
+    }
+}
