@@ -102,9 +102,13 @@ pub(super) fn index(step: &str) -> Option<usize> {
 }
 
 fn member<'v>(object: &'v RawValue, name: &str) -> Result<&'v RawValue, String> {
+    find(object, name)?.ok_or_else(|| format!("has no member {name:?}"))
+}
+
+/// The last member of this name, if there is any; the error completes a sentence that starts with the place.
+pub(super) fn find<'v>(object: &'v RawValue, name: &str) -> Result<Option<&'v RawValue>, String> {
     let mut deserializer = serde_json::Deserializer::from_str(object.get());
-    let found = Member(name).deserialize(&mut deserializer).map_err(|_| "is an object that cannot be read".to_owned())?;
-    found.ok_or_else(|| format!("has no member {name:?}"))
+    Member(name).deserialize(&mut deserializer).map_err(|_| "is an object that cannot be read".to_owned())
 }
 
 fn kind(raw: &RawValue) -> &'static str {

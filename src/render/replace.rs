@@ -3,14 +3,11 @@
 //! A JSON text, a keypath and the JSON of the member enter; the text with it leaves. No error holds any part of the text. The steps of a keypath mean what
 //! they mean for reading, except that a name never stands for the members of all items of a list: which of them is meant could not be told.
 
-use std::{borrow::Cow, fmt};
-
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{
     RenderError,
-    keypath::{error, index},
+    keypath::{error, find, index},
 };
 use crate::{api::reference::pointer, sensitive::Sensitive};
 
@@ -55,10 +52,7 @@ fn offset(text: &str, part: &RawValue) -> usize {
 /// One step, if it leads to something; the error completes a sentence that starts with the place.
 fn enter<'v>(raw: &'v RawValue, step: &str) -> Result<Option<&'v RawValue>, String> {
     match raw.get().as_bytes().first() {
-        Some(b'{') => {
-            let mut deserializer = serde_json::Deserializer::from_str(raw.get());
-            deserializer.deserialize_map(Member(step)).map_err(|_| "is an object that cannot be read".to_owned())
-        }
+        Some(b'{') => find(raw, step),
         Some(b'[') => {
             let items: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(|_| "is a list that cannot be read".to_owned())?;
             let index = index(step).ok_or("is a list; name one of its items by its number")?;
@@ -70,27 +64,6 @@ fn enter<'v>(raw: &'v RawValue, step: &str) -> Result<Option<&'v RawValue>, Stri
 
 fn lacks(raw: &RawValue, step: &str) -> String {
     if is_object(raw) { format!("has no member {step:?}") } else { format!("is a list without an item {step}") }
-}
-
-/// The last member of this name.
-struct Member<'n>(&'n str);
-
-impl<'v> Visitor<'v> for Member<'_> {
-    type Value = Option<&'v RawValue>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'v>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = None;
-        while let Some((name, raw)) = map.next_entry::<Cow<'v, str>, &'v RawValue>()? {
-            if name == self.0 {
-                found = Some(raw);
-            }
-        }
-        Ok(found)
-    }
 }
 
 #[cfg(test)]

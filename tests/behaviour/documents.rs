@@ -107,6 +107,7 @@ fn each_test_that_proves_a_control_is_there() {
             let places = [
                 format!("tests/behaviour/{module}.rs"),
                 format!("tests/behaviour/reading/{module}.rs"),
+                format!("tests/behaviour/writing/{module}.rs"),
                 format!("src/controller/{module}/tests.rs"),
                 format!("src/render/{module}.rs"),
             ];
