@@ -184,7 +184,13 @@ fn main() -> anyhow::Result<ExitCode> {
     if name.as_deref().and_then(Path::file_stem).is_some_and(|name| name == PLUGIN) {
         return Ok(run_cli(cli::kubectl::run(PluginArguments::parse().command))?);
     }
-    match Arguments::parse().command {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // The parser repeats what it doesn't understand, which may be a value.
+        Err(error) if !operates() => return Ok(cli::misunderstood(&error)),
+        Err(error) => error.exit(),
+    };
+    match arguments.command {
         Command::Values(command) => return Ok(run_cli(cli::run(command))?),
         Command::Resources(command) => return Ok(run_cli(cli::kubectl::run(command))?),
         Command::Controller(arguments) => run_controller(*arguments)?,
@@ -192,6 +198,11 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Crds { dir } => print_crds(dir.as_deref())?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether it is called for what has no values among its arguments.
+fn operates() -> bool {
+    std::env::args().nth(1).is_some_and(|command| ["controller", "probe", "crds"].contains(&command.as_str()))
 }
 
 fn run_cli(command: impl Future<Output = ExitCode>) -> std::io::Result<ExitCode> {

@@ -15,7 +15,10 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, Subcommand};
+use clap::{
+    Args, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use futures::TryStreamExt;
 use robotosecret::{
     Secrets,
@@ -35,7 +38,7 @@ pub enum Command {
     Get {
         /// What to read.
         reference: String,
-        /// How it is printed: raw, json, yaml; or its members as lines: env (NAME="value"), shell (export NAME='value').
+        /// How it is printed: raw, json, yaml; or its members as lines: env (NAME='value'), shell (export NAME='value').
         #[arg(short, long, value_enum, default_value = "raw")]
         output: Format,
         #[command(flatten)]
@@ -145,8 +148,10 @@ enum Failure {
     Read(String, io::ErrorKind),
     #[error("the value is read from standard input, and that is a terminal, which would show it; pipe the value in, or name a --file")]
     NoValue,
+    #[error("{0} is longer than a store keeps")]
+    TooLong(String),
     #[error("{0}")]
-    Days(String),
+    Arguments(String),
 }
 
 /// The exit code for what a store said.
@@ -165,10 +170,47 @@ impl Failure {
     const fn code(&self) -> u8 {
         match self {
             Self::Store(error) => store_code(error),
-            Self::NoValue | Self::Days(_) => 2,
-            Self::Output(_) | Self::Write(_) | Self::Read(..) => 5,
+            Self::NoValue | Self::Arguments(_) => 2,
+            Self::Output(_) | Self::Write(_) | Self::Read(..) | Self::TooLong(_) => 5,
         }
     }
+}
+
+/// Says what is wrong with the arguments, without repeating any of them.
+pub fn misunderstood(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand) {
+        let _ = error.print();
+        return ExitCode::from(u8::from(error.use_stderr()) * 2);
+    }
+    let named = |kind: ContextKind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        Some(ContextValue::Strings(all)) => all.join(", "),
+        _ => String::new(),
+    };
+    // The names of our own arguments, never what was typed.
+    let ours = |kind| Some(named(kind)).filter(|name| !name.is_empty());
+    let problem = match error.kind() {
+        ErrorKind::UnknownArgument => "an argument that is not known here; a value goes to standard input, into a --file or behind --value".to_owned(),
+        ErrorKind::InvalidSubcommand => "there is no such command".to_owned(),
+        ErrorKind::MissingRequiredArgument => format!("missing: {}", named(ContextKind::InvalidArg)),
+        ErrorKind::ArgumentConflict => format!("{} can't be used with {}", named(ContextKind::InvalidArg), named(ContextKind::PriorArg)),
+        ErrorKind::InvalidValue => match ours(ContextKind::ValidValue) {
+            Some(valid) => format!("{}: one of {valid}", named(ContextKind::InvalidArg)),
+            None => format!("{} takes something", named(ContextKind::InvalidArg)),
+        },
+        ErrorKind::ValueValidation => {
+            let wanted = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            format!("{}: {wanted}", named(ContextKind::InvalidArg))
+        }
+        _ => "the arguments can't be understood".to_owned(),
+    };
+    say(&format!("robotosecret: {problem}; see --help"));
+    ExitCode::from(2)
+}
+
+/// A line for people. That nobody can read it changes nothing.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Does it.
@@ -178,7 +220,7 @@ pub async fn run(command: Command) -> ExitCode {
         // Whoever read it has seen enough.
         Err(Failure::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("robotosecret: {failure}");
+            say(&format!("robotosecret: {failure}"));
             ExitCode::from(failure.code())
         }
     }

@@ -11,12 +11,19 @@ use std::{
 
 use clap::{Args, Subcommand};
 use robotosecret::{
-    Secrets, api,
+    Secrets,
+    api::{
+        self,
+        reference::{Reference, Store},
+    },
     secrets::{Attributes, ParameterKind, ParameterTier, Recovery},
     sensitive::Sensitive,
 };
 
-use super::{Access, Failure, output, print};
+use super::{Access, Failure, output, print, say};
+
+/// More than any store keeps, in bytes.
+const MOST: u64 = 1 << 20;
 
 /// What changes a store.
 #[derive(Subcommand)]
@@ -35,7 +42,7 @@ pub enum Write {
     /// Put another value in place of the one that is there.
     ///
     /// With a member (aws.sm://prod/db#/password) only that is changed in the JSON that is there, and no change is lost that somebody else makes at the
-    /// same time. Encryption key, description, tags and kind stay.
+    /// same time. It needs the right to read, too. Encryption key, description, tags and kind stay.
     Update {
         /// What to change.
         reference: String,
@@ -48,6 +55,8 @@ pub enum Write {
         access: Access,
     },
     /// Update what is there, or create it.
+    ///
+    /// What is there keeps its encryption key, description, tags, type and tier. Where others are asked for than it has, nothing is written.
     Put {
         /// What to write.
         reference: String,
@@ -60,7 +69,8 @@ pub enum Write {
     },
     /// Delete what a reference names.
     ///
-    /// Secrets Manager keeps it for 30 days unless something else is said, Vault its versions; with --force nothing can be brought back.
+    /// Secrets Manager keeps it for 30 days unless something else is said, Vault its versions; with --force nothing can be brought back, and nobody
+    /// tells whether there was anything.
     Delete {
         /// What to delete.
         reference: String,
@@ -97,11 +107,11 @@ pub enum Write {
 /// Where the value comes from: standard input, unless something else is said.
 #[derive(Args)]
 pub struct Content {
-    /// The file that holds the value.
+    /// The file that holds the value; - is standard input.
     #[arg(long, conflicts_with = "value")]
     file: Option<PathBuf>,
     /// The value itself. It can be seen by whoever lists the machine's processes, and stays in the shell's history.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     value: Option<String>,
     /// Without the line end that it ends in.
     #[arg(long)]
@@ -137,18 +147,21 @@ impl Besides {
 
 impl Content {
     fn read(self) -> Result<Sensitive, Failure> {
-        let (value, by_pipe) = match (self.value, self.file) {
+        let file = self.file.filter(|file| file.as_os_str() != "-");
+        let (value, by_pipe) = match (self.value, file) {
             (Some(value), _) => (Sensitive::from(value), false),
-            (None, Some(file)) => (Sensitive::new(fs::read(&file).map_err(|error| Failure::Read(file.display().to_string(), error.kind()))?), false),
+            (None, Some(file)) => {
+                let name = file.display().to_string();
+                let opened = fs::File::open(&file).map_err(|error| Failure::Read(name.clone(), error.kind()))?;
+                (bounded(opened, name)?, false)
+            }
             (None, None) => {
                 let mut input = io::stdin().lock();
                 // What is typed there would be seen.
                 if input.is_terminal() {
                     return Err(Failure::NoValue);
                 }
-                let mut bytes = Vec::new();
-                input.read_to_end(&mut bytes).map_err(|error| Failure::Read("standard input".to_owned(), error.kind()))?;
-                (Sensitive::new(bytes), true)
+                (bounded(&mut input, "standard input".to_owned())?, true)
             }
         };
         let bytes = value.expose();
@@ -156,12 +169,21 @@ impl Content {
         Ok(match bare {
             Some(bare) if self.trim => Sensitive::new(bare.to_vec()),
             Some(bare) if by_pipe && !bare.contains(&b'\n') => {
-                eprintln!("robotosecret: note: the value ends in a line end, which is written, too; --trim leaves it out");
+                say("robotosecret: note: the value ends in a line end, which is written, too; --trim leaves it out");
                 value
             }
             _ => value,
         })
     }
+}
+
+/// What can be read there, as long as a store could keep it.
+fn bounded(input: impl Read, name: String) -> Result<Sensitive, Failure> {
+    let mut bytes = Vec::new();
+    let read = input.take(MOST + 1).read_to_end(&mut bytes);
+    let value = Sensitive::new(bytes);
+    read.map_err(|error| Failure::Read(name.clone(), error.kind()))?;
+    if value.len() as u64 > MOST { Err(Failure::TooLong(name)) } else { Ok(value) }
 }
 
 /// Does it.
@@ -170,24 +192,29 @@ pub async fn carry_out(write: Write) -> Result<(), Failure> {
         Write::Create { reference, content, besides, access } => {
             let value = content.read()?;
             access.client().await?.create(&reference, &value, &besides.attributes()).await?;
-            eprintln!("{reference} created");
+            say(&format!("{reference} created"));
         }
         Write::Update { reference, json, content, access } => {
+            // Spaces around JSON are none of it.
+            let content = Content { trim: json || content.trim, ..content };
             let (secrets, value) = (access.client().await?, content.read()?);
             if json {
                 secrets.update_json(&reference, &value).await?
             } else {
                 secrets.update(&reference, &value).await?
             };
-            eprintln!("{reference} updated");
+            say(&format!("{reference} updated"));
         }
         Write::Put { reference, content, besides, access } => {
             let value = content.read()?;
             access.client().await?.put(&reference, &value, &besides.attributes()).await?;
-            eprintln!("{reference} written");
+            say(&format!("{reference} written"));
         }
         Write::Delete { reference, recovery_days, force, access } => {
             let recovery = if force { Recovery::Force } else { recovery_days.map(days).transpose()?.unwrap_or_default() };
+            if recovery_days.is_some() && reference.parse::<Reference>().is_ok_and(|parsed| parsed.source.store != Store::SecretsManager) {
+                return Err(Failure::Arguments("--recovery-days is for Secrets Manager alone".to_owned()));
+            }
             let secrets: Secrets = access.client().await?;
             match secrets.delete(&reference, recovery).await? {
                 Some(when) if !force => eprintln!("{reference} deleted; it can be restored until {when}"),
@@ -196,7 +223,7 @@ pub async fn carry_out(write: Write) -> Result<(), Failure> {
         }
         Write::Restore { reference, access } => {
             access.client().await?.restore(&reference).await?;
-            eprintln!("{reference} restored");
+            say(&format!("{reference} restored"));
         }
         Write::Wrap { reference, ttl, access } => print(output::wrapped(&access.client().await?.wrap(&reference, ttl).await?)?.expose())?,
     }
@@ -204,11 +231,12 @@ pub async fn carry_out(write: Write) -> Result<(), Failure> {
 }
 
 fn days(days: u32) -> Result<Recovery, Failure> {
-    Recovery::within(days).map_err(|error| Failure::Days(error.to_string()))
+    Recovery::within(days).map_err(|_| Failure::Arguments("--recovery-days: a secret can be had back for 7 to 30 days".to_owned()))
 }
 
 fn duration(text: &str) -> Result<Duration, &'static str> {
-    api::duration::parse(text).ok_or("a duration such as 30s, 5m or 1h")
+    let is_sensible = |ttl: &Duration| (Duration::from_secs(1)..=Duration::from_secs(32 * 24 * 3600)).contains(ttl);
+    api::duration::parse(text).filter(is_sensible).ok_or("a duration from 1s to 768h, such as 30s, 5m or 1h")
 }
 
 fn kind(text: &str) -> Result<ParameterKind, &'static str> {

@@ -11,7 +11,7 @@ use super::{
     Calls, Family, Listing, Lot, LotAnswer, Provider, Question, ReadError, Reading, Route, Value, WriteError,
     grants::Grants,
     standing,
-    vault::{READS, VaultProvider, Wrapped},
+    vault::{self, READS, VaultProvider, Wrapped},
 };
 use crate::{
     api::{
@@ -98,13 +98,13 @@ impl EdgeProvider {
 
     /// Makes a secret. `value`: a JSON object.
     pub async fn create(&self, source: &Source, value: &Sensitive) -> Result<(), WriteError> {
-        check_object(value)?;
+        vault::object(value)?;
         self.vault.create(&self.place(source).await?, value).await
     }
 
     /// Puts another value in place of the one that is there; with `base`, only if that is still the version that is there.
     pub async fn update(&self, source: &Source, value: &Sensitive, base: Option<&str>) -> Result<(), WriteError> {
-        check_object(value)?;
+        vault::object(value)?;
         self.vault.update(&self.place(source).await?, value, base).await
     }
 

@@ -7,6 +7,7 @@ mod engine;
 mod filters;
 pub mod keypath;
 pub mod kinds;
+pub mod merge;
 pub mod naming;
 mod operators;
 mod pems;

@@ -31,7 +31,7 @@ use crate::{
     api::reference::{Reference, Source, Store},
     limit::{Budgets, Calls, Turns},
     provider::{Found, Question, ReadError, Reading, ServedVersion, Value, opened::Opened, search::Search, silent},
-    render,
+    render::{self, RenderError},
     sensitive::Sensitive,
 };
 
@@ -128,8 +128,8 @@ impl Secrets {
 
     async fn look_up(&self, reference: &str, cached: bool) -> Result<Secret, Error> {
         let reference: Reference = reference.parse()?;
-        let (reading, inner) = self.resolve(reference.source, cached).await?;
-        taken(&reading, &[inner, reference.keypath].concat())
+        let (reading, inner) = self.resolve(reference.source.clone(), cached).await?;
+        taken(&reference.source, &reading, &[inner, reference.keypath].concat())
     }
 
     /// What a store answers now to a question as the controller asks it, and the keypath that the name itself ends in (a parameter that stands for a member
@@ -258,12 +258,11 @@ impl Secrets {
 
     fn values(&self, found: Vec<Found>) -> impl Stream<Item = Result<(String, Secret), Error>> {
         let read = async |Found { source, reading }: Found| {
-            let reference = source.to_string();
             let reading = match reading {
                 Some(reading) => Arc::new(reading),
-                None => self.read(source, true).await?,
+                None => self.read(source.clone(), true).await?,
             };
-            Ok((reference, taken(&reading, &[])?))
+            Ok((source.to_string(), taken(&source, &reading, &[])?))
         };
         stream::iter(found.into_iter().map(read)).buffered(AT_ONCE)
     }
@@ -315,9 +314,14 @@ impl Secrets {
 }
 
 /// What a keypath leads to in a reading.
-fn taken(reading: &Reading, keypath: &[String]) -> Result<Secret, Error> {
-    let value = render::part(&reading.value, keypath)?;
+fn taken(source: &Source, reading: &Reading, keypath: &[String]) -> Result<Secret, Error> {
+    let value = render::part(&reading.value, keypath).map_err(|error| about(source, &error))?;
     Ok(Secret { value, is_binary: matches!(reading.value, Value::Binary(_)), version: reading.version.clone() })
+}
+
+/// What is wrong with a value, and with which.
+fn about(source: &Source, error: &RenderError) -> Error {
+    Error::KeypathNotFound(format!("{source}: {error}"))
 }
 
 /// Which part of a search is meant, as the beginning of a sentence.

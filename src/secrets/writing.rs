@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::value::RawValue;
 
-use super::{Error, Secrets, jittered};
+use super::{Error, Secrets, about, jittered};
 use crate::{
     api::{
         Reason,
@@ -19,12 +19,12 @@ use crate::{
         vault::Wrapped,
         writing::{Attributes, Described, Recovery, WriteError, Written},
     },
-    render::replace::replace,
+    render::{RenderError, merge::redo, replace::replace},
     sensitive::Sensitive,
 };
 
 /// How often a member is put in anew because somebody else wrote meanwhile.
-const MERGES: u32 = 10;
+const MERGES: u32 = 30;
 
 impl Secrets {
     /// Makes what a reference names, without version and keypath. What is no UTF-8 becomes binary where the store has such a thing. `attributes`: what it has
@@ -40,7 +40,7 @@ impl Secrets {
 
     /// Puts another value in place of the one that is there, and keeps all else: key, description, tags, kind. With a keypath it becomes that member of the
     /// JSON that is there, as text, and no change is lost that somebody else makes at the same time; what the member is in has to be there. Parameter Store
-    /// can't compare: where two such writes meet, one of them may end in an [`Error::Conflict`] that names the versions in whose history the other's change is.
+    /// can't compare: what this writes over there it does again on top, and its history has all there ever was.
     ///
     /// # Errors
     ///
@@ -66,12 +66,16 @@ impl Secrets {
         if parsed.keypath.is_empty() { self.update(reference, json).await } else { self.merge(&parsed, raw).await }
     }
 
-    /// As [`Secrets::update`], or [`Secrets::create`] where there is nothing; a member then becomes an object with it.
+    /// As [`Secrets::update`], or [`Secrets::create`] where there is nothing; a member then becomes an object with it. Where what is there has other
+    /// `attributes` than are asked for, nothing is written: it would keep its own.
     ///
     /// # Errors
     ///
     /// See [`Error`].
     pub async fn put(&self, reference: &str, value: &Sensitive, attributes: &Attributes) -> Result<Written, Error> {
+        if *attributes != Attributes::default() {
+            self.compare(&writable(reference)?.source, attributes).await?;
+        }
         let answer = self.update(reference, value).await;
         if !matches!(answer, Err(Error::NotFound(_))) {
             return answer;
@@ -143,6 +147,29 @@ impl Secrets {
         described.map_err(|error| Error::written(&source, error))
     }
 
+    /// Whether what is there, if anything is, has these attributes.
+    async fn compare(&self, source: &Source, attributes: &Attributes) -> Result<(), Error> {
+        let described = match self.describe(&source.to_string()).await {
+            Err(Error::NotFound(_)) => return Ok(()),
+            described => described?,
+        };
+        let Attributes { description, tags, kms_key, kind, tier } = attributes;
+        let has = described.tags.unwrap_or_default();
+        let other = [
+            ("description", description.is_some() && *description != described.description),
+            ("tags", tags.iter().any(|(name, value)| has.get(name) != Some(value))),
+            ("encryption key", kms_key.is_some() && *kms_key != described.kms_key),
+            ("type", kind.is_some() && *kind != described.kind),
+            ("tier", tier.is_some() && *tier != described.tier),
+        ];
+        match other.into_iter().find(|(_, differs)| *differs) {
+            Some((what, _)) => {
+                Err(Error::InvalidRequest(format!("{source}: it is there with another {what}, which it would keep; leave that out, or delete it first")))
+            }
+            None => Ok(()),
+        }
+    }
+
     async fn create_once(&self, source: &Source, value: &Sensitive, attributes: &Attributes) -> Result<Written, WriteError> {
         let Attributes { description, tags, kms_key, kind, tier } = attributes;
         let said = description.is_some() || !tags.is_empty() || kms_key.is_some() || kind.is_some() || tier.is_some();
@@ -195,7 +222,8 @@ impl Secrets {
         self.opened(store).map_err(|error| WriteError::Refused(error.to_string()))
     }
 
-    /// Puts a member into the JSON that is there, anew for each change that somebody else makes meanwhile.
+    /// Puts a member into the JSON that is there, anew for each change that somebody else makes meanwhile. Where the store can't compare and this was written
+    /// over somebody's change, that is done again, too, however often it takes.
     async fn merge(&self, Reference { source, keypath }: &Reference, json: &RawValue) -> Result<Written, Error> {
         if matches!(source.store, Store::Roboto | Store::Envase) {
             return Err(incomparable(source));
@@ -203,33 +231,40 @@ impl Secrets {
         // By its name, as the stage is compared by its name later.
         let current = Some(Version::Stage("AWSCURRENT".to_owned())).filter(|_| source.store == Store::SecretsManager);
         let start = Source { version: source.version.clone().or(current), ..source.clone() };
+        // What others made of what, and this wrote over: done again before anything else.
+        let mut owed: Vec<(Sensitive, Sensitive)> = Vec::new();
+        let mut said = None;
         for _ in 0..MERGES {
             let reading = self.ask(&Question::Value(start.clone())).await?;
-            match self.put_member(source, (keypath, json), &reading, &reading.version).await {
+            if !reading.version.lasts() {
+                return Err(incomparable(source));
+            }
+            let there = json_text(source, &reading)?;
+            let mut text = Ok(there.clone());
+            for (from, to) in &owed {
+                text = text.and_then(|text| redo(utf8(from)?, utf8(to)?, utf8(&text)?));
+            }
+            let value = match text.and_then(|text| replace(utf8(&text)?, keypath, json.get())) {
+                Ok(value) => value,
+                // That something is owed is worse than that it can't be done again.
+                Err(error) => return Err(said.unwrap_or_else(|| about(source, &error))),
+            };
+            let answer = self.written(source, async || self.update_once(source, &value, Some(&reading.version)).await).await;
+            match answer {
                 Err(Error::Conflict { over: None, .. }) => {}
-                Err(Error::Conflict { message, over: Some((from, written)) }) if written > from => {
+                Err(Error::Conflict { message, over: Some((from, written)) }) if written > from + 1 => {
                     let between = Source { version: Some(Version::Number(written - 1)), ..source.clone() };
-                    let theirs = self.ask(&Question::Value(between)).await?;
-                    let ours = ServedVersion { id: written.to_string(), ..reading.version };
-                    // Once: after another write than this one, what was written over is in nobody's value but in the history, and somebody has to be told.
-                    let merged = self.put_member(source, (keypath, json), &theirs, &ours).await;
-                    return if let Err(Error::Conflict { .. }) = merged { Err(Error::Conflict { message, over: Some((from, written)) }) } else { merged };
+                    let told = Error::Conflict { message, over: Some((from, written)) };
+                    let theirs = self.ask(&Question::Value(between)).await.and_then(|theirs| json_text(source, &theirs));
+                    let Ok(theirs) = theirs else { return Err(told) };
+                    owed.push((there, theirs));
+                    said = Some(told);
                 }
                 answer => return answer,
             }
+            tokio::time::sleep(jittered(super::PAUSE)).await;
         }
-        Err(Error::Conflict { message: format!("{source}: others write this all the time; try again"), over: None })
-    }
-
-    /// Writes what was read with another member in it, if this version is still there.
-    async fn put_member(&self, source: &Source, (keypath, json): (&[String], &RawValue), read: &Reading, base: &ServedVersion) -> Result<Written, Error> {
-        if !base.lasts() {
-            return Err(incomparable(source));
-        }
-        let Value::Text(text) = &read.value else { return Err(Error::KeypathNotFound(format!("{source}: the value is binary and has no members"))) };
-        let text = std::str::from_utf8(text.expose()).map_err(|_| Error::KeypathNotFound(format!("{source}: the value is not UTF-8")))?;
-        let value = replace(text, keypath, json.get())?;
-        self.written(source, async || self.update_once(source, &value, Some(base)).await).await
+        Err(said.unwrap_or_else(|| Error::Conflict { message: format!("{source}: others write this all the time; try again"), over: None }))
     }
 
     /// Does a write, again while the store only asks to slow down.
@@ -250,6 +285,18 @@ impl Secrets {
         }
         answer.map_err(|error| Error::written(source, error))
     }
+}
+
+/// The JSON that was read.
+fn json_text(source: &Source, reading: &Reading) -> Result<Sensitive, Error> {
+    match &reading.value {
+        Value::Text(text) => Ok(text.clone()),
+        Value::Binary(_) | Value::List(_) => Err(Error::KeypathNotFound(format!("{source}: the value is binary and has no members"))),
+    }
+}
+
+fn utf8(text: &Sensitive) -> Result<&str, RenderError> {
+    std::str::from_utf8(text.expose()).map_err(|_| RenderError::Keypath { keypath: Vec::new(), problem: "the value is not UTF-8".to_owned() })
 }
 
 fn incomparable(source: &Source) -> Error {

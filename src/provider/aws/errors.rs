@@ -60,7 +60,7 @@ where
         SdkError::ServiceError(context) if context.raw().status().is_success() => Failure::elsewhere(misunderstood()),
         SdkError::ServiceError(context) => {
             let (status, meta) = (context.raw().status().as_u16(), context.err().meta());
-            let code = meta.code().unwrap_or("unknown error");
+            let code = meta.code().filter(|code| is_name(code)).unwrap_or("unknown error");
             let said = meta.message().unwrap_or_default();
             let error = by_code(action, Some(status), code, said, meta.request_id());
             let cause = cause(action, status, code, said, error.reason);
@@ -108,7 +108,10 @@ fn unsent(error: &(dyn StdError + 'static)) -> ReadError {
         return said.clone();
     }
     if let Some(reason) = credentials_problem(error) {
-        return ReadError::new(reason, "the controller has no AWS credentials; give its ServiceAccount a role, or its pod an identity");
+        return ReadError::new(
+            reason,
+            "there are no AWS credentials; the controller gets them by a role of its ServiceAccount or an identity of its pod, the command line by a profile or the environment",
+        );
     }
     let cause = deepest(error);
     let refused = if cause.contains("refused") { " (connection refused)" } else { "" };
@@ -192,6 +195,11 @@ fn cause(action: &str, status: u16, code: &str, said: &str, reason: Reason) -> C
     // AWS names the action that it refuses; it may be another one that this call needs for one of its items.
     let refused = said.split_once("is not authorized to perform: ").and_then(|(_, rest)| rest.split_whitespace().next());
     if is_denied(code) && !about_kms(said) && refused.is_none_or(|refused| refused == action) { Cause::Permission } else { Cause::Question }
+}
+
+/// Whether a code is a name, as AWS's are: what stands in between may put anything there, also of the request.
+fn is_name(code: &str) -> bool {
+    (1..=80).contains(&code.len()) && code.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 pub(super) fn is_denied(code: &str) -> bool {

@@ -13,14 +13,21 @@ use std::{
 };
 
 use aws_config::{
-    BehaviorVersion, ConfigLoader, Region, SdkConfig, environment::EnvironmentVariableRegionProvider, identity::IdentityCache,
-    meta::region::RegionProviderChain, profile::ProfileFileRegionProvider, retry::RetryConfig, timeout::TimeoutConfig,
+    BehaviorVersion, ConfigLoader, Region, SdkConfig,
+    environment::EnvironmentVariableRegionProvider,
+    identity::IdentityCache,
+    meta::region::RegionProviderChain,
+    profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider},
+    provider_config::ProviderConfig,
+    retry::RetryConfig,
+    timeout::TimeoutConfig,
 };
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_http_client::{
     Builder,
     tls::{Provider as TlsProvider, rustls_provider::CryptoMode},
 };
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use tokio::sync::OnceCell;
 
 use super::{
@@ -66,15 +73,25 @@ impl Ambient {
 
     /// As [`Ambient::load`], with a profile of AWS's configuration files, if one is named.
     pub async fn of_profile(profile: Option<&str>) -> Self {
-        let loader = aws_config::defaults(BehaviorVersion::v2026_01_12());
-        Self::of(profile.into_iter().fold(loader, ConfigLoader::profile_name)).await
+        let Some(profile) = profile else { return Self::load().await };
+        let loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).profile_name(profile);
+        let region = Self::region(Some(profile)).await.map_or(FALLBACK_REGION, Region::new);
+        let surroundings = ProviderConfig::without_region().with_region(Some(region)).with_http_client(http_client());
+        // What is named goes before what the environment happens to have.
+        let credentials = ProfileFileCredentialsProvider::builder().profile_name(profile).configure(&surroundings).build();
+        Self::of(loader.credentials_provider(credentials)).await
     }
 
     /// The region that the environment or a profile says, if any does.
     pub async fn region(profile: Option<&str>) -> Option<String> {
         let files = ProfileFileRegionProvider::builder();
         let files = profile.into_iter().fold(files, aws_config::profile::region::Builder::profile_name).build();
-        RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(files).region().await.map(|region| region.to_string())
+        let environment = EnvironmentVariableRegionProvider::new();
+        let chain = match profile {
+            Some(_) => RegionProviderChain::first_try(files).or_else(environment),
+            None => RegionProviderChain::first_try(environment).or_else(files),
+        };
+        chain.region().await.map(|region| region.to_string())
     }
 
     /// Secrets Manager in a region, with no credentials of its own: each call brings some.
@@ -91,7 +108,7 @@ impl Ambient {
     }
 
     pub(super) async fn of(loader: ConfigLoader) -> Self {
-        let http = Builder::new().tls_provider(TlsProvider::Rustls(CryptoMode::Ring)).build_https();
+        let http = http_client();
         let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_timeout(CALL_TIMEOUT).build();
         // Each provider has a region of its own; this one only tells where a role is assumed. The default would ask the instance metadata
         // service for it, and where there is none, nothing would be watched for as long as that takes to give up.
@@ -107,6 +124,10 @@ impl Ambient {
             .retry_config(RetryConfig::disabled());
         Self { config: config.load().await, renewing, sts: Arc::default() }
     }
+}
+
+fn http_client() -> SharedHttpClient {
+    Builder::new().tls_provider(TlsProvider::Rustls(CryptoMode::Ring)).build_https()
 }
 
 /// As whom a provider reads.

@@ -6,6 +6,8 @@
 mod session;
 mod writing;
 
+pub(super) use writing::object;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::{Answer, Ask, VaultProvider, refusal};
 use crate::{
-    api::{Reason, reference::Source, vault::KeyValue},
+    api::{reference::Source, vault::KeyValue},
     provider::{ReadError, WriteError, misunderstood},
     sensitive::Sensitive,
 };
@@ -182,9 +182,9 @@ impl VaultProvider {
 }
 
 /// A value as Vault takes it.
-fn object(value: &Sensitive) -> Result<&RawValue, ReadError> {
+pub fn object(value: &Sensitive) -> Result<&RawValue, WriteError> {
     let object = serde_json::from_slice::<&RawValue>(value.expose()).ok().filter(|value| value.get().starts_with('{'));
-    object.ok_or_else(|| ReadError::new(Reason::DecodeError, "Vault keeps JSON objects, and this is none"))
+    object.ok_or_else(|| WriteError::Refused("Vault keeps JSON objects, and this is none".to_owned()))
 }
 
 /// Whether Vault says that another version is there.

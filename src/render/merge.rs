@@ -1,0 +1,101 @@
+//! Doing again what somebody did: the changes between two JSON texts, put on top of a third.
+//!
+//! Three JSON texts enter; a fourth leaves, with what became of the first in the second also done to the third, member by member. Objects are taken apart,
+//! everything else is one piece. No error holds any part of a text.
+
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
+use super::{RenderError, keypath::error, replace::replace};
+use crate::sensitive::Sensitive;
+
+type Members<'v> = BTreeMap<String, &'v RawValue>;
+
+/// One change: what is at a keypath now, or that nothing is any more.
+struct Change<'v>(Vec<String>, Option<&'v RawValue>);
+
+/// The text `onto` with all that is otherwise in `to` than in `from`.
+pub fn redo(from: &str, to: &str, onto: &str) -> Result<Sensitive, RenderError> {
+    let parse = |text| serde_json::from_str::<&RawValue>(text).map_err(|_| error(&[], "the value is not JSON"));
+    let mut changes = Vec::new();
+    differences(parse(from)?, parse(to)?, &mut Vec::new(), &mut changes);
+    let mut text = Sensitive::from(onto.to_owned());
+    for Change(keypath, json) in changes {
+        let now = std::str::from_utf8(text.expose()).map_err(|_| error(&keypath, "the value is not UTF-8"))?;
+        text = match json {
+            Some(json) => replace(now, &keypath, json.get())?,
+            None => removed(now, &keypath)?,
+        };
+    }
+    Ok(text)
+}
+
+fn members(raw: &RawValue) -> Option<Members<'_>> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+fn differences<'v>(from: &'v RawValue, to: &'v RawValue, path: &mut Vec<String>, changes: &mut Vec<Change<'v>>) {
+    if from.get() == to.get() {
+        return;
+    }
+    let (Some(before), Some(after)) = (members(from), members(to)) else {
+        return changes.push(Change(path.clone(), Some(to)));
+    };
+    for (name, now) in &after {
+        path.push(name.clone());
+        match before.get(name) {
+            Some(was) => differences(was, now, path, changes),
+            None => changes.push(Change(path.clone(), Some(now))),
+        }
+        path.pop();
+    }
+    for name in before.into_keys().filter(|name| !after.contains_key(name)) {
+        changes.push(Change([path.as_slice(), &[name]].concat(), None));
+    }
+}
+
+/// The text without this member; where it isn't, the text.
+fn removed(text: &str, keypath: &[String]) -> Result<Sensitive, RenderError> {
+    let unchanged = || Sensitive::from(text.to_owned());
+    let Some((last, parents)) = keypath.split_last() else { return Ok(unchanged()) };
+    let mut parent: &RawValue = serde_json::from_str(text).map_err(|_| error(keypath, "the value is not JSON"))?;
+    for step in parents {
+        let Some(inner) = members(parent).and_then(|mut members| members.remove(step)) else { return Ok(unchanged()) };
+        parent = inner;
+    }
+    let Some(mut all) = members(parent) else { return Ok(unchanged()) };
+    if all.remove(last).is_none() {
+        return Ok(unchanged());
+    }
+    let rest = serde_json::value::to_raw_value(&all).map_err(|_| error(keypath, "the rest can't be written"))?;
+    replace(text, parents, rest.get())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redone(from: &str, to: &str, onto: &str) -> String {
+        String::from_utf8(redo(from, to, onto).expect("redone").expose().to_vec()).expect("text")
+    }
+
+    #[test]
+    fn what_somebody_changed_is_done_to_another_text_and_nothing_else() {
+        assert_eq!(redone("{}", r#"{"a":1.50}"#, r#"{"b":2}"#), r#"{"a":1.50,"b":2}"#);
+        assert_eq!(redone(r#"{"a":1,"b":{"c":1}}"#, r#"{"a":1,"b":{"c":2,"d":3}}"#, r#"{"a":9,"b":{"c":1,"e":4}}"#), r#"{"a":9,"b":{"d":3,"c":2,"e":4}}"#);
+        assert_eq!(redone(r#"{"a":1,"b":2}"#, r#"{"b":2}"#, r#"{"a":1,"b":2,"c":3}"#), r#"{"b":2,"c":3}"#);
+        assert_eq!(redone(r#"{"a":{"x":1,"y":2}}"#, r#"{"a":{"y":2}}"#, r#"{"a":{"x":1,"z":3}}"#), r#"{"a":{"z":3}}"#);
+        assert_eq!(redone(r#"{"a":1}"#, "{}", r#"{"b":1}"#), r#"{"b":1}"#, "gone already");
+        assert_eq!(redone(r#"{"a":[1]}"#, r#"{"a":[1,2]}"#, r#"{"a":[0]}"#), r#"{"a":[1,2]}"#, "a list is one piece");
+        assert_eq!(redone("{}", "{}", "{ }"), "{ }");
+    }
+
+    #[test]
+    fn what_can_not_be_done_again_is_said_without_a_value() {
+        for (from, to, onto) in [("cAnArY", "{}", "{}"), ("{}", r#"{"a":"cAnArY"}"#, "[]"), (r#"{"a":{}}"#, r#"{"a":{"b":"cAnArY"}}"#, "{}")] {
+            let error = redo(from, to, onto).expect_err("not to be done");
+            assert!(!error.to_string().contains("cAnArY"), "{error}");
+        }
+    }
+}
