@@ -15,7 +15,7 @@ use super::{
 use crate::{
     api::{
         Reason,
-        reference::{Source, Version},
+        reference::{Source, Store, Version},
         robotopush::{OWNER_TAG, UpdatePolicy},
     },
     limit::{Budgets, Calls, Turns},
@@ -195,7 +195,9 @@ impl Owned<'_> {
     }
 
     async fn read(&self, source: &Source) -> Result<Reading, ReadError> {
-        let question = Question::Value(source.clone());
+        // By its name, as the stage is compared by its name when it is written.
+        let current = Some(Version::Stage("AWSCURRENT".to_owned())).filter(|_| source.store == Store::SecretsManager);
+        let question = Question::Value(Source { version: source.version.clone().or(current), ..source.clone() });
         // Without a bucket: the few calls of pushes count against no ceiling yet.
         let turns = Turns::new(Arc::new(Mutex::new(Budgets::default())), (self.provider.account().into(), self.provider.route(&question).single));
         let answer = tokio::time::timeout(READ_LIMIT, self.provider.read_one(&question, &Calls::new(turns))).await;
