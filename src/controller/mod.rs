@@ -174,24 +174,7 @@ pub async fn run(config: Config, settings: Settings, metrics: Metrics, readiness
     let scopes: Vec<Option<String>> = if settings.namespaces.is_empty() { vec![None] } else { settings.namespaces.into_iter().map(Some).collect() };
     let mut beside = JoinSet::new();
     let gates = Gates::new(&readiness, scopes.len(), settings.confined, settings.fan_out, settings.push.len());
-    for scope in scopes {
-        beside.spawn(watches::resources(client.clone(), scope.clone(), context.clone(), gates.clone()));
-        if !settings.confined {
-            beside.spawn(watches::secrets(client.clone(), scope.clone(), context.clone(), gates.clone()));
-        }
-        beside.spawn(namespaces::watch(client.clone(), scope.clone(), context.clone(), gates.clone()));
-        let own = watches::api::<DeserializeGuard<RobotoProvider>>(&client, scope.as_deref());
-        beside.spawn(watches::providers(own, scope.clone(), watches::OWN_PROVIDERS, context.clone(), gates.clone()));
-        beside.spawn(templates::watch(client.clone(), scope.clone(), context.clone()));
-    }
-    if settings.fan_out {
-        beside.spawn(fan_out::watch(context.clone(), gates.clone()));
-    }
-    for namespace in &settings.push {
-        beside.spawn(push::watch(client.clone(), namespace.clone(), context.clone(), gates.clone()));
-    }
-    let everybodys = Api::<DeserializeGuard<ClusterRobotoProvider>>::all(client);
-    beside.spawn(watches::providers(everybodys, None, watches::PROVIDERS, context.clone(), gates.clone()));
+    start_watches(&context, scopes, settings.fan_out, &settings.push, &gates, &mut beside);
     if let Some(candidate) = &mut election {
         let win = async {
             // Who knows nothing yet would only keep others from working.
@@ -243,6 +226,29 @@ pub async fn run(config: Config, settings: Settings, metrics: Metrics, readiness
     let _ = leading.await;
     tracing::info!("stopped");
     ended
+}
+
+/// Starts all that keeps the caches warm, in these scopes (a namespace, or all).
+fn start_watches(context: &Arc<Context>, scopes: Vec<Option<String>>, fans_out: bool, pushed: &[String], gates: &Gates, beside: &mut JoinSet<()>) {
+    let client = &context.client;
+    for scope in scopes {
+        beside.spawn(watches::resources(client.clone(), scope.clone(), context.clone(), gates.clone()));
+        if !context.confined {
+            beside.spawn(watches::secrets(client.clone(), scope.clone(), context.clone(), gates.clone()));
+        }
+        beside.spawn(namespaces::watch(client.clone(), scope.clone(), context.clone(), gates.clone()));
+        let own = watches::api::<DeserializeGuard<RobotoProvider>>(client, scope.as_deref());
+        beside.spawn(watches::providers(own, scope.clone(), watches::OWN_PROVIDERS, context.clone(), gates.clone()));
+        beside.spawn(templates::watch(client.clone(), scope.clone(), context.clone()));
+    }
+    if fans_out {
+        beside.spawn(fan_out::watch(context.clone(), gates.clone()));
+    }
+    for namespace in pushed {
+        beside.spawn(push::watch(client.clone(), namespace.clone(), context.clone(), gates.clone()));
+    }
+    let everybodys = Api::<DeserializeGuard<ClusterRobotoProvider>>::all(client.clone());
+    beside.spawn(watches::providers(everybodys, None, watches::PROVIDERS, context.clone(), gates.clone()));
 }
 
 /// Keeps the lease, if there is one, until `end`.

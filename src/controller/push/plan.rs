@@ -105,6 +105,7 @@ fn invalid(problem: &str) -> ReadError {
 }
 
 /// Every name that a source may denote, each in the one way in which it is compared.
+#[must_use]
 pub fn names(source: &Source) -> BTreeSet<String> {
     source.denotes().iter().map(|name| without_root(name)).collect()
 }

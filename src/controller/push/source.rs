@@ -67,14 +67,13 @@ impl Pushed {
 
     /// Its keys, read once.
     pub async fn data(&mut self) -> Result<&Data, ReadError> {
-        let data = match self.data.take() {
-            Some(data) => data,
-            None => {
-                let found = Api::<Secret>::namespaced(self.client.clone(), &self.namespace).get(&self.name).await;
-                let mut found = found.map_err(|error| trouble(&self.namespace, &self.name, &error))?;
-                self.seen = seen(&found);
-                found.data.take().unwrap_or_default().into_iter().map(|(key, value)| (key, Sensitive::new(value.0))).collect::<BTreeMap<_, _>>()
-            }
+        let data = if let Some(data) = self.data.take() {
+            data
+        } else {
+            let found = Api::<Secret>::namespaced(self.client.clone(), &self.namespace).get(&self.name).await;
+            let mut found = found.map_err(|error| trouble(&self.namespace, &self.name, &error))?;
+            self.seen = seen(&found);
+            found.data.take().unwrap_or_default().into_iter().map(|(key, value)| (key, Sensitive::new(value.0))).collect::<BTreeMap<_, _>>()
         };
         Ok(self.data.insert(data))
     }

@@ -287,7 +287,9 @@ impl Work<'_> {
         let left = match self.owner().await {
             Ok(owner) => self.remove_all(targets, &owner, plan.map_or_else(Recovery::default, |plan| plan.recovery)).await,
             Err(error) => {
-                targets.iter_mut().for_each(|target| fail(target, Some(error.clone())));
+                for target in &mut targets {
+                    fail(target, Some(error.clone()));
+                }
                 targets
             }
         };
