@@ -5,9 +5,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use aws_sdk_ssm::types::ResourceTypeForTagging;
+use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use robotosecret::api::{RobotoPush, robotopush::RobotoPushStatus};
 use serde_json::{Value, json};
@@ -35,10 +36,14 @@ async fn allow(s: &Scene, verbs: &[&str]) {
 }
 
 async fn start(s: &mut Scene) {
+    start_with(s, &[]).await;
+}
+
+async fn start_with(s: &mut Scene, more: &[&str]) {
     let namespaces = format!("push.namespaces={{{}}}", s.namespace);
     let kubeconfig = s.account(&["confined=true", "push.enabled=true", &namespaces], |_| true).await;
     let namespace = s.namespace.clone();
-    s.start_controller_as(&kubeconfig, &["--confined", "--push-namespaces", &namespace]);
+    s.start_controller_as(&kubeconfig, &[&["--confined", "--push-namespaces", &namespace], more].concat());
     s.controller_ready().await;
 }
 
@@ -253,6 +258,59 @@ async fn what_was_written_before_a_crash_is_not_written_twice_and_goes_with_its_
         until("it goes", WITHIN_TTL, async || pushes(s).get_opt("db").await.unwrap().is_none().then_some(())).await;
         assert_eq!(held(&id).await, None);
         event(s, "db", &format!("Removed: aws.sm://{id} was deleted")).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_somebody_else_writes_at_the_same_moment_is_not_lost() {
+    pushing("push-race", &["write"], async |s| {
+        let (one, two) = (s.value("one"), s.value("two"));
+        secret(s, "db", json!({"password": one})).await;
+        let id = s.path("db");
+        push(s, "db", json!({"secretName": "db", "data": [{"key": "password", "uri": format!("aws.sm://{id}#/password")}]})).await;
+        ready(s, "db", "True Pushed", SECONDS).await;
+        // The controller reads what is there, and before it writes somebody puts a member beside its own.
+        let read = s.calls("GetSecretValue");
+        let held_back = s.front.add_fault(Fault::new(|call| call.action == "GetSecretValue", Answer::HoldAnswer).times(1));
+        secret(s, "db", json!({"password": two})).await;
+        until("the store is read", WITHIN_TTL, async || (s.calls("GetSecretValue") > read).then_some(())).await;
+        let theirs = format!(r#"{{"password":"{one}","theirs":1}}"#);
+        world().moto.secrets_manager().put_secret_value().secret_id(&id).secret_string(theirs).send().await.unwrap();
+        s.front.remove_fault(held_back);
+        holds(&id, &format!(r#"{{"password":"{two}","theirs":1}}"#), WITHIN_TTL).await;
+        ready(s, "db", "True Pushed", SECONDS).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_lost_the_lease_writes_nothing_to_a_store() {
+    scene_before_controller("push-lease", async |s| {
+        s.provide(&["*"]).await;
+        allow(s, &["write"]).await;
+        let lease = format!("{}/robotosecret", s.namespace);
+        start_with(s, &["--lease", &lease]).await;
+        let one = s.value("one");
+        secret(s, "db", json!({"password": one})).await;
+        let name = format!("/{}", s.path("db"));
+        push(s, "db", json!({"secretName": "db", "data": [{"key": "password", "uri": format!("aws.ps://{name}")}]})).await;
+        ready(s, "db", "True Pushed", SECONDS).await;
+        // It may read as before, and can't renew.
+        let bindings: Api<RoleBinding> = Api::namespaced(s.client.clone(), &s.namespace);
+        let binding = bindings.get("robotosecret-lease").await.unwrap();
+        bindings.delete("robotosecret-lease", &DeleteParams::default()).await.unwrap();
+        until("its term is over", SECONDS, async || (s.controller().metric("robotosecret_leader", "") < 1.0).then_some(())).await;
+        let written = writes(s);
+        let drifted = world().moto.ssm().put_parameter().name(&name).value("theirs").overwrite(true);
+        drifted.r#type(aws_sdk_ssm::types::ParameterType::SecureString).send().await.unwrap();
+        let log = s.controller().process.log_path().to_owned();
+        let refused = async || std::fs::read_to_string(&log).unwrap().contains("does not hold the lease").then_some(());
+        until("it would write, and does not", WITHIN_TTL, refused).await;
+        assert_eq!((writes(s), parameter(&name).await.as_deref()), (written, Some("theirs")));
+        let again = RoleBinding { metadata: ObjectMeta { name: binding.metadata.name, ..ObjectMeta::default() }, ..binding };
+        bindings.create(&PostParams::default(), &again).await.unwrap();
+        until("it is put back", WITHIN_TTL, async || (parameter(&name).await.as_ref() == Some(&one)).then_some(())).await;
     })
     .await;
 }

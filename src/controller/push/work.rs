@@ -85,7 +85,7 @@ impl Work<'_> {
     async fn conclude(&self, outcome: &Outcome, ttl: Duration, memory: &mut Memory) -> Option<Duration> {
         let trouble = match outcome {
             Outcome::Failed(error) => {
-                tracing::debug!(namespace = self.key.0, name = self.key.1, reason = %error.reason, detail = error.detail, "pushing failed");
+                tracing::debug!(namespace = self.key.0, name = self.key.1, reason = %error.reason, problem = error.message, detail = error.detail, "pushing failed");
                 Some((error.reason, error.message.clone()))
             }
             Outcome::Looked(targets) => status::worst(targets),
@@ -204,7 +204,8 @@ impl Work<'_> {
                 entry.last_write_time = Some(Time(Timestamp::now()));
             }
             Err(error) => {
-                tracing::debug!(namespace = self.key.0, name = self.key.1, uri = entry.uri, reason = %error.reason, detail = error.detail, "a target failed");
+                let (reason, problem, detail) = (error.reason.as_str(), &error.message, &error.detail);
+                tracing::debug!(namespace = self.key.0, name = self.key.1, uri = entry.uri, reason, problem, detail, "a target failed");
                 fail(entry, Some(error));
             }
         }
