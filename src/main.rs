@@ -104,6 +104,10 @@ struct ControllerArguments {
     /// Serve `ClusterRobotoSecrets`: make, change and remove RobotoSecrets in the namespaces that they select; needs the right to.
     #[arg(long, env = "ROBOTOSECRET_CLUSTER_ROBOTOSECRETS")]
     cluster_robotosecrets: bool,
+    /// The namespaces in which `RobotoPushes` are served, separated by commas, and whose Secrets may be read to be pushed into a store; none when left
+    /// out. Needs the right to get Secrets there.
+    #[arg(long, env = "ROBOTOSECRET_PUSH_NAMESPACES", value_delimiter = ',', value_parser = namespace)]
+    push_namespaces: Vec<String>,
     /// Let `RobotoProviders` use the controller's own identity (`identity.ambient`): whoever may write one in a namespace then reads with it.
     #[arg(long, env = "ROBOTOSECRET_ALLOW_AMBIENT_PROVIDERS")]
     allow_ambient_providers: bool,
@@ -259,6 +263,10 @@ async fn run_controller(arguments: ControllerArguments) -> anyhow::Result<()> {
     let terms = terms(&config, &arguments).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), crd = api::RobotoSecret::crd_name(), "starting");
     let namespaces: BTreeSet<String> = arguments.namespaces.into_iter().collect();
+    let push: BTreeSet<String> = arguments.push_namespaces.into_iter().collect();
+    if let Some(foreign) = push.iter().find(|namespace| !namespaces.is_empty() && !namespaces.contains(*namespace)) {
+        anyhow::bail!("--push-namespaces: {foreign} is not among the --namespaces that are served");
+    }
     let settings = Settings {
         // Twice the same would be two watches that work on the same resources.
         namespaces: namespaces.into_iter().collect(),
@@ -266,6 +274,7 @@ async fn run_controller(arguments: ControllerArguments) -> anyhow::Result<()> {
         status_interval: arguments.status_interval,
         allow_rollout: arguments.allow_rollout,
         fan_out: arguments.cluster_robotosecrets,
+        push: push.into_iter().collect(),
         terms,
         confined: arguments.confined,
         lease: arguments.lease,

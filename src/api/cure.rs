@@ -9,7 +9,7 @@ impl Reason {
     #[must_use]
     pub const fn cure(self) -> &'static str {
         match self {
-            Self::Mirrored | Self::Verified => "none needed",
+            Self::Mirrored | Self::Pushed | Self::Verified => "none needed",
             Self::Pending => "if it stays: does the controller run and serve that namespace (rbac.namespaces, --namespaces)? Is it the leader?",
             Self::Suspended => "take it out of the spec",
             Self::NotRechecked => "choose TTL, or OnChange; for one read more, the refresh annotation",

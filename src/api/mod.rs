@@ -14,6 +14,7 @@ pub mod namespaces;
 pub mod provider;
 pub mod reference;
 pub mod roboto;
+pub mod robotopush;
 pub mod robotosecret;
 pub mod status;
 pub mod vault;
@@ -26,6 +27,7 @@ use serde_json::json;
 
 pub use clusterrobotosecret::{ClusterRobotoSecret, ClusterRobotoSecretSpec};
 pub use provider::{ClusterRobotoProvider, ClusterRobotoProviderSpec, RobotoProvider, RobotoProviderSpec};
+pub use robotopush::{RobotoPush, RobotoPushSpec};
 pub use robotosecret::{RobotoSecret, RobotoSecretSpec};
 pub use status::{Reason, RobotoSecretStatus};
 
@@ -47,7 +49,7 @@ pub const RESTARTED_FOR_ANNOTATION: &str = "robotosecret.dev/restarted-for";
 /// The custom resource definitions, as they are installed.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    let mut crds = vec![RobotoSecret::crd(), ClusterRobotoSecret::crd(), ClusterRobotoProvider::crd(), RobotoProvider::crd()];
+    let mut crds = vec![RobotoSecret::crd(), ClusterRobotoSecret::crd(), ClusterRobotoProvider::crd(), RobotoProvider::crd(), RobotoPush::crd()];
     // GitOps tools and `kubectl wait` take a resource without status for a finished one, so it starts with an honest one.
     let honest = json!({
         "observedGeneration": -1,

@@ -112,7 +112,7 @@ fn reference_rule() -> Rule {
     Rule::new("self.startsWith('aws.sm://') || self.startsWith('aws.ps://') || self.startsWith('vault://') || self.startsWith('edge://') || self.startsWith('roboto-secret://') || self.startsWith('envase://') || self.startsWith('arn:aws')").message("a reference starts with aws.sm:// (Secrets Manager), aws.ps:// (Parameter Store; aws.ps:///prod/x for the parameter /prod/x), vault://, edge://, roboto-secret:// or envase://, or is an ARN")
 }
 
-fn default_ttl() -> String {
+pub(super) fn default_ttl() -> String {
     DEFAULT_TTL.to_owned()
 }
 
@@ -120,12 +120,12 @@ fn default_ttl() -> String {
 const KEY_MESSAGE: &str = "a key of a Secret has only letters, digits, - _ and . and does not start with two dots";
 
 /// The rule that every key of a Secret obeys.
-fn key_rule() -> Rule {
+pub(super) fn key_rule() -> Rule {
     Rule::new("self.matches('^[-._a-zA-Z0-9]+$') && self != '.' && !self.startsWith('..')").message(KEY_MESSAGE)
 }
 
 /// The rule that every name of an object obeys.
-fn object_name_rule(kind: &str) -> Rule {
+pub(super) fn object_name_rule(kind: &str) -> Rule {
     Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')")
         .message(&*format!("the name of a {kind} has lower case letters, digits, - and . and starts and ends with a letter or digit"))
 }

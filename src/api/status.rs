@@ -23,6 +23,8 @@ pub const LISTED: usize = 100;
 pub enum Reason {
     /// Ready: the Secret holds what the spec asks for.
     Mirrored,
+    /// Ready of a `RobotoPush`: the store holds what the Secret holds.
+    Pushed,
     /// Fresh: the store was asked and the Secret agrees.
     Verified,
     /// Nothing was tried yet.
@@ -81,6 +83,7 @@ impl Reason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Mirrored => "Mirrored",
+            Self::Pushed => "Pushed",
             Self::Verified => "Verified",
             Self::Pending => "Pending",
             Self::Suspended => "Suspended",
@@ -118,8 +121,9 @@ impl Reason {
     }
 
     /// Every reason.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Mirrored,
+        Self::Pushed,
         Self::Verified,
         Self::Pending,
         Self::Suspended,

@@ -28,6 +28,7 @@ use super::{
     namespaces::NamespaceCache,
     plan::{InvalidSpec, Plan},
     providers::{Admitted, Providers},
+    push::Pushes,
     queue::{Next, Queue},
     rollout::Rollouts,
     schedule,
@@ -80,6 +81,8 @@ pub struct Context {
     pub resources: Resources,
     /// What is fanned out.
     pub fan_out: FanOut,
+    /// What is pushed.
+    pub pushes: Pushes,
     /// The labels of namespaces.
     pub namespaces: Arc<NamespaceCache>,
     /// How each resource stands.

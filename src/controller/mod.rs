@@ -23,6 +23,7 @@ mod missing;
 pub mod namespaces;
 pub mod plan;
 pub mod providers;
+pub mod push;
 pub mod queue;
 pub mod ration;
 mod restarts;
@@ -55,6 +56,7 @@ use self::{
     mirror::Context,
     namespaces::NamespaceCache,
     providers::Providers,
+    push::Pushes,
     queue::{Next, Queue},
     rollout::Rollouts,
     status::Notice,
@@ -88,6 +90,8 @@ pub struct Settings {
     pub allow_rollout: bool,
     /// Whether `ClusterRobotoSecret`s are served.
     pub fan_out: bool,
+    /// The namespaces in which `RobotoPush`es are served, and whose Secrets may be read for that.
+    pub push: Vec<String>,
     /// What providers may do, whoever writes them.
     pub terms: Terms,
     /// Whether Secrets are never read, not even their metadata: what the answers to writes show is all that is known of them.
@@ -151,6 +155,7 @@ pub async fn run(config: Config, settings: Settings, metrics: Metrics, readiness
         secrets: Secrets::default(),
         resources: Resources::default(),
         fan_out: FanOut::default(),
+        pushes: Pushes::new(&settings.push, election.as_ref().map(Election::fence)),
         namespaces,
         standings: Standings::default(),
         queue: Queue::default(),
@@ -168,22 +173,8 @@ pub async fn run(config: Config, settings: Settings, metrics: Metrics, readiness
     let everybody = settings.namespaces.is_empty();
     let scopes: Vec<Option<String>> = if settings.namespaces.is_empty() { vec![None] } else { settings.namespaces.into_iter().map(Some).collect() };
     let mut beside = JoinSet::new();
-    let gates = Gates::new(&readiness, scopes.len(), settings.confined, settings.fan_out);
-    for scope in scopes {
-        beside.spawn(watches::resources(client.clone(), scope.clone(), context.clone(), gates.clone()));
-        if !settings.confined {
-            beside.spawn(watches::secrets(client.clone(), scope.clone(), context.clone(), gates.clone()));
-        }
-        beside.spawn(namespaces::watch(client.clone(), scope.clone(), context.clone(), gates.clone()));
-        let own = watches::api::<DeserializeGuard<RobotoProvider>>(&client, scope.as_deref());
-        beside.spawn(watches::providers(own, scope.clone(), watches::OWN_PROVIDERS, context.clone(), gates.clone()));
-        beside.spawn(templates::watch(client.clone(), scope.clone(), context.clone()));
-    }
-    if settings.fan_out {
-        beside.spawn(fan_out::watch(context.clone(), gates.clone()));
-    }
-    let everybodys = Api::<DeserializeGuard<ClusterRobotoProvider>>::all(client);
-    beside.spawn(watches::providers(everybodys, None, watches::PROVIDERS, context.clone(), gates.clone()));
+    let gates = Gates::new(&readiness, scopes.len(), settings.confined, settings.fan_out, settings.push.len());
+    start_watches(&context, scopes, settings.fan_out, &settings.push, &gates, &mut beside);
     if let Some(candidate) = &mut election {
         let win = async {
             // Who knows nothing yet would only keep others from working.
@@ -209,7 +200,10 @@ pub async fn run(config: Config, settings: Settings, metrics: Metrics, readiness
     if settings.fan_out {
         beside.spawn(fan_out::run(context.clone(), gates.clone(), everybody));
     }
-    let mut working = start_work(&context, settings.concurrency.into(), gates, &mut beside, &stop, &done);
+    let mut working = start_work(&context, settings.concurrency.into(), gates.clone(), &mut beside, &stop, &done);
+    if !settings.push.is_empty() {
+        working.spawn(push::run(context.clone(), gates, done.clone()));
+    }
     let ended = tokio::select! {
         ended = until_stopped(&mut beside, &stop) => ended,
         ended = until_stopped(&mut working, &stop) => ended,
@@ -232,6 +226,29 @@ pub async fn run(config: Config, settings: Settings, metrics: Metrics, readiness
     let _ = leading.await;
     tracing::info!("stopped");
     ended
+}
+
+/// Starts all that keeps the caches warm, in these scopes (a namespace, or all).
+fn start_watches(context: &Arc<Context>, scopes: Vec<Option<String>>, fans_out: bool, pushed: &[String], gates: &Gates, beside: &mut JoinSet<()>) {
+    let client = &context.client;
+    for scope in scopes {
+        beside.spawn(watches::resources(client.clone(), scope.clone(), context.clone(), gates.clone()));
+        if !context.confined {
+            beside.spawn(watches::secrets(client.clone(), scope.clone(), context.clone(), gates.clone()));
+        }
+        beside.spawn(namespaces::watch(client.clone(), scope.clone(), context.clone(), gates.clone()));
+        let own = watches::api::<DeserializeGuard<RobotoProvider>>(client, scope.as_deref());
+        beside.spawn(watches::providers(own, scope.clone(), watches::OWN_PROVIDERS, context.clone(), gates.clone()));
+        beside.spawn(templates::watch(client.clone(), scope.clone(), context.clone()));
+    }
+    if fans_out {
+        beside.spawn(fan_out::watch(context.clone(), gates.clone()));
+    }
+    for namespace in pushed {
+        beside.spawn(push::watch(client.clone(), namespace.clone(), context.clone(), gates.clone()));
+    }
+    let everybodys = Api::<DeserializeGuard<ClusterRobotoProvider>>::all(client.clone());
+    beside.spawn(watches::providers(everybodys, None, watches::PROVIDERS, context.clone(), gates.clone()));
 }
 
 /// Keeps the lease, if there is one, until `end`.

@@ -844,5 +844,7 @@ pub fn answered_otherwise(provider: &ProviderRef, namespace: &str, reference: &s
     )
 }
 
+mod writing;
+
 #[cfg(test)]
 mod tests;

@@ -51,11 +51,12 @@ pub(super) struct Gates {
 }
 
 impl Gates {
-    pub(super) fn new(readiness: &Readiness, scopes: usize, confined: bool, fan_out: bool) -> Self {
+    pub(super) fn new(readiness: &Readiness, scopes: usize, confined: bool, fan_out: bool, pushes: usize) -> Self {
         let secrets = (!confined).then_some((SECRETS, scopes));
         let parents = fan_out.then_some((CLUSTER_RESOURCES, 1));
-        let missing: BTreeMap<_, _> =
-            [(RESOURCES, scopes), (NAMESPACES, scopes), (PROVIDERS, 1), (OWN_PROVIDERS, scopes)].into_iter().chain(secrets).chain(parents).collect();
+        let pushes = (pushes > 0).then_some((PUSHES, pushes));
+        let always = [(RESOURCES, scopes), (NAMESPACES, scopes), (PROVIDERS, 1), (OWN_PROVIDERS, scopes)];
+        let missing: BTreeMap<_, _> = always.into_iter().chain(secrets).chain(parents).chain(pushes).collect();
         for what in missing.keys() {
             readiness.wait_for(what, "the first list");
         }
@@ -94,6 +95,7 @@ pub(super) const PROVIDERS: &str = "clusterrobotoproviders.robotosecret.dev";
 pub(super) const OWN_PROVIDERS: &str = "robotoproviders.robotosecret.dev";
 pub(super) const NAMESPACES: &str = "namespaces";
 pub(super) const CLUSTER_RESOURCES: &str = "clusterrobotosecrets.robotosecret.dev";
+pub(super) const PUSHES: &str = "robotopushes.robotosecret.dev";
 const SECRETS: &str = "secrets";
 
 /// The pauses of a watch that fails. kube's own grow to a minute: for that long after an outage of the API server nothing that is new or

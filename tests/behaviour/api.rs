@@ -25,7 +25,7 @@ fn the_crds_are_what_the_types_generate_and_the_chart_carries_the_same() {
     assert!(printed.ok, "{}", printed.err);
     let by_name = |objects: Vec<Value>| -> BTreeMap<String, Value> { objects.into_iter().map(|o| (o["metadata"]["name"].to_string(), o)).collect() };
     let generated = by_name(documents(&printed.out).unwrap());
-    assert_eq!(generated.len(), 4, "{:?}", generated.keys());
+    assert_eq!(generated.len(), 5, "{:?}", generated.keys());
     let kept = files("crds");
     let objects = kept.values().flat_map(|text| documents(text).unwrap()).collect();
     assert!(by_name(objects) == generated, "crds/ is not what the types generate; run `make crds`");
@@ -42,7 +42,7 @@ fn the_crds_are_what_the_types_generate_and_the_chart_carries_the_same() {
 async fn the_crds_apply_without_a_warning() {
     for folder in ["crds/", "charts/robotosecret/files/crds/"] {
         let said = kubectl(&world().plane, &["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", folder], "");
-        assert!(said.ok && said.err.is_empty() && said.out.lines().count() == 4, "{said:?}");
+        assert!(said.ok && said.err.is_empty() && said.out.lines().count() == 5, "{said:?}");
     }
     let conditions = "-o=jsonpath={range .items[*]}{range .status.conditions[*]}{.type}={.status} {end}{end}";
     let said = kubectl(&world().plane, &["get", "crd", conditions], "");

@@ -45,6 +45,8 @@ const SWITCHES: &[&[&str]] = &[
     &[r#"nodeSelector={"disk": "ssd"}"#, r#"tolerations=[{"operator": "Exists"}]"#, r#"affinity={"nodeAffinity": {}}"#, "resources={}"],
     &["crds.install=false"],
     &["rollout.enabled=true"],
+    &[r#"push={"enabled": true, "namespaces": ["default"]}"#, "rbac.aggregateToUsers=true"],
+    &[r#"push={"enabled": true, "namespaces": ["default"]}"#, r#"rbac={"scope": "namespaces", "namespaces": ["NS", "default"]}"#, "confined=true"],
     &["rollout.enabled=true", r#"rbac={"scope": "namespaces", "namespaces": ["NS"]}"#],
     &[PROVIDER],
     &["replicas=2"],
@@ -265,6 +267,33 @@ fn workloads_are_out_of_reach_unless_rollout_is_enabled_and_then_guarded() {
     }
     // Whoever writes the roles gets the guard all the same.
     assert_eq!(policies(&rendered(&["rollout.enabled=true", "rbac.create=false"])), 2);
+}
+
+#[test]
+fn secrets_are_read_to_be_pushed_only_where_that_is_switched_on() {
+    let about_pushes = |objects: &[Value]| rules(objects, "robotopushes").len() + rules(objects, "robotopushes/status").len();
+    let pushes = |objects: &[Value]| of_kind(objects, "Deployment").to_string().contains("--push-namespaces");
+    for off in [&[][..], &[r#"push={"enabled": false, "namespaces": ["shop"]}"#]] {
+        let objects = rendered(off);
+        assert_eq!((about_pushes(&objects), pushes(&objects)), (0, false));
+    }
+    // In that mode nothing else reads a Secret.
+    let on = rendered(&["confined=true", r#"push={"enabled": true, "namespaces": ["shop", "store"]}"#]);
+    assert!(of_kind(&on, "Deployment").to_string().contains("\"--push-namespaces=shop,store\""));
+    let reads = |rule: &Value| rule["resources"] == json!(["secrets"]) && rule["verbs"].as_array().unwrap().contains(&json!("get"));
+    let readers: Vec<&Value> = on.iter().filter(|object| object["rules"].as_array().is_some_and(|rules| rules.iter().any(reads))).collect();
+    let places: Vec<(&Value, &Value)> = readers.iter().map(|role| (&role["kind"], &role["metadata"]["namespace"])).collect();
+    assert_eq!(places, [(&json!("Role"), &json!("shop")), (&json!("Role"), &json!("store"))]);
+    for role in readers {
+        let secrets: Vec<&Value> = role["rules"].as_array().unwrap().iter().filter(|rule| rule["resources"] == json!(["secrets"])).collect();
+        assert_eq!(secrets, [&json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]})]);
+    }
+    for wrong in
+        [&["push.enabled=true"][..], &[r#"push={"enabled": true, "namespaces": ["shop"]}"#, r#"rbac={"scope": "namespaces", "namespaces": ["store"]}"#]]
+    {
+        let said = template("here", wrong);
+        assert!(!said.ok && said.err.contains("push"), "{said:?}");
+    }
 }
 
 /// Beside what a workload's own test above looks at: that no network policy is believed in where none holds.

@@ -31,6 +31,7 @@ mod operating;
 mod plugin;
 mod policies;
 mod provider;
+mod push;
 mod reading;
 mod refusal;
 mod restore;

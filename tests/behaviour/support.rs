@@ -26,7 +26,7 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     core::PartialObjectMeta,
 };
-use robotosecret::api::{ClusterRobotoProvider, RobotoSecret, RobotoSecretStatus};
+use robotosecret::api::{ClusterRobotoProvider, RobotoPush, RobotoSecret, RobotoSecretStatus};
 use serde_json::{Value, json};
 use testbed::{Canary, ControlPlane, Door, Emulator, Front, Moto, install};
 pub use testbed::{Controller, install::apply as apply_object};
@@ -544,6 +544,7 @@ impl Scene {
         let mut written = std::mem::take(&mut self.written);
         let mut note = |what: &str, object: &dyn erased::Json| written.push((what.to_owned(), object.json()));
         note("events", &Api::<Event>::namespaced(self.client.clone(), &self.namespace).list(&ListParams::default()).await.unwrap().items);
+        note("pushes", &Api::<RobotoPush>::namespaced(self.client.clone(), &self.namespace).list(&ListParams::default()).await.unwrap().items);
         note("resources", &self.resources().list(&ListParams::default()).await.unwrap().items);
         note("providers", &self.providers().list(&ListParams::default()).await.unwrap().items);
         let secrets = self.secrets().list(&ListParams::default()).await.unwrap().items;

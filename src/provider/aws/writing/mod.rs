@@ -99,6 +99,22 @@ impl AwsProvider {
         }
     }
 
+    /// Gives a secret or a parameter one more tag, and leaves all else as it is.
+    pub async fn tag(&self, source: &Source, key: &str, value: &str) -> Result<(), WriteError> {
+        checks::place(source, false)?;
+        match source.store {
+            Store::SecretsManager => {
+                self.check(source).await?;
+                secrets::tag(self.clients.of(source).secrets_manager(), source, (key, value), &self.metrics).await
+            }
+            Store::ParameterStore => {
+                self.check_own(source).await?;
+                parameters::tag(self.clients.of(source).parameter_store(), source, (key, value), &self.metrics).await
+            }
+            _ => Err(misrouted().into()),
+        }
+    }
+
     /// What is known about a secret or a parameter, without its value; also about a secret that is to be deleted.
     pub async fn describe(&self, source: &Source) -> Result<Described, WriteError> {
         checks::place(source, false)?;

@@ -30,6 +30,7 @@ use crate::{
 
 const PUT: &str = "ssm:PutParameter";
 const DELETE: &str = "ssm:DeleteParameter";
+const TAG: &str = "ssm:AddTagsToResource";
 /// How many pages of an answer are looked through for one name: all but one may be empty.
 const PAGES: u32 = 25;
 
@@ -80,6 +81,20 @@ pub(super) async fn delete(client: &Client, source: &Source, metrics: &Metrics) 
     for name in names(source) {
         let call = async { client.delete_parameter().name(name).send().await.map(|_| ()).map_err(|error| refusals::of(DELETE, &error)) };
         match observed(metrics, ("aws.ps", "DeleteParameter", 1), WriteError::reason, call).await {
+            Err(WriteError::NotFound) => {}
+            answer => return answer,
+        }
+    }
+    Err(WriteError::NotFound)
+}
+
+/// Gives a parameter a tag.
+pub(super) async fn tag(client: &Client, source: &Source, (key, value): (&str, &str), metrics: &Metrics) -> Result<(), WriteError> {
+    let tag = Tag::builder().key(key).value(value).build().map_err(|_| defect("a tag"))?;
+    for name in names(source) {
+        let call = client.add_tags_to_resource().resource_type(ResourceTypeForTagging::Parameter).resource_id(name).tags(tag.clone());
+        let call = async { call.send().await.map(|_| ()).map_err(|error| refusals::of(TAG, &error)) };
+        match Box::pin(observed(metrics, ("aws.ps", "AddTagsToResource", 1), WriteError::reason, call)).await {
             Err(WriteError::NotFound) => {}
             answer => return answer,
         }

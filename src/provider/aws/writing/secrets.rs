@@ -37,6 +37,7 @@ const PUT: &str = "secretsmanager:PutSecretValue";
 const MOVE: &str = "secretsmanager:UpdateSecretVersionStage";
 const DELETE: &str = "secretsmanager:DeleteSecret";
 const RESTORE: &str = "secretsmanager:RestoreSecret";
+const TAG: &str = "secretsmanager:TagResource";
 
 /// Makes a secret.
 pub(super) async fn create(client: &Client, source: &Source, content: Content<'_>, attributes: &Attributes, metrics: &Metrics) -> Result<Written, WriteError> {
@@ -168,6 +169,13 @@ pub(super) async fn delete(client: &Client, source: &Source, recovery: Recovery,
 pub(super) async fn restore(client: &Client, source: &Source, metrics: &Metrics) -> Result<(), WriteError> {
     let call = async { client.restore_secret().secret_id(source.id()).send().await.map_err(|error| refusals::of(RESTORE, &error)) };
     observed(metrics, ("aws.sm", "RestoreSecret", 1), WriteError::reason, call).await.map(|_| ())
+}
+
+/// Gives a secret a tag.
+pub(super) async fn tag(client: &Client, source: &Source, (key, value): (&str, &str), metrics: &Metrics) -> Result<(), WriteError> {
+    let call = client.tag_resource().secret_id(source.id()).tags(Tag::builder().key(key).value(value).build());
+    let call = async { call.send().await.map(|_| ()).map_err(|error| refusals::of(TAG, &error)) };
+    Box::pin(observed(metrics, ("aws.sm", "TagResource", 1), WriteError::reason, call)).await
 }
 
 /// What is known about a secret.

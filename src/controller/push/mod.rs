@@ -1,0 +1,305 @@
+//! Pushing: a `RobotoPush` has keys of a Secret written into a store, and keeps them there.
+//!
+//! Watch events enter; each resource is looked at when it changed, when its time has come, or when a provider that it waits for changed. A panic or a hang of
+//! one stops no other. Only the namespaces that the controller's flags name are watched; in no other is a Secret read. What is being written to a store
+//! when the controller stops is finished.
+
+pub mod loops;
+pub mod plan;
+pub mod source;
+pub mod status;
+pub mod store;
+mod work;
+mod writes;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::{FutureExt, StreamExt};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, Client, ResourceExt,
+    core::{DeserializeGuard, PartialObjectMeta},
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
+    },
+};
+use tokio::{
+    sync::{OnceCell, watch},
+    task::JoinSet,
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    source::Sources,
+    work::{Memory, tend},
+};
+use super::{
+    cache::Key,
+    drift::is_older,
+    lease::Fence,
+    mirror::Context,
+    watches::{Gates, PUSHES, Pauses, api, key_of},
+};
+use crate::{
+    api::{REFRESH_ANNOTATION, Reason, RobotoPush, robotopush::RobotoPushStatus},
+    provider::ReadError,
+};
+
+/// How long one look may take.
+const LIMIT: Duration = Duration::from_mins(2);
+/// How many are looked at at the same time.
+const AT_ONCE: usize = 4;
+/// How long after a defect one is looked at again.
+const AFTER_DEFECT: Duration = Duration::from_mins(1);
+/// The shortest time between two looks at one that waits for a provider.
+const DEBOUNCE: Duration = Duration::from_secs(1);
+/// The namespace whose uid stands for the cluster.
+const CLUSTER: &str = "kube-system";
+
+/// What is known of pushing.
+pub struct Pushes {
+    known: Mutex<Known>,
+    wake: watch::Sender<()>,
+    sources: Sources,
+    fence: Option<Fence>,
+    cluster: OnceCell<String>,
+}
+
+#[derive(Default)]
+struct Known {
+    pushes: HashMap<Key, Arc<RobotoPush>>,
+    changed: BTreeSet<Key>,
+}
+
+/// What a write depends on of a resource.
+fn gist(push: &RobotoPush) -> impl PartialEq {
+    (push.uid(), push.metadata.generation, push.metadata.deletion_timestamp.clone())
+}
+
+impl Known {
+    /// Takes in what a watch told.
+    fn put(&mut self, push: RobotoPush) {
+        let key = key_of(&push);
+        let known = self.pushes.get(&key).filter(|known| known.uid() == push.uid());
+        let version = |of: &RobotoPush| of.resource_version().unwrap_or_default();
+        if known.is_some_and(|known| is_older(&version(&push), &version(known))) {
+            return;
+        }
+        let refresh = |of: &RobotoPush| of.annotations().get(REFRESH_ANNOTATION).cloned();
+        if known.is_none_or(|known| gist(known) != gist(&push) || refresh(known) != refresh(&push)) {
+            self.changed.insert(key.clone());
+        }
+        self.pushes.insert(key, Arc::new(push));
+    }
+}
+
+impl Pushes {
+    /// `namespaces`: where Secrets may be pushed from. `fence`: open while this controller may write; `None`: always.
+    #[must_use]
+    pub fn new(namespaces: &[String], fence: Option<Fence>) -> Self {
+        Self { known: Mutex::default(), wake: watch::Sender::new(()), sources: Sources::new(namespaces), fence, cluster: OnceCell::new() }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Known)) {
+        let mut known = self.known();
+        change(&mut known);
+        let wakes = !known.changed.is_empty();
+        drop(known);
+        if wakes {
+            self.wake.send_replace(());
+        }
+    }
+
+    /// Takes in the answer to a write of ours.
+    fn written(&self, push: RobotoPush) {
+        self.change(|known| {
+            if known.pushes.contains_key(&key_of(&push)) {
+                known.put(push);
+            }
+        });
+    }
+
+    const fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// Whether the lease lets this controller write at this moment.
+    fn may_write(&self) -> bool {
+        self.fence.as_ref().is_none_or(Fence::is_open)
+    }
+
+    /// Whether a resource still is what a look began with.
+    fn is_current(&self, key: &Key, push: &RobotoPush) -> bool {
+        self.known().pushes.get(key).is_some_and(|known| gist(known) == gist(push))
+    }
+
+    /// The last known status of a resource.
+    fn status(&self, key: &Key, push: &RobotoPush) -> RobotoPushStatus {
+        let known = self.known().pushes.get(key).filter(|known| known.uid() == push.uid()).cloned();
+        known.map_or_else(|| push.status.clone(), |known| known.status.clone()).unwrap_or_default()
+    }
+
+    /// What tells this cluster from others.
+    async fn cluster(&self, client: &Client) -> Result<&str, ReadError> {
+        let ask = async || {
+            let found = Api::<PartialObjectMeta<Namespace>>::all(client.clone()).get(CLUSTER).await.ok();
+            let problem = format!("the namespace {CLUSTER}, whose uid marks what this cluster pushes, could not be read; check the controller's roles");
+            found.and_then(|found| found.uid()).ok_or_else(|| ReadError::new(Reason::KubernetesError, problem))
+        };
+        self.cluster.get_or_try_init(ask).await.map(String::as_str)
+    }
+}
+
+/// Watches the kind in one namespace.
+pub(super) async fn watch(client: Client, namespace: String, context: Arc<Context>, gates: Gates) {
+    let config = watcher::Config::default();
+    let mut events = pin!(watcher(api::<DeserializeGuard<RobotoPush>>(&client, Some(&namespace)), config).backoff(Pauses::default()));
+    let mut listed = BTreeSet::new();
+    let mut synced = false;
+    let forget = |key: &Key| context.pushes.change(|known| drop(known.pushes.remove(key)));
+    let take_in = |push: DeserializeGuard<RobotoPush>| {
+        let key = key_of(&push);
+        if let Ok(push) = push.0 {
+            context.pushes.change(|known| known.put(push));
+        } else {
+            tracing::warn!(namespace = key.0, name = key.1, "the RobotoPush cannot be read; it is older than the CRD's rules");
+            forget(&key);
+        }
+        key
+    };
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::InitApply(push)) => drop(listed.insert(take_in(push))),
+            Ok(Event::Apply(push)) => drop(take_in(push)),
+            Ok(Event::Delete(push)) => forget(&key_of(&push)),
+            Ok(Event::InitDone) => {
+                context.pushes.change(|known| known.pushes.retain(|key, _| key.0 != namespace || listed.contains(key)));
+                if !std::mem::replace(&mut synced, true) {
+                    gates.synced(PUSHES);
+                }
+            }
+            Err(error) => gates.trouble(PUSHES, Some(&namespace), &error),
+        }
+    }
+}
+
+/// Looks at all of them, for ever; after `stop` finishes what was begun.
+pub(super) async fn run(context: Arc<Context>, gates: Gates, stop: CancellationToken) {
+    if stop.run_until_cancelled(gates.all_synced()).await.is_none() {
+        return;
+    }
+    let mut changes = context.pushes.wake.subscribe();
+    let (mut providers, mut namespaces) = (context.providers.changes(), context.namespaces.changes());
+    let mut memories: HashMap<Key, Memory> = HashMap::new();
+    let mut due: BTreeMap<Key, Instant> = BTreeMap::new();
+    let mut working: JoinSet<(Key, Memory, Option<Duration>)> = JoinSet::new();
+    let mut at_work: BTreeSet<Key> = BTreeSet::new();
+    let mut wakes = false;
+    while !stop.is_cancelled() {
+        let now = Instant::now();
+        for key in std::mem::take(&mut context.pushes.known().changed) {
+            due.insert(key, now);
+        }
+        if std::mem::take(&mut wakes) {
+            for (key, _) in memories.iter().filter(|(_, memory)| memory.waits) {
+                let soon = due.entry(key.clone()).or_insert(now + DEBOUNCE);
+                *soon = (*soon).min(now + DEBOUNCE);
+            }
+        }
+        let mut ripe: Vec<(Instant, Key)> = due.iter().filter(|(key, at)| **at <= now && !at_work.contains(*key)).map(|(key, at)| (*at, key.clone())).collect();
+        // Who waits longest comes first.
+        ripe.sort();
+        for (_, key) in ripe.into_iter().take(AT_ONCE.saturating_sub(at_work.len())) {
+            due.remove(&key);
+            let memory = memories.remove(&key).unwrap_or_default();
+            let push = context.pushes.known().pushes.get(&key).cloned();
+            if let Some(push) = push {
+                at_work.insert(key.clone());
+                working.spawn(look(context.clone(), key, push, memory));
+            }
+        }
+        let next = due.iter().filter(|(key, _)| !at_work.contains(*key)).map(|(_, at)| *at).min().filter(|_| at_work.len() < AT_ONCE);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            _ = changes.changed() => {}
+            _ = providers.changed() => wakes = true,
+            _ = namespaces.changed() => wakes = true,
+            Some(Ok((key, memory, again))) = working.join_next() => {
+                at_work.remove(&key);
+                if let Some(again) = again {
+                    let at = Instant::now() + again;
+                    let soon = due.entry(key.clone()).or_insert(at);
+                    *soon = (*soon).min(at);
+                }
+                memories.insert(key, memory);
+            }
+            () = until(next) => {}
+        }
+    }
+    while working.join_next().await.is_some() {}
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Looks at one of them. A panic or a hang stays here.
+async fn look(context: Arc<Context>, key: Key, push: Arc<RobotoPush>, mut memory: Memory) -> (Key, Memory, Option<Duration>) {
+    let work = tokio::time::timeout(LIMIT, tend(&context, &push, &mut memory));
+    let problem = match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(Ok(again)) => return (key, memory, again),
+        Ok(Err(_)) => "working on the RobotoPush took longer than two minutes and was given up; it is tried again",
+        Err(_) => "a defect of the controller met this RobotoPush; it is tried again. Please report it with the controller's log",
+    };
+    tracing::error!(namespace = key.0, name = key.1, problem, "pushing failed");
+    (key, Memory::default(), Some(AFTER_DEFECT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(version: &str, generation: i64) -> RobotoPush {
+        let mut push = RobotoPush::new("p", serde_yaml::from_str("{secretName: s, data: [{uri: 'aws.sm://x'}]}").expect("a spec"));
+        push.metadata.namespace = Some("n".to_owned());
+        push.metadata.uid = Some("u".to_owned());
+        push.metadata.generation = Some(generation);
+        push.metadata.resource_version = Some(version.to_owned());
+        push
+    }
+
+    #[test]
+    fn only_what_matters_wakes_and_nothing_older_comes_back() {
+        let pushes = Pushes::new(&[], None);
+        let key = ("n".to_owned(), "p".to_owned());
+        let changed = || std::mem::take(&mut pushes.known().changed).len();
+        pushes.change(|known| known.put(push("5", 1)));
+        assert_eq!(changed(), 1);
+        pushes.written(push("6", 1));
+        assert_eq!(changed(), 0, "the answer to our own write");
+        pushes.change(|known| known.put(push("4", 0)));
+        assert_eq!((changed(), pushes.is_current(&key, &push("6", 1))), (0, true), "an older version");
+        pushes.change(|known| known.put(push("7", 2)));
+        assert_eq!((changed(), pushes.is_current(&key, &push("6", 1))), (1, false), "another spec");
+        pushes.change(|known| drop(known.pushes.remove(&key)));
+        pushes.written(push("8", 2));
+        assert!(pushes.known().pushes.is_empty(), "an answer brings nothing back");
+        assert!(pushes.may_write(), "without a lease");
+    }
+}

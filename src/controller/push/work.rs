@@ -1,0 +1,346 @@
+//! One look at a `RobotoPush`: may it be written, what does its Secret hold, what does the store hold; then what differs is written, and the status.
+//!
+//! A resource and what the last look left enter; writes to the store, the status, events and when to look again leave. Nothing is read from the Secret for
+//! what may not be written. One target that fails stops no other. What is written is permitted again at the last moment: by the lease, by the
+//! provider's rules, and by a resource that is still what it was. No value is held here.
+
+use std::{collections::HashMap, time::Duration};
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use kube::ResourceExt;
+
+use super::{
+    loops,
+    plan::{Plan, Target},
+    source::{Pushed, Seen},
+    status::{self, Circumstances, Outcome},
+    store::{Done, Mark, Owned},
+};
+use crate::{
+    api::{
+        REFRESH_ANNOTATION, Reason, RobotoPush,
+        reference::{Reference, Source},
+        robotopush::{PUSH_FINALIZER, PushDeletionPolicy, PushTarget},
+        robotosecret::ProviderRef,
+        status::{FRESH, LISTED},
+    },
+    controller::{cache::Key, mirror::Context, providers::Asker, schedule, status::Notice},
+    provider::{ReadError, opened::Opened, writing::Recovery},
+};
+
+/// How soon to try again when Kubernetes did not take something.
+const KUBE_RETRY: Duration = Duration::from_secs(5);
+/// How many characters of the refresh annotation are looked at: as many as the status takes.
+const LONGEST_REFRESH: usize = 256;
+/// How many targets a status lists.
+const MOST_TARGETS: usize = 200;
+
+/// What a look leaves for the next one.
+#[derive(Default)]
+pub struct Memory {
+    /// The uid that this is about.
+    uid: Option<String>,
+    /// What was found to agree, by reference.
+    marks: HashMap<String, Mark>,
+    /// Which content of the Secret each reference last got, for which generation.
+    brought: HashMap<String, (Seen, i64)>,
+    /// How often it failed in a row.
+    failures: u32,
+    /// Whether a change of a provider or a namespace may help.
+    pub waits: bool,
+}
+
+/// One resource at work.
+pub(super) struct Work<'w> {
+    pub(super) context: &'w Context,
+    pub(super) push: &'w RobotoPush,
+    pub(super) key: Key,
+}
+
+/// Looks at a resource. Returns after how long to look again, if nothing happens before.
+pub(super) async fn tend(context: &Context, push: &RobotoPush, memory: &mut Memory) -> Option<Duration> {
+    let key = (push.namespace().unwrap_or_default(), push.name_any());
+    let work = Work { context, push, key };
+    if memory.uid != push.uid() {
+        *memory = Memory { uid: push.uid(), ..Memory::default() };
+    }
+    memory.waits = false;
+    if push.metadata.deletion_timestamp.is_some() {
+        return if work.is_held() { work.leave(memory).await } else { None };
+    }
+    if push.spec.suspend {
+        return work.tell(&Outcome::Suspended).await.err();
+    }
+    let plan = Plan::new(&push.spec);
+    let ttl = plan.as_ref().map_or(schedule::LONGEST_RETRY, |plan| plan.ttl);
+    let outcome = match plan {
+        Ok(plan) => work.look(&plan, memory).await.map_or_else(Outcome::Failed, Outcome::Looked),
+        Err(error) => Outcome::Failed(error),
+    };
+    work.conclude(&outcome, ttl, memory).await
+}
+
+impl Work<'_> {
+    /// Tells what came of a look, and when to look again.
+    async fn conclude(&self, outcome: &Outcome, ttl: Duration, memory: &mut Memory) -> Option<Duration> {
+        let trouble = match outcome {
+            Outcome::Failed(error) => {
+                tracing::debug!(namespace = self.key.0, name = self.key.1, reason = %error.reason, problem = error.message, detail = error.detail, "pushing failed");
+                Some((error.reason, error.message.clone()))
+            }
+            Outcome::Looked(targets) => status::worst(targets),
+            Outcome::Suspended => None,
+        };
+        let told = self.tell(outcome).await.err();
+        let Some((reason, message)) = trouble else {
+            memory.failures = 0;
+            return Some(told.map_or(ttl, |told| told.min(ttl)));
+        };
+        let before = self.push.status.as_ref().and_then(|status| status.condition(FRESH));
+        if before.is_none_or(|before| before.reason != reason.as_str() || before.message != message) {
+            self.event(true, "CheckFailed", "Push", format!("{reason}: {message}"));
+        }
+        memory.failures = memory.failures.saturating_add(1);
+        memory.waits = matches!(reason, Reason::NotAllowed | Reason::ProviderNotFound | Reason::CredentialsError | Reason::InvalidSpec);
+        let retry = schedule::until_retry(reason, memory.failures, ttl, self.push.uid().as_deref().unwrap_or_default());
+        retry.into_iter().chain(told).min()
+    }
+
+    fn event(&self, warning: bool, reason: &'static str, action: &'static str, note: String) {
+        self.context.events.publish(Notice { warning, reason, action, note }, self.push);
+    }
+
+    fn asker(&self) -> Asker<'_> {
+        Asker { namespace: &self.key.0, resource: &self.key.1 }
+    }
+
+    /// The mark of this resource at a store.
+    async fn owner(&self) -> Result<String, ReadError> {
+        let cluster = self.context.pushes.cluster(&self.context.client).await?;
+        Ok(format!("{cluster}/{}/{}", self.key.0, self.key.1))
+    }
+
+    /// Whether something may be written through a provider at this very moment.
+    fn permit(&self, provider: &ProviderRef, source: &Source) -> Result<(), ReadError> {
+        if !self.context.pushes.may_write() {
+            return Err(ReadError::new(Reason::KubernetesError, "this controller does not hold the lease, and so writes nothing"));
+        }
+        if !self.context.pushes.is_current(&self.key, self.push) {
+            return Err(ReadError::new(Reason::TargetConflict, "the RobotoPush was changed meanwhile; it is looked at again"));
+        }
+        self.context.providers.admit_write(provider, source, self.asker()).map(drop)
+    }
+
+    /// Brings every target up to date, and removes former ones.
+    async fn look(&self, plan: &Plan, memory: &mut Memory) -> Result<Vec<PushTarget>, ReadError> {
+        let spec = &self.push.spec;
+        let deletes = spec.deletion_policy == PushDeletionPolicy::Delete;
+        // Before anything is written: what is made has to be deleted one day.
+        if deletes != self.is_held() {
+            self.set_finalizer(deletes).await.map_err(|()| unset())?;
+        }
+        self.refuse_loops(plan)?;
+        let owner = self.owner().await?;
+        let admitted: Vec<_> = plan.targets.iter().map(|target| self.context.providers.admit_write(&spec.provider, &target.source, self.asker())).collect();
+        let mut entries: Vec<PushTarget> = plan.targets.iter().map(|target| self.entry(target)).collect();
+        if admitted.iter().all(Result::is_err) {
+            for (entry, refused) in entries.iter_mut().zip(admitted) {
+                fail(entry, refused.err());
+            }
+        } else {
+            let mut secret = self.context.pushes.sources().find(&self.context.client, &self.key.0, &spec.secret_name).await?;
+            let former = self.former(plan);
+            if deletes {
+                // A crash after the first write must not leave something that nobody knows of.
+                self.announce(&entries, &former).await?;
+            }
+            for ((target, entry), opened) in plan.targets.iter().zip(&mut entries).zip(admitted) {
+                match opened.and_then(only_aws) {
+                    Ok(opened) => self.bring((target, entry), &opened, &owner, &mut secret, memory).await,
+                    Err(error) => fail(entry, Some(error)),
+                }
+            }
+        }
+        let mut gone = if deletes { self.remove_all(self.former(plan), &owner, plan.recovery).await } else { Vec::new() };
+        entries.append(&mut gone);
+        entries.truncate(MOST_TARGETS);
+        Ok(entries)
+    }
+
+    /// Brings one target up to date, and notes how that went.
+    async fn bring(&self, (target, entry): (&Target, &mut PushTarget), opened: &Opened, owner: &str, secret: &mut Pushed, memory: &mut Memory) {
+        let Opened::Aws(provider) = opened else { return };
+        let spec = &self.push.spec;
+        let generation = self.push.metadata.generation.unwrap_or_default();
+        let permit = || self.permit(&spec.provider, &target.source);
+        let owned = Owned { provider, owner, generation, policy: spec.update_policy, adopt: spec.adopt, permit: &permit };
+        let known = memory.marks.remove(&entry.uri);
+        let answer = owned.bring(target, secret, known.as_ref()).await;
+        entry.keys = target.keys(secret.known());
+        if entry.keys.is_empty() {
+            entry.keys = self.prior(&entry.uri).map(|prior| prior.keys.clone()).unwrap_or_default();
+        }
+        entry.keys.truncate(LISTED);
+        match answer {
+            Ok(Done::Agrees(there, mark)) => {
+                (entry.arn, entry.version) = (there.arn, there.version);
+                memory.marks.insert(entry.uri.clone(), mark);
+                memory.brought.insert(entry.uri.clone(), (secret.seen().clone(), generation));
+            }
+            Ok(Done::Left(there)) => (entry.arn, entry.version) = (there.arn, there.version),
+            Ok(Done::Written { written, anew }) => {
+                let was = memory.brought.insert(entry.uri.clone(), (secret.seen().clone(), generation));
+                // The Secret did not change since, so that the store did.
+                let repaired = was.is_some_and(|was| was == (secret.seen().clone(), generation));
+                let (reason, what) = match (repaired, anew) {
+                    (true, true) => ("Repaired", "was gone from the store, and was made again"),
+                    (true, false) => ("Repaired", "was changed at the store, and was put back"),
+                    (false, true) => ("Pushed", "was made"),
+                    (false, false) => ("Pushed", "was written"),
+                };
+                self.event(false, reason, "Push", format!("{} {what}: version {}", entry.uri, written.version));
+                entry.arn = Some(written.arn).filter(|arn| !arn.is_empty()).or_else(|| entry.arn.take());
+                entry.version = Some(written.version);
+                entry.last_write_time = Some(Time(Timestamp::now()));
+            }
+            Err(error) => {
+                let (reason, problem, detail) = (error.reason.as_str(), &error.message, &error.detail);
+                tracing::debug!(namespace = self.key.0, name = self.key.1, uri = entry.uri, reason, problem, detail, "a target failed");
+                fail(entry, Some(error));
+            }
+        }
+    }
+
+    /// A RobotoSecret that mirrors into the Secret must not read what is written from it.
+    fn refuse_loops(&self, plan: &Plan) -> Result<(), ReadError> {
+        let (resources, spec) = (&self.context.resources, &self.push.spec);
+        let mirrors = resources.with_target(&self.key.0, &spec.secret_name).into_iter();
+        let mirrors: Vec<_> = mirrors.filter_map(|key| resources.get(&key).map(|mirror| (key.1.clone(), mirror))).collect();
+        let may_be_one = |one: &ProviderRef, other: &ProviderRef| self.context.providers.may_be_one_place(one, other, &self.key.0);
+        loops::find(&plan.targets, &spec.provider, &mirrors, may_be_one).map_or(Ok(()), Err)
+    }
+
+    /// How a target stands as far as the status tells.
+    fn entry(&self, target: &Target) -> PushTarget {
+        let uri = target.source.to_string();
+        let prior = self.prior(&uri).filter(|prior| prior.provider == self.push.spec.provider).cloned().unwrap_or_default();
+        PushTarget { provider: self.push.spec.provider.clone(), reason: None, message: None, uri, ..prior }
+    }
+
+    fn prior(&self, uri: &str) -> Option<&PushTarget> {
+        self.push.status.iter().flat_map(|status| &status.targets).find(|known| known.uri == uri)
+    }
+
+    /// What was written to and is in the spec no more.
+    fn former(&self, plan: &Plan) -> Vec<PushTarget> {
+        let stays = |known: &PushTarget| known.provider == self.push.spec.provider && plan.targets.iter().any(|target| target.source.to_string() == known.uri);
+        self.push.status.iter().flat_map(|status| &status.targets).filter(|known| !stays(known)).cloned().collect()
+    }
+
+    /// Writes down what is about to be written to, if the status doesn't list it yet.
+    async fn announce(&self, entries: &[PushTarget], former: &[PushTarget]) -> Result<(), ReadError> {
+        let listed = |entry: &PushTarget| self.prior(&entry.uri).is_some_and(|prior| prior.provider == entry.provider);
+        if entries.iter().all(listed) {
+            return Ok(());
+        }
+        let mut status = self.push.status.clone().unwrap_or_default();
+        status.targets = entries.iter().chain(former).take(MOST_TARGETS).cloned().collect();
+        self.write(&status).await.map_err(|_| ReadError::new(Reason::KubernetesError, "the status could not be written, without which nothing is pushed"))
+    }
+
+    /// Deletes these, as far as they have our mark. Returns those that are still to be deleted.
+    pub(super) async fn remove_all(&self, targets: Vec<PushTarget>, owner: &str, recovery: Recovery) -> Vec<PushTarget> {
+        let mut left = Vec::new();
+        for mut target in targets {
+            match self.remove(&target, owner, recovery).await {
+                Ok(true) => self.event(false, "Removed", "Remove", format!("{} was deleted, as deletionPolicy asks for", target.uri)),
+                Ok(false) => {}
+                Err(error) => {
+                    fail(&mut target, Some(error));
+                    left.push(target);
+                }
+            }
+        }
+        left
+    }
+
+    async fn remove(&self, target: &PushTarget, owner: &str, recovery: Recovery) -> Result<bool, ReadError> {
+        let broken = |_| ReadError::new(Reason::InternalError, "a defect of the controller: the status names no reference");
+        let Reference { source, .. } = target.uri.parse().map_err(broken)?;
+        let permit = || self.permit(&target.provider, &source);
+        let Opened::Aws(provider) = only_aws(self.context.providers.admit_write(&target.provider, &source, self.asker())?)? else { return Ok(false) };
+        let (spec, generation) = (&self.push.spec, self.push.metadata.generation.unwrap_or_default());
+        let owned = Owned { provider: &provider, owner, generation, policy: spec.update_policy, adopt: false, permit: &permit };
+        owned.remove(&source, recovery).await
+    }
+
+    /// The resource is being deleted: what it made goes first.
+    async fn leave(&self, memory: &mut Memory) -> Option<Duration> {
+        let plan = Plan::new(&self.push.spec).ok();
+        let mut targets = Vec::new();
+        if self.push.spec.deletion_policy == PushDeletionPolicy::Delete {
+            targets.extend(self.push.status.iter().flat_map(|status| status.targets.clone()));
+            let planned = plan.iter().flat_map(|plan| &plan.targets).map(|target| self.entry(target));
+            let new: Vec<PushTarget> =
+                planned.filter(|entry| !targets.iter().any(|known| known.uri == entry.uri && known.provider == entry.provider)).collect();
+            targets.extend(new);
+        }
+        let left = match self.owner().await {
+            Ok(owner) => self.remove_all(targets, &owner, plan.map_or_else(Recovery::default, |plan| plan.recovery)).await,
+            Err(error) => {
+                for target in &mut targets {
+                    fail(target, Some(error.clone()));
+                }
+                targets
+            }
+        };
+        let leaves = self.context.namespaces.all().get(&self.key.0).is_none_or(|namespace| namespace.leaves);
+        if !left.is_empty() && leaves {
+            // A namespace that is deleted waits for no store.
+            let uris: Vec<&str> = left.iter().map(|target| target.uri.as_str()).collect();
+            tracing::warn!(namespace = self.key.0, name = self.key.1, uris = uris.join(" "), "the namespace goes, and what was pushed stays at the store");
+        } else if !left.is_empty() {
+            return self.conclude(&Outcome::Looked(left), schedule::LONGEST_RETRY, memory).await;
+        }
+        self.set_finalizer(false).await.err().map(|()| KUBE_RETRY)
+    }
+
+    /// Writes the status if it is another one. An error: after how long to try again.
+    async fn tell(&self, outcome: &Outcome) -> Result<(), Duration> {
+        let prior = self.context.pushes.status(&self.key, self.push);
+        let refresh = self.push.annotations().get(REFRESH_ANNOTATION).map(|text| text.chars().take(LONGEST_REFRESH).collect::<String>());
+        let about = Circumstances { generation: self.push.metadata.generation.unwrap_or_default(), refresh: refresh.as_deref(), now: Timestamp::now() };
+        let next = status::next(&prior, about, outcome);
+        let mut same = next.clone();
+        same.last_check_time.clone_from(&prior.last_check_time);
+        let since = prior.last_check_time.as_ref().map_or(Duration::MAX, |last| Duration::try_from(about.now.duration_since(last.0)).unwrap_or(Duration::MAX));
+        if next == prior || same == prior && since < self.context.status_interval {
+            return Ok(());
+        }
+        self.write(&next).await
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.push.finalizers().iter().any(|name| name == PUSH_FINALIZER)
+    }
+}
+
+fn fail(entry: &mut PushTarget, error: Option<ReadError>) {
+    (entry.reason, entry.message) = error.map(|error| (error.reason.as_str().to_owned(), error.message)).unzip();
+}
+
+fn unset() -> ReadError {
+    let problem =
+        format!("the finalizer {PUSH_FINALIZER} could not be changed, without which nothing is pushed; check the roles of the controller's ServiceAccount");
+    ReadError::new(Reason::KubernetesError, problem)
+}
+
+/// The stores that are written to by now.
+fn only_aws(opened: Opened) -> Result<Opened, ReadError> {
+    match opened {
+        Opened::Aws(_) => Ok(opened),
+        Opened::Vault(_) | Opened::Edge(_) | Opened::Roboto(_) | Opened::Envase(_) => {
+            Err(ReadError::new(Reason::InvalidSpec, "only Secrets Manager and Parameter Store are written to; name a provider with spec.aws"))
+        }
+    }
+}
