@@ -190,7 +190,7 @@ pub struct PushRecovery {
     /// It can be had back for so many days, 7 to 30.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 7, max = 30))]
-    pub days: Option<u32>,
+    pub days: Option<i32>,
     /// It can't be had back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self").message("write force: true, or leave it out"))]

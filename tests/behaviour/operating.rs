@@ -17,7 +17,7 @@ use crate::support::{
     Controller, SECONDS, Said, Scene, WITHIN_TTL, apply_object, emulated_elsewhere, kubectl, root, run, says, scene, scene_before_controller, until, world,
 };
 
-const FLAGS: [(&str, &str); 16] = [
+const FLAGS: [(&str, &str); 17] = [
     ("--listen", "ROBOTOSECRET_LISTEN"),
     ("--namespaces", "ROBOTOSECRET_NAMESPACES"),
     ("--log-level", "ROBOTOSECRET_LOG_LEVEL"),
@@ -26,6 +26,7 @@ const FLAGS: [(&str, &str); 16] = [
     ("--concurrency", "ROBOTOSECRET_CONCURRENCY"),
     ("--allow-rollout", "ROBOTOSECRET_ALLOW_ROLLOUT"),
     ("--confined", "ROBOTOSECRET_CONFINED"),
+    ("--push-namespaces", "ROBOTOSECRET_PUSH_NAMESPACES"),
     ("--lease", "ROBOTOSECRET_LEASE"),
     ("--resource-metrics", "ROBOTOSECRET_RESOURCE_METRICS"),
     ("--cluster-robotosecrets", "ROBOTOSECRET_CLUSTER_ROBOTOSECRETS"),

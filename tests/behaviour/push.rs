@@ -314,3 +314,52 @@ async fn who_lost_the_lease_writes_nothing_to_a_store() {
     })
     .await;
 }
+
+/// What a spec is refused for, in the words that the user reads.
+const REFUSED: &[(&str, &str)] = &[
+    ("{data: [{uri: 'aws.sm://x'}]}", "spec.secretName: Required value"),
+    ("{secretName: Upper, data: [{uri: 'aws.sm://x'}]}", "the name of a Secret has lower case letters"),
+    ("{secretName: s}", "spec.data: Required value"),
+    ("{secretName: s, data: []}", "should have at least 1 items"),
+    ("{secretName: s, data: [{key: a}]}", "omits all key fields [\"uri\"]"),
+    ("{secretName: s, data: [{uri: 'vault://kv/x'}]}", "a reference to write to starts with aws.sm:// (Secrets Manager) or aws.ps:// (Parameter Store)"),
+    ("{secretName: s, data: [{uri: 'aws.ps:///x?version=1'}]}", "what is written becomes the newest version; leave the version out"),
+    ("{secretName: s, data: [{uri: 'aws.sm://x#/a'}]}", "a keypath takes one key; name it with key"),
+    ("{secretName: s, data: [{key: a, uri: 'aws.sm://x'}, {key: b, uri: 'aws.sm://x'}]}", "duplicate entries for key [uri=\"aws.sm://x\"]"),
+    ("{secretName: s, data: [{key: 'a b', uri: 'aws.sm://x'}]}", "a key of a Secret has only letters"),
+    ("{secretName: s, deletionPolicy: Delete, data: [{key: a, uri: 'aws.sm://x#/a'}]}", "with a keypath others may keep something beside it; use Retain"),
+    ("{secretName: s, recovery: {days: 7}, data: [{uri: 'aws.sm://x'}]}", "recovery says how deletionPolicy: Delete deletes"),
+    ("{secretName: s, deletionPolicy: Delete, recovery: {days: 6}, data: [{uri: 'aws.sm://x'}]}", "should be greater than or equal to 7"),
+    ("{secretName: s, deletionPolicy: Delete, recovery: {days: 7, force: true}, data: [{uri: 'aws.sm://x'}]}", "must have at most 1 item"),
+    ("{secretName: s, deletionPolicy: Delete, recovery: {force: false}, data: [{uri: 'aws.sm://x'}]}", "write force: true, or leave it out"),
+    ("{secretName: s, ttl: 9s, data: [{uri: 'aws.sm://x'}]}", "a duration of at least 10s"),
+    ("{secretName: s, updatePolicy: Merge, data: [{uri: 'aws.sm://x'}]}", "Unsupported value: \"Merge\""),
+    ("{secretName: s, data: [{uri: 'aws.sm://x', attributes: {tags: {robotosecret.dev/owner: x}}}]}", "tags under robotosecret.dev/ are the controller's own"),
+    ("{secretName: s, data: [{uri: 'aws.ps:///x', attributes: {parameterTier: Huge}}]}", "Unsupported value: \"Huge\""),
+];
+
+#[tokio::test]
+async fn what_cannot_be_pushed_is_refused_with_what_to_write_instead() {
+    scene_before_controller("push-refused", async |s| {
+        let create = async |spec: &str| {
+            let spec: Value = serde_yaml::from_str(spec).unwrap();
+            let object = json!({"apiVersion": "robotosecret.dev/v1alpha1", "kind": "RobotoPush", "metadata": {"name": "x", "namespace": s.namespace}, "spec": spec});
+            apply_object(&s.client, &object).await.map_err(|error| error.to_string())
+        };
+        let mut wrong = Vec::new();
+        for (spec, message) in REFUSED {
+            let said = create(spec).await.err();
+            if !said.as_ref().is_some_and(|said| said.contains(message)) {
+                wrong.push(format!("{spec}\n  should be refused with {message:?}, but: {said:?}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        let all = "{secretName: s, adopt: true, ttl: 1h, updatePolicy: IfNotExists, deletionPolicy: Delete, recovery: {force: true}, data: [{uri: 'aws.sm://x'}, \
+                   {key: a, uri: 'aws.ps:///x', attributes: {description: d, tags: {a: b}, kmsKey: alias/k, parameterType: StringList, parameterTier: Intelligent-Tiering}}]}";
+        create(all).await.unwrap();
+        let made = pushes(s).get("x").await.unwrap();
+        let status = made.status.unwrap();
+        assert!(status.observed_generation == Some(-1) && status.condition("Ready").unwrap().reason == "Pending");
+    })
+    .await;
+}

@@ -64,7 +64,10 @@ impl Plan {
         let ttl = duration::parse(&spec.ttl).filter(|ttl| *ttl >= MIN_TTL).ok_or_else(|| invalid("spec.ttl: write a duration of at least 10s"))?;
         let recovery = match spec.recovery.map(|recovery| (recovery.days, recovery.force)) {
             None | Some((None, None)) => Recovery::default(),
-            Some((Some(days), None)) => Recovery::within(days).map_err(|_| invalid("spec.recovery.days: write 7 to 30"))?,
+            Some((Some(days), None)) => {
+                let days = u32::try_from(days).ok().and_then(|days| Recovery::within(days).ok());
+                days.ok_or_else(|| invalid("spec.recovery.days: write 7 to 30"))?
+            }
             Some((None, Some(true))) => Recovery::Force,
             Some(_) => return Err(invalid("spec.recovery: write either days or force: true")),
         };
