@@ -431,7 +431,7 @@ async fn a_controller_without_credentials_says_so_and_calls_nothing() {
         reads(s, "db", &format!("aws.sm://{}", s.path("db"))).await;
         s.start_controller_with(&world().kubeconfig, &[], &[("AWS_EC2_METADATA_DISABLED", "true")]);
         s.controller_ready().await;
-        says(&fails(s, "db", "False CredentialsError", "CredentialsError").await, "give its ServiceAccount a role");
+        says(&fails(s, "db", "False CredentialsError", "CredentialsError").await, "by a role of its ServiceAccount");
         assert_eq!(s.front.calls(), []);
         s.stop_controller();
         s.start_controller(&[]).await;
