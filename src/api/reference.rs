@@ -470,6 +470,13 @@ impl Source {
         names.into_iter().map(|name| format!("{}://{name}", self.store)).collect()
     }
 
+    /// The same, with the stage named that Secrets Manager means by none: a write compares by its name, and so has to be read by it.
+    #[must_use]
+    pub fn staged(&self) -> Self {
+        let current = (self.store == Store::SecretsManager).then(|| Version::Stage("AWSCURRENT".to_owned()));
+        Self { version: self.version.clone().or(current), ..self.clone() }
+    }
+
     /// For `/aws/reference/secretsmanager/NAME/a/b`: the secrets that it may denote, the longest name first, each with the rest as keypath.
     /// Empty for every other source.
     #[must_use]

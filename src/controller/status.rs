@@ -133,20 +133,26 @@ pub struct Notice {
     pub note: String,
 }
 
+/// A condition as it is now, of this generation; the time of its transition stays while its status does.
+#[must_use]
+pub fn stamp(before: Option<&Condition>, (type_, status): (&str, &str), (reason, message): (Reason, String), (generation, now): (i64, Timestamp)) -> Condition {
+    let since = before.filter(|condition| condition.status == status).map(|condition| condition.last_transition_time.clone());
+    Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason: reason.as_str().to_owned(),
+        message,
+        observed_generation: Some(generation),
+        last_transition_time: since.unwrap_or(Time(now)),
+    }
+}
+
 /// The next status.
 #[must_use]
 pub fn next(prior: &RobotoSecretStatus, circumstances: &Circumstances<'_>, outcome: &Outcome) -> RobotoSecretStatus {
     let mut next = prior.clone();
     let stamp = |type_: &str, status: &str, reason: Reason, message: String| {
-        let since = prior.condition(type_).filter(|condition| condition.status == status).map(|condition| condition.last_transition_time.clone());
-        Condition {
-            type_: type_.to_owned(),
-            status: status.to_owned(),
-            reason: reason.as_str().to_owned(),
-            message,
-            observed_generation: Some(circumstances.generation),
-            last_transition_time: since.unwrap_or(Time(circumstances.now)),
-        }
+        stamp(prior.condition(type_), (type_, status), (reason, message), (circumstances.generation, circumstances.now))
     };
     next.last_check_time = circumstances.last_check.map(Time);
     if !matches!(outcome, Outcome::Suspended) {

@@ -188,6 +188,14 @@ pub enum Value {
     List(Vec<Found>),
 }
 
+impl Value {
+    /// What is to be written: text where it is UTF-8.
+    #[must_use]
+    pub fn of(bytes: Sensitive) -> Self {
+        if std::str::from_utf8(bytes.expose()).is_ok() { Self::Text(bytes) } else { Self::Binary(bytes) }
+    }
+}
+
 /// Identifies a version across deletion and re-creation. Two readings are of the same value if all three are equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServedVersion {
@@ -259,7 +267,7 @@ pub(crate) fn silent() -> ReadError {
 }
 
 /// An answer that isn't what was agreed upon, or contradicts itself.
-fn misunderstood() -> ReadError {
+pub(crate) fn misunderstood() -> ReadError {
     ReadError::new(Reason::ProviderUnavailable, "the store's answer could not be understood")
 }
 

@@ -175,7 +175,7 @@ impl Secrets {
         let said = description.is_some() || !tags.is_empty() || kms_key.is_some() || kind.is_some() || tier.is_some();
         let opened = self.writer(source.store)?;
         match opened {
-            Opened::Aws(provider) => return provider.create(source, &content(value), attributes).await,
+            Opened::Aws(provider) => return provider.create(source, &Value::of(value.clone()), attributes).await,
             Opened::Envase(provider) if Attributes { description: None, ..attributes.clone() } == Attributes::default() => {
                 provider.create(source, value, description.as_deref()).await?;
             }
@@ -192,7 +192,7 @@ impl Secrets {
         let opened = self.writer(source.store)?;
         let known = base.map(|base| base.id.as_str());
         match opened {
-            Opened::Aws(provider) => return provider.update(source, &content(value), base).await,
+            Opened::Aws(provider) => return provider.update(source, &Value::of(value.clone()), base).await,
             Opened::Roboto(provider) => return provider.update(source, value).await,
             Opened::Vault(provider) => provider.update(source, value, known).await?,
             Opened::Edge(provider) => provider.update(source, value, known).await?,
@@ -228,9 +228,7 @@ impl Secrets {
         if matches!(source.store, Store::Roboto | Store::Envase) {
             return Err(incomparable(source));
         }
-        // By its name, as the stage is compared by its name later.
-        let current = Some(Version::Stage("AWSCURRENT".to_owned())).filter(|_| source.store == Store::SecretsManager);
-        let start = Source { version: source.version.clone().or(current), ..source.clone() };
+        let start = source.staged();
         // What others made of what, and this wrote over: done again before anything else.
         let mut owed: Vec<(Sensitive, Sensitive)> = Vec::new();
         let mut said = None;
@@ -324,10 +322,6 @@ fn writable(reference: &str) -> Result<Reference, Error> {
 fn whole(reference: &str) -> Result<Source, Error> {
     let Reference { source, keypath } = writable(reference)?;
     if keypath.is_empty() { Ok(source) } else { Err(Error::InvalidRequest(format!("{source}: this is done to a whole value; leave the keypath out"))) }
-}
-
-fn content(value: &Sensitive) -> Value {
-    if std::str::from_utf8(value.expose()).is_ok() { Value::Text(value.clone()) } else { Value::Binary(value.clone()) }
 }
 
 /// A value, or an object with it at this keypath.

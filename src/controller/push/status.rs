@@ -2,10 +2,7 @@
 //!
 //! The former status and what happened enter, the next status leaves. Pure: no call, no clock. A value never comes near this room.
 
-use k8s_openapi::{
-    apimachinery::pkg::apis::meta::v1::{Condition, Time},
-    jiff::Timestamp,
-};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 use crate::{
     api::{
@@ -13,6 +10,7 @@ use crate::{
         robotopush::{PushTarget, RobotoPushStatus},
         status::{FRESH, READY, STALLED},
     },
+    controller::status::stamp,
     provider::ReadError,
 };
 
@@ -43,15 +41,7 @@ pub struct Circumstances<'c> {
 pub fn next(prior: &RobotoPushStatus, about: Circumstances<'_>, outcome: &Outcome) -> RobotoPushStatus {
     let mut next = prior.clone();
     let stamp = |type_: &str, status: &str, reason: Reason, message: String| {
-        let since = prior.condition(type_).filter(|condition| condition.status == status).map(|condition| condition.last_transition_time.clone());
-        Condition {
-            type_: type_.to_owned(),
-            status: status.to_owned(),
-            reason: reason.as_str().to_owned(),
-            message,
-            observed_generation: Some(about.generation),
-            last_transition_time: since.unwrap_or(Time(about.now)),
-        }
+        stamp(prior.condition(type_), (type_, status), (reason, message), (about.generation, about.now))
     };
     if !matches!(outcome, Outcome::Suspended) {
         next.observed_generation = Some(about.generation);

@@ -15,16 +15,16 @@ use super::{
 use crate::{
     api::{
         Reason,
-        reference::{Source, Store, Version},
+        reference::{Source, Version},
         robotopush::{OWNER_TAG, UpdatePolicy},
     },
     limit::{Budgets, Calls, Turns},
     provider::{
         Provider, Question, ReadError, Reading, ServedVersion, Value, WriteError,
         aws::AwsProvider,
+        misunderstood, silent,
         writing::{Described, Recovery, Written},
     },
-    sensitive::Sensitive,
 };
 
 /// How often a target is looked at anew because somebody else wrote meanwhile.
@@ -89,14 +89,14 @@ impl Owned<'_> {
                 answer => return answer.map_err(|trouble| trouble.about(&target.source)),
             }
         }
-        Err(last.map_or_else(|| misread().about(&target.source), |error| Trouble::Write(error).about(&target.source)))
+        Err(last.map_or_else(|| misunderstood().about(&target.source), |error| Trouble::Write(error).about(&target.source)))
     }
 
     async fn bring_once(&self, target: &Target, secret: &mut Pushed, known: Option<&Mark>) -> Result<Done, Trouble> {
         let source = &target.source;
         let there = match self.provider.describe(source).await {
             Err(WriteError::NotFound) => {
-                let value = content(target.fresh(secret.data().await?)?);
+                let value = Value::of(target.fresh(secret.data().await?)?);
                 (self.permit)()?;
                 let written = self.provider.create(source, &value, &target.attributes_of(self.owner)).await?;
                 return Ok(Done::Written { written, anew: true });
@@ -127,13 +127,13 @@ impl Owned<'_> {
                 }
                 (wanted, Some(version))
             }
-            Ok(_) => return Err(misread().into()),
+            Ok(_) => return Err(misunderstood().into()),
             // It has no value yet.
             Err(error) if error.reason == Reason::SourceNotFound => (target.fresh(data)?, None),
             Err(error) => return Err(error.into()),
         };
         (self.permit)()?;
-        let written = match self.provider.update(source, &content(wanted), base.as_ref()).await {
+        let written = match self.provider.update(source, &Value::of(wanted), base.as_ref()).await {
             Err(WriteError::Overtaken { base, written }) => self.overtaken(target, secret, (base, written)).await?,
             written => written?,
         };
@@ -148,11 +148,11 @@ impl Owned<'_> {
             return Ok(ours);
         }
         let between = Source { version: Some(Version::Number(written - 1)), ..target.source.clone() };
-        let Value::Text(theirs) = self.read(&between).await?.value else { return Err(misread().into()) };
+        let Value::Text(theirs) = self.read(&between).await?.value else { return Err(misunderstood().into()) };
         let merged = target.over(secret.data().await?, &theirs)?;
         (self.permit)()?;
         let base = ServedVersion { arn: String::new(), id: ours.version, created: None, region: None };
-        Ok(self.provider.update(&target.source, &content(merged), Some(&base)).await?)
+        Ok(self.provider.update(&target.source, &Value::of(merged), Some(&base)).await?)
     }
 
     fn mark(&self, secret: &Pushed, there: &Described) -> Mark {
@@ -195,13 +195,11 @@ impl Owned<'_> {
     }
 
     async fn read(&self, source: &Source) -> Result<Reading, ReadError> {
-        // By its name, as the stage is compared by its name when it is written.
-        let current = Some(Version::Stage("AWSCURRENT".to_owned())).filter(|_| source.store == Store::SecretsManager);
-        let question = Question::Value(Source { version: source.version.clone().or(current), ..source.clone() });
+        let question = Question::Value(source.staged());
         // Without a bucket: the few calls of pushes count against no ceiling yet.
         let turns = Turns::new(Arc::new(Mutex::new(Budgets::default())), (self.provider.account().into(), self.provider.route(&question).single));
         let answer = tokio::time::timeout(READ_LIMIT, self.provider.read_one(&question, &Calls::new(turns))).await;
-        answer.unwrap_or_else(|_| Err(ReadError::new(Reason::ProviderUnavailable, "the store did not answer within 5 s")))
+        answer.unwrap_or_else(|_| Err(silent()))
     }
 }
 
@@ -221,15 +219,6 @@ fn closed(source: &Source, there: &Described) -> Option<&'static str> {
     // AWS takes the beginning of an ARN for the whole one.
     let is_another = source.arn().is_some() && there.arn.as_ref().is_some_and(|arn| *arn != source.id());
     is_another.then_some("the ARN is the beginning of another secret's; write that one, or the name")
-}
-
-/// Text where it is text.
-fn content(value: Sensitive) -> Value {
-    if std::str::from_utf8(value.expose()).is_ok() { Value::Text(value) } else { Value::Binary(value) }
-}
-
-fn misread() -> ReadError {
-    ReadError::new(Reason::ProviderUnavailable, "the store's answer could not be understood")
 }
 
 /// Why a look came to nothing.
