@@ -276,7 +276,7 @@ impl EnvaseProvider {
         match told.status {
             200..=299 => Ok(()),
             409 => Err(WriteError::AlreadyExists),
-            status => Err(payload::client_error(status).into()),
+            status => Err(payload::write_error(status)),
         }
     }
 
@@ -288,7 +288,7 @@ impl EnvaseProvider {
         match told.status {
             200..=299 => Ok(()),
             404 => Err(WriteError::NotFound),
-            status => Err(payload::client_error(status).into()),
+            status => Err(payload::write_error(status)),
         }
     }
 
@@ -298,7 +298,7 @@ impl EnvaseProvider {
         match told.status {
             200..=299 => Ok(true),
             404 => Ok(false),
-            status => Err(payload::client_error(status).into()),
+            status => Err(payload::write_error(status)),
         }
     }
 

@@ -47,10 +47,10 @@ def secret_state(name):
     return [there.get("Description"), there.get("KmsKeyId"), tags, "DeletedDate" in there, sorted(versions)]
 
 
-def put_parameter(name, kind, text, tier="Standard"):
+def put_parameter(name, kind, text):
     fields = {"KeyId": "alias/team"} if kind == "SecureString" else {}
     try:
-        ssm.put_parameter(Name=name, Value=text, Type=kind, Description="as it was made", Tier=tier, Tags=[{"Key": "team", "Value": "shop"}], **fields)
+        ssm.put_parameter(Name=name, Value=text, Type=kind, Description="as it was made", Tags=[{"Key": "team", "Value": "shop"}], **fields)
     except ssm.exceptions.ParameterAlreadyExists:
         ssm.put_parameter(Name=name, Value=text, Overwrite=True)
 

@@ -4,7 +4,7 @@ use futures::TryStreamExt;
 use robotosecret::Secrets;
 use serde_json::{Value, json};
 
-use super::{Comparison, Dice, Theirs, class, done, given, read, shown, in_an_environment_of_aws, with_keypath};
+use super::{Comparison, Dice, Theirs, class, done, given, in_an_environment_of_aws, read, shown, with_keypath};
 
 const NAMES: [&str; 6] = ["one", "two", "dir/three", "dir/four", "dir/sub/five", "none"];
 
@@ -299,11 +299,6 @@ async fn listed_differences_of_parameters(both: &mut Both) {
     assert_eq!(both.theirs.ask(json!(["parameter", name("ps", "theirs", "prefixed")])), json!(["text", "clobbered"]));
     assert_eq!(both.theirs.ask(json!(["parameter", name("ps", "ours", "prefixed")])), json!(["text", "theirs"]));
     both.meets(Some("an update of a name that others begin with"), json!(["update", "ps", "several/x", "text", "3"])).await;
-    // What else a parameter has.
-    both.outside("ps", "put_parameter", "large", &[json!("String"), json!("x"), json!("Advanced")]);
-    both.meets(None, json!(["update", "ps", "large", "text", "y"])).await;
-    let tiers = ["theirs", "ours"].map(|whose| both.theirs.ask(json!(["parameter_state", name("ps", whose, "large")]))[0][2].clone());
-    both.comparison.meets(&json!("the tier after an update"), &tiers[0], &tiers[1], Some("the tier of a parameter"));
 }
 
 async fn references_to_secrets(both: &mut Both) {
