@@ -117,7 +117,7 @@ impl Dice {
     }
 
     fn object(&mut self, depth: usize) -> String {
-        let names: BTreeSet<&str> = (0..self.below(4)).map(|_| self.pick(&MEMBERS)).collect();
+        let names: BTreeSet<&str> = (0..self.below(7)).map(|_| self.pick(&MEMBERS)).collect();
         let members: Vec<String> = names.into_iter().map(|name| format!("\"{name}\":{}", self.json(depth))).collect();
         format!("{{{}}}", members.join(","))
     }

@@ -147,7 +147,7 @@ async fn the_roboto_sdk_and_the_library_answer_and_leave_behind_the_same_but_for
         assert_eq!(theirs, ours, "{of}");
     }
     assert!(both.emulator.count(|call| call.action == "PutSecretValue") > 20);
-    both.comparison.end(&[("value", 40), ("ok", 40), ("NotFound", 20), ("AlreadyExists", 5), ("Refused", 5)]);
+    both.comparison.end(&[("value", 25), ("ok", 20), ("NotFound", 20), ("AlreadyExists", 5), ("Refused", 5)]);
 }
 
 #[tokio::test]
