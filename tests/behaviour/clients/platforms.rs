@@ -31,11 +31,7 @@ impl Both {
         let roboto = Roboto::start(&emulator, 2).unwrap();
         roboto.key("robo_key", &["org_1"]);
         let script = format!("{SERVE}\n{}", include_str!("roboto.py"));
-        let environment = [
-            ("ROBOTO_API_KEY", "robo_key"),
-            ("ROBOTO_SERVICE_ENDPOINT", &roboto.url()),
-            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &emulator.url()),
-        ];
+        let environment = [("ROBOTO_API_KEY", "robo_key"), ("ROBOTO_SERVICE_ENDPOINT", &roboto.url()), ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &emulator.url())];
         let theirs = Theirs::start(&testbed::moto::python().unwrap(), &script, &[], &environment);
         let of = secrets::Roboto {
             api_key: Sensitive::from("robo_key".to_owned()),
@@ -61,10 +57,11 @@ impl Both {
             "read" => read(self.ours.get_fresh(&reference).await),
             "update" => done(self.ours.update(&reference, &value).await),
             "delete" => done(self.ours.delete(&reference, Recovery::default()).await),
-            "names" => self.ours.find(robotosecret::api::reference::Store::Roboto, None, Some("."), std::collections::BTreeMap::new()).await.map_or_else(
-                |error| json!(class(&error)),
-                |all| all.iter().filter_map(|one| one.strip_prefix("roboto-secret://ours/")).collect(),
-            ),
+            "names" => self
+                .ours
+                .find(robotosecret::api::reference::Store::Roboto, None, Some("."), std::collections::BTreeMap::new())
+                .await
+                .map_or_else(|error| json!(class(&error)), |all| all.iter().filter_map(|one| one.strip_prefix("roboto-secret://ours/")).collect()),
             other => panic!("{other}"),
         };
         // The SDK lists in the order in which they were made.

@@ -131,7 +131,9 @@ async fn listed_differences(both: &mut Both) {
     both.meets(None, json!(["block_read", "written"])).await;
     both.meets(None, json!(["block_write", "written-text", "one"])).await;
     both.meets(Some("AwsSecret and text"), json!(["block_read", "written-text"])).await;
-    both.meets(Some("AwsSecret and force"), json!(["block_delete", "written", 30, true])).await;
+    for days in [30, 0] {
+        both.meets(Some("AwsSecret and force"), json!(["block_delete", "written", days, true])).await;
+    }
     both.meets(None, json!(["delete", "described", 7])).await;
     both.meets(None, json!(["delete", "described", 7])).await;
     both.meets(Some(SCHEDULED), json!(["read", "described"])).await;

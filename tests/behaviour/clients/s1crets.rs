@@ -69,10 +69,7 @@ impl Both {
             "update" => done(ours.update(&reference, &given(step[3].as_str().unwrap(), step[4].as_str().unwrap())).await),
             "below" => {
                 let found = ours.get_by_path(&reference, true).try_collect::<Vec<_>>().await;
-                found.map_or_else(
-                    |error| json!(class(&error)),
-                    |found| found.iter().map(|(reference, secret)| (reference.clone(), shown(secret))).collect(),
-                )
+                found.map_or_else(|error| json!(class(&error)), |found| found.iter().map(|(reference, secret)| (reference.clone(), shown(secret))).collect())
             }
             other => panic!("{other}"),
         };
@@ -173,7 +170,8 @@ fn walk(root: &Value, keypath: &[String]) -> Option<&'static str> {
     let mut at = vec![root];
     let mut in_list = false;
     for (depth, step) in keypath.iter().enumerate() {
-        if !in_list && let Value::Array(items) = at[0]
+        if !in_list
+            && let Value::Array(items) = at[0]
             && !items.is_empty()
         {
             if step.parse::<usize>().is_ok() {
@@ -427,4 +425,3 @@ async fn compared() {
     assert!(there > 4, "only {there} are there in the end");
     both.comparison.end(&[("value", 40), ("ok", 15), ("NotFound", 20), ("KeypathNotFound", 15), ("Refused", 3)]);
 }
-
