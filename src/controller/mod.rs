@@ -246,6 +246,7 @@ fn start_watches(context: &Arc<Context>, scopes: Vec<Option<String>>, fans_out: 
     }
     for namespace in pushed {
         beside.spawn(push::watch(client.clone(), namespace.clone(), context.clone(), gates.clone()));
+        beside.spawn(push::watch_secrets(client.clone(), namespace.clone(), context.clone(), gates.clone()));
     }
     let everybodys = Api::<DeserializeGuard<ClusterRobotoProvider>>::all(client.clone());
     beside.spawn(watches::providers(everybodys, None, watches::PROVIDERS, context.clone(), gates.clone()));

@@ -108,6 +108,8 @@ fn each_test_that_proves_a_control_is_there() {
                 format!("tests/behaviour/{module}.rs"),
                 format!("tests/behaviour/reading/{module}.rs"),
                 format!("tests/behaviour/writing/{module}.rs"),
+                format!("tests/behaviour/{module}/mod.rs"),
+                format!("tests/behaviour/{}.rs", module.replace("::", "/")),
                 format!("src/controller/{module}/tests.rs"),
                 format!("src/render/{module}.rs"),
             ];

@@ -2,6 +2,9 @@
 //!
 //! Each controller here runs as the chart's account of a confined release: that it reads a Secret at all is the Role for pushing alone.
 
+mod faults;
+mod stores;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use aws_sdk_ssm::types::ResourceTypeForTagging;
@@ -40,8 +43,18 @@ async fn start(s: &mut Scene) {
 }
 
 async fn start_with(s: &mut Scene, more: &[&str]) {
+    start_as(s, |_| true, more).await;
+}
+
+/// Starts a controller whose account has only those rules that are to be kept.
+async fn start_as(s: &mut Scene, keep: impl Fn(&Value) -> bool, more: &[&str]) {
+    start_valued(s, &[], keep, more).await;
+}
+
+/// As [`start_as`], under further values of the chart.
+async fn start_valued(s: &mut Scene, values: &[&str], keep: impl Fn(&Value) -> bool, more: &[&str]) {
     let namespaces = format!("push.namespaces={{{}}}", s.namespace);
-    let kubeconfig = s.account(&["confined=true", "push.enabled=true", &namespaces], |_| true).await;
+    let kubeconfig = s.account(&[&["confined=true", "push.enabled=true", &namespaces], values].concat(), keep).await;
     let namespace = s.namespace.clone();
     s.start_controller_as(&kubeconfig, &[&["--confined", "--push-namespaces", &namespace], more].concat());
     s.controller_ready().await;
@@ -322,7 +335,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("{secretName: s}", "spec.data: Required value"),
     ("{secretName: s, data: []}", "should have at least 1 items"),
     ("{secretName: s, data: [{key: a}]}", "omits all key fields [\"uri\"]"),
-    ("{secretName: s, data: [{uri: 'vault://kv/x'}]}", "a reference to write to starts with aws.sm:// (Secrets Manager) or aws.ps:// (Parameter Store)"),
+    ("{secretName: s, data: [{uri: 'https://kv/x'}]}", "a reference starts with aws.sm:// (Secrets Manager), aws.ps:// (Parameter Store"),
     ("{secretName: s, data: [{uri: 'aws.ps:///x?version=1'}]}", "what is written becomes the newest version; leave the version out"),
     ("{secretName: s, data: [{uri: 'aws.sm://x#/a'}]}", "a keypath takes one key; name it with key"),
     ("{secretName: s, data: [{key: a, uri: 'aws.sm://x'}, {key: b, uri: 'aws.sm://x'}]}", "duplicate entries for key [uri=\"aws.sm://x\"]"),
