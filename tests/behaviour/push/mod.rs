@@ -17,7 +17,7 @@ use robotosecret::api::{RobotoPush, robotopush::RobotoPushStatus};
 use serde_json::{Value, json};
 use testbed::front::{Answer, Fault};
 
-use crate::support::{SECONDS, Scene, TTL, WITHIN_TTL, apply_object, says, scene_before_controller, until, world};
+use crate::support::{SECONDS, Scene, TTL, WITHIN_TTL, apply_object, root, says, scene_before_controller, until, world};
 
 /// The tag by which what was pushed is known.
 const OWNER: &str = "robotosecret.dev/owner";
@@ -373,6 +373,32 @@ async fn what_cannot_be_pushed_is_refused_with_what_to_write_instead() {
         let made = pushes(s).get("x").await.unwrap();
         let status = made.status.unwrap();
         assert!(status.observed_generation == Some(-1) && status.condition("Ready").unwrap().reason == "Pending");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_example_becomes_what_it_says() {
+    scene_before_controller("push-example-aws", async |s| {
+        let (ns, url) = (s.namespace.clone(), s.front.url());
+        let text = std::fs::read_to_string(root().join("examples/31-push.yaml")).unwrap();
+        let text = text.replace("name: writes", &format!("name: {ns}.writes")).replace("namespace: shop", &format!("namespace: {ns}"));
+        let text = text.replace("[shop]", &format!("[{ns}]")).replace("made/shop/", &format!("made/{ns}/"));
+        for mut object in testbed::chart::documents(&text).unwrap() {
+            if object["kind"] == "ClusterRobotoProvider" {
+                object["spec"]["aws"]["endpoints"] = json!({"secretsManager": url, "ssm": url, "sts": url});
+            }
+            apply_object(&s.client, &object).await.unwrap();
+        }
+        start(s).await;
+        ready(s, "made-here", "True Pushed", SECONDS).await;
+        let password = "made by another tool";
+        let database = format!("made/{ns}/database");
+        assert_eq!(serde_json::from_str::<Value>(&held(&database).await.unwrap().0).unwrap(), json!({"user": "shop", "password": password}));
+        assert_eq!(tags(&database).await["team"], "shop");
+        assert_eq!(parameter(&format!("/made/{ns}/password")).await.as_deref(), Some(password));
+        assert_eq!(held(&format!("made/{ns}/app")).await.unwrap().0, json!({"database": {"password": password}}).to_string());
+        s.providers().delete(&format!("{ns}.writes"), &DeleteParams::default()).await.unwrap();
     })
     .await;
 }
