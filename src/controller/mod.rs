@@ -113,6 +113,8 @@ impl Insight {
         let Some((context, fence)) = self.0.get() else { return metrics.render(None) };
         metrics.leads(fence.as_ref().is_none_or(Fence::is_open));
         metrics.totals(context.standings.totals(Timestamp::now(), |key| context.reader.last_check(key)));
+        let (pushes, pushed) = context.pushes.totals();
+        metrics.pushes(pushes, pushed);
         metrics.render(each.then(|| context.standings.successes(SERIES, |key| context.reader.last_check(key))))
     }
 }

@@ -49,7 +49,11 @@ use super::{
     watches::{Gates, PUSHED_SECRETS, PUSHES, Pauses, api, key_of},
 };
 use crate::{
-    api::{REFRESH_ANNOTATION, Reason, RobotoPush, robotopush::RobotoPushStatus},
+    api::{
+        REFRESH_ANNOTATION, Reason, RobotoPush,
+        robotopush::RobotoPushStatus,
+        status::{FRESH, READY},
+    },
     provider::ReadError,
 };
 
@@ -151,6 +155,15 @@ impl Pushes {
     /// Whether a resource still is what a look began with.
     fn is_current(&self, key: &Key, push: &RobotoPush) -> bool {
         self.known().pushes.get(key).is_some_and(|known| gist(known) == gist(push))
+    }
+
+    /// How many are not suspended, and how many of them are Ready and Fresh.
+    #[must_use]
+    pub fn totals(&self) -> (usize, usize) {
+        let known = self.known();
+        let serving = known.pushes.values().filter(|push| !push.spec.suspend);
+        let is_true = |push: &RobotoPush, type_| push.status.as_ref().and_then(|status| status.condition(type_)).is_some_and(|told| told.status == "True");
+        serving.fold((0, 0), |(all, well), push| (all + 1, well + usize::from(is_true(push, READY) && is_true(push, FRESH))))
     }
 
     /// The last known status of a resource.

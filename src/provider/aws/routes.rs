@@ -166,7 +166,8 @@ mod tests {
         let ceilings = |limits| all.map(|family| ceiling(limits, family).to_string());
         assert_eq!(ceilings(Limits::default()), ["500", "50", "35", "100", "15", "3"]);
         let (secrets_manager_writes, ssm_writes) = (Some(5), Some(6));
-        let limits = Limits { get_secret_value: Some(1), batch_get_secret_value: Some(2), ssm_reads: Some(3), sts: Some(4), secrets_manager_writes, ssm_writes };
+        let limits =
+            Limits { get_secret_value: Some(1), batch_get_secret_value: Some(2), ssm_reads: Some(3), sts: Some(4), secrets_manager_writes, ssm_writes };
         assert_eq!(ceilings(limits), ["1", "2", "3", "4", "5", "6"]);
         assert_eq!(ceilings(Limits { ssm_reads: Some(9000), ..Limits::default() }), ["500", "50", "9000", "100", "15", "3"]);
     }

@@ -23,7 +23,7 @@ use crate::support::{SECONDS, Scene, TTL, WITHIN_TTL, apply_object, root, says, 
 const OWNER: &str = "robotosecret.dev/owner";
 
 /// Runs a test in a scene whose controller may push, through a provider that lets the scene do this with everything.
-async fn pushing(name: &str, verbs: &[&str], test: impl AsyncFnOnce(&mut Scene)) {
+pub async fn pushing(name: &str, verbs: &[&str], test: impl AsyncFnOnce(&mut Scene)) {
     scene_before_controller(name, async |s| {
         s.provide(&["*"]).await;
         allow(s, verbs).await;
@@ -64,13 +64,13 @@ fn pushes(s: &Scene) -> Api<RobotoPush> {
     Api::namespaced(s.client.clone(), &s.namespace)
 }
 
-async fn secret(s: &Scene, name: &str, data: Value) {
+pub async fn secret(s: &Scene, name: &str, data: Value) {
     apply_object(&s.client, &json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": s.namespace}, "stringData": data}))
         .await
         .unwrap();
 }
 
-async fn push(s: &Scene, name: &str, mut spec: Value) {
+pub async fn push(s: &Scene, name: &str, mut spec: Value) {
     let fields = spec.as_object_mut().unwrap();
     fields.entry("provider").or_insert(json!({"kind": "ClusterRobotoProvider", "name": s.namespace}));
     fields.entry("ttl").or_insert(json!(TTL));
@@ -79,7 +79,7 @@ async fn push(s: &Scene, name: &str, mut spec: Value) {
 }
 
 /// Waits until Ready reads `<status> <reason>` for the present spec. Returns its message and the status.
-async fn ready(s: &Scene, name: &str, expected: &str, limit: Duration) -> (String, RobotoPushStatus) {
+pub async fn ready(s: &Scene, name: &str, expected: &str, limit: Duration) -> (String, RobotoPushStatus) {
     let what = format!("{name} is {expected}; see {}", s.controller().process.log_path().display());
     until(&what, limit, async || {
         let push = pushes(s).get(name).await.unwrap();
@@ -145,10 +145,12 @@ async fn keys_arrive_at_the_store_and_are_kept_there() {
         assert!(status.targets.len() == 3 && status.targets.iter().all(|target| target.version.is_none() && target.reason.as_deref() == Some("NotAllowed")));
         assert_eq!(s.front.count(|call| call.ids.iter().any(|id| id.contains(&s.namespace))) + writes(s), 0);
         event(s, "db", "CheckFailed: NotAllowed").await;
+        let counted = || (s.controller().metric("robotosecret_pushes", ""), s.controller().metric("robotosecret_pushed", ""));
+        assert_eq!(counted(), (1.0, 0.0));
 
         allow(s, &["write"]).await;
         let (message, status) = ready(s, "db", "True Pushed", SECONDS).await;
-        assert_eq!(message, "3 targets hold what the Secret holds");
+        assert_eq!((message.as_str(), counted()), ("3 targets hold what the Secret holds", (1.0, 1.0)));
         let (value, version) = held(&whole).await.unwrap();
         assert_eq!(serde_json::from_str::<Value>(&value).unwrap(), json!({"user": "root", "password": one}));
         assert_eq!(held(&member).await.unwrap().0, format!(r#"{{"db":{{"password":"{one}","user":"root"}}}}"#));
