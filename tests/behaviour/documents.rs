@@ -60,7 +60,7 @@ fn every_link_leads_somewhere() {
 #[test]
 fn operations_explain_every_alert_and_every_reason_and_no_other() {
     let text = read("docs/operations.md");
-    for alert in ["RobotoSecretStale", "RobotoSecretFailing", "RobotoSecretThrottled", "RobotoSecretNoLeader", "RobotoSecretPanicked"] {
+    for alert in ["RobotoSecretStale", "RobotoSecretFailing", "RobotoPushFailing", "RobotoSecretThrottled", "RobotoSecretNoLeader", "RobotoSecretPanicked"] {
         let (_, section) = text.split_once(&format!("\n### {alert}\n")).unwrap_or_else(|| panic!("{alert} has no heading"));
         let section = section.split("\n#").next().unwrap();
         assert!(section.contains("robotosecret_") && section.contains("\n1. "), "{alert}: neither what it looks at nor what to do");
@@ -108,6 +108,8 @@ fn each_test_that_proves_a_control_is_there() {
                 format!("tests/behaviour/{module}.rs"),
                 format!("tests/behaviour/reading/{module}.rs"),
                 format!("tests/behaviour/writing/{module}.rs"),
+                format!("tests/behaviour/{module}/mod.rs"),
+                format!("tests/behaviour/{}.rs", module.replace("::", "/")),
                 format!("src/controller/{module}/tests.rs"),
                 format!("src/render/{module}.rs"),
             ];
