@@ -146,7 +146,7 @@ async fn listed_differences(both: &mut Both) {
 }
 
 async fn any(both: &mut Both, dice: &mut Dice) {
-    let name = dice.pick(&NAMES);
+    let name = if dice.below(8) == 0 { "none" } else { dice.pick(&NAMES[..3]) };
     let text = dice.pick(&["x", "pä$日\n", "{\"a\":{\"b\":340282366920938463463374607431768211456}}", " ", ""]);
     let step = match dice.below(20) {
         0..=4 => json!(["read", name]),
@@ -164,8 +164,8 @@ async fn any(both: &mut Both, dice: &mut Dice) {
             let name = dice.pick(&["block-one", "block-two"]);
             json!([dice.pick(&["block_write", "block_read"]), name, dice.pick(&["\u{ff}", "\u{80}\u{0}"])])
         }
-        17 => json!(["delete", name, dice.pick(&[7, 30, 6, 31]), dice.below(4) == 0]),
-        18 => json!(["block_delete", name, dice.pick(&[7, 30, 6]), false]),
+        17 => json!(["delete", name, dice.pick(&[7, 30, 6, 31]), dice.below(6) == 0]),
+        18 if dice.below(2) == 0 => json!(["block_delete", name, dice.pick(&[7, 30, 6]), false]),
         _ => {
             both.outside("restore_secret", name, &[]);
             return;
@@ -191,6 +191,6 @@ async fn compared() {
     }
     let states = [&NAMES[..], &["read", "block-one", "block-two", "empty"]].concat().into_iter().map(|name| both.outside("secret_state", name, &[]));
     let there = states.filter(Value::is_array).count();
-    assert!(there >= 4, "only {there} are there in the end");
-    both.comparison.end(&[("value", 20), ("ok", 20), ("NotFound", 15), ("AlreadyExists", 3), ("Refused", 10)]);
+    assert!(there >= 2, "only {there} are there in the end");
+    both.comparison.end(&[("value", 20), ("ok", 15), ("NotFound", 10), ("AlreadyExists", 3), ("Refused", 10)]);
 }
