@@ -359,6 +359,11 @@ fn every_store_is_written_as_its_environment_says() {
         let (code, said) = shell.fails(&["create", &format!("{reference}x"), "--value", &value(reference, 1), "--tag", "a=b"]);
         assert_eq!(code, 5, "{reference}: {said}");
         assert_eq!(shell.fails(&["update", &format!("{reference}?version=1"), "--value", "{}"]).0, if reference.starts_with("vault") { 5 } else { 2 });
+        if !reference.starts_with("roboto") {
+            let (code, said) = shell.fails(&["create", &format!("{reference}x"), "--value", "no JSON"]);
+            assert_eq!(code, 5, "{reference}: {said}");
+            says(&said, "and this is none");
+        }
         shell.writes(&["delete", reference], "");
         assert_eq!(shell.fails(&["exists", reference]).0, 1, "{reference}");
     }
