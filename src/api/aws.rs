@@ -119,6 +119,14 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10000))]
     pub get_secret_value: Option<i32>,
+    /// Secrets that a RobotoPush writes, each of which takes up to three calls. Default 15: AWS allows 50 calls an account and region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub secrets_manager_writes: Option<i32>,
+    /// Parameters that a RobotoPush writes, `PutParameter`. Default 3: what AWS allows an account and region, unless higher throughput was turned on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub ssm_writes: Option<i32>,
     /// Calls to the Security Token Service. Default 100: AWS allows 600 an account and region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10000))]

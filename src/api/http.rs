@@ -54,7 +54,7 @@ pub struct SecretKey {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ReadLimits {
-    /// Reads and lists. Default 100.
+    /// Reads and lists, and what a RobotoPush looks at and writes. Default 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10000))]
     pub reads: Option<i32>,

@@ -51,15 +51,22 @@ pub const RESTARTED_FOR_ANNOTATION: &str = "robotosecret.dev/restarted-for";
 pub fn crds() -> Vec<CustomResourceDefinition> {
     let mut crds = vec![RobotoSecret::crd(), ClusterRobotoSecret::crd(), ClusterRobotoProvider::crd(), RobotoProvider::crd(), RobotoPush::crd()];
     // GitOps tools and `kubectl wait` take a resource without status for a finished one, so it starts with an honest one.
-    let honest = json!({
-        "observedGeneration": -1,
-        "conditions": [{
-            "type": status::READY, "status": "Unknown", "reason": Reason::Pending.as_str(),
-            "message": "waiting for the controller", "lastTransitionTime": "1970-01-01T00:00:00Z",
-        }],
-    });
+    let honest = |message: &str| {
+        json!({
+            "observedGeneration": -1,
+            "conditions": [{
+                "type": status::READY, "status": "Unknown", "reason": Reason::Pending.as_str(),
+                "message": message, "lastTransitionTime": "1970-01-01T00:00:00Z",
+            }],
+        })
+    };
     for crd in &mut crds {
-        set_default_status(crd, &honest);
+        let message = match crd.spec.names.kind.as_str() {
+            // Elsewhere no controller may write why nothing happens.
+            "RobotoPush" => "waiting for the controller; it serves RobotoPushes only in the namespaces of --push-namespaces (chart: push.namespaces)",
+            _ => "waiting for the controller",
+        };
+        set_default_status(crd, &honest(message));
     }
     crds.iter_mut().flat_map(schemas).for_each(refuse_null);
     crds

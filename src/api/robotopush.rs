@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     duration, is_default,
-    robotosecret::{ProviderRef, default_ttl, key_rule, object_name_rule},
+    robotosecret::{ProviderRef, default_ttl, key_rule, object_name_rule, reference_rule},
 };
 
 /// The finalizer of a RobotoPush that deletes at the store what it made there.
@@ -67,15 +67,15 @@ pub struct RobotoPushSpec {
     #[serde(default)]
     pub update_policy: UpdatePolicy,
 
-    /// What happens at the store when a reference is taken out of this spec, or the RobotoPush is deleted. `Retain` (default): nothing. `Delete`: what has the mark of this RobotoPush is deleted.
+    /// What happens at the store when a reference is taken out of this spec, or the RobotoPush is deleted. `Retain` (default): nothing. `Delete`: what is this RobotoPush's is deleted.
     #[serde(default)]
     pub deletion_policy: PushDeletionPolicy,
 
-    /// How `deletionPolicy: Delete` deletes a secret of Secrets Manager. Left out: it can be had back for 30 days. A parameter is gone at once in any case.
+    /// How `deletionPolicy: Delete` deletes. Left out: a secret of Secrets Manager can be had back for 30 days, one of Vault as long as its versions are kept. All else is gone at once in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery: Option<PushRecovery>,
 
-    /// Takes over what is there and has nobody's mark (the tag robotosecret.dev/owner). What has the mark of another RobotoPush is never taken over; delete the tag for that.
+    /// Takes over what is there and has nobody's mark (the tag robotosecret.dev/owner). What has the mark of another RobotoPush is never taken over; delete the tag for that. Roboto, Envase and version 1 of Vault keep no mark: there whoever adopts takes it, also from another cluster.
     #[serde(default, skip_serializing_if = "is_default")]
     pub adopt: bool,
 
@@ -101,33 +101,33 @@ pub struct PushEntry {
     #[x_kube(validation = key_rule())]
     pub key: Option<String>,
 
-    /// Where it goes: `aws.sm://prod/db`, `aws.ps:///prod/token`, an ARN, or a member of the JSON there: `aws.sm://prod/db#/password`.
+    /// Where it goes: `aws.sm://prod/db`, `aws.ps:///prod/token`, `vault://kv/prod/db`, `edge://org/db`, `roboto-secret://db`, `envase://db`, an ARN, or a member of the JSON there: `aws.sm://prod/db#/password`.
     #[schemars(length(min = 1, max = 4096))]
     #[x_kube(
-        validation = Rule::new("self.startsWith('aws.sm://') || self.startsWith('aws.ps://') || self.startsWith('arn:aws')").message("a reference to write to starts with aws.sm:// (Secrets Manager) or aws.ps:// (Parameter Store), or is an ARN"),
+        validation = reference_rule(),
         validation = Rule::new("!self.contains('?')").message("what is written becomes the newest version; leave the version out")
     )]
     pub uri: String,
 
-    /// What a secret or parameter has besides its value. It is given when it is made; what is there keeps its own.
+    /// What a secret or parameter has besides its value, as far as its store keeps it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attributes: Option<PushAttributes>,
 }
 
-/// What a new secret or parameter has besides its value.
+/// What a secret or parameter has besides its value. Description and tags are kept as they are here; all else is given when it is made.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct PushAttributes {
-    /// What people are told about it.
+    /// What people are told about it (AWS, Envase).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub description: Option<String>,
-    /// Its tags, besides the controller's own.
+    /// Its tags, besides the controller's own and those of others (AWS; custom metadata in Vault and Edge).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 40, "additionalProperties" = {"type": "string", "maxLength": 256}))]
     #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('robotosecret.dev/') && !k.startsWith('aws:'))").message("tags under robotosecret.dev/ are the controller's own, and those that begin with aws: are AWS's"))]
     pub tags: BTreeMap<String, String>,
-    /// The key that it is encrypted with: an id, an ARN or an alias. Left out: the account's own for the store.
+    /// The key that it is encrypted with (AWS): an id, an ARN or an alias. Left out: the account's own for the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub kms_key: Option<String>,
@@ -180,6 +180,15 @@ pub enum PushDeletionPolicy {
     Retain,
     /// It is deleted, if it has our mark.
     Delete,
+}
+
+/// What is known of whose something is, besides a mark at the store.
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PushOwnership {
+    /// It was about to be made: if it holds what was to be pushed, it is this RobotoPush's.
+    Making,
+    /// It is this RobotoPush's.
+    Owned,
 }
 
 /// How a secret is deleted: exactly one of its fields.
@@ -245,12 +254,15 @@ pub struct PushTarget {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub keys: Vec<String>,
-    /// Its ARN, as the store tells it.
+    /// Its ARN, or its address at the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arn: Option<String>,
-    /// The version that was last written, or found to hold what the Secret holds: the version id of a secret, the number of a parameter.
+    /// The version that was last written, or found to hold what the Secret holds: the version id of a secret, the number of a parameter or in Vault. Left out where the store has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// Whose it is, where the store keeps no mark. `Making`: it was about to be made. `Owned`: this RobotoPush made it or took it over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ownership: Option<PushOwnership>,
     /// When this controller last wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_write_time: Option<Time>,

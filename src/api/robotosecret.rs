@@ -108,7 +108,7 @@ pub struct RobotoSecretSpec {
 }
 
 /// The rule that every reference in a spec obeys.
-fn reference_rule() -> Rule {
+pub(super) fn reference_rule() -> Rule {
     Rule::new("self.startsWith('aws.sm://') || self.startsWith('aws.ps://') || self.startsWith('vault://') || self.startsWith('edge://') || self.startsWith('roboto-secret://') || self.startsWith('envase://') || self.startsWith('arn:aws')").message("a reference starts with aws.sm:// (Secrets Manager), aws.ps:// (Parameter Store; aws.ps:///prod/x for the parameter /prod/x), vault://, edge://, roboto-secret:// or envase://, or is an ARN")
 }
 

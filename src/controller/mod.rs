@@ -113,6 +113,8 @@ impl Insight {
         let Some((context, fence)) = self.0.get() else { return metrics.render(None) };
         metrics.leads(fence.as_ref().is_none_or(Fence::is_open));
         metrics.totals(context.standings.totals(Timestamp::now(), |key| context.reader.last_check(key)));
+        let (pushes, pushed) = context.pushes.totals();
+        metrics.pushes(pushes, pushed);
         metrics.render(each.then(|| context.standings.successes(SERIES, |key| context.reader.last_check(key))))
     }
 }
@@ -246,6 +248,7 @@ fn start_watches(context: &Arc<Context>, scopes: Vec<Option<String>>, fans_out: 
     }
     for namespace in pushed {
         beside.spawn(push::watch(client.clone(), namespace.clone(), context.clone(), gates.clone()));
+        beside.spawn(push::watch_secrets(client.clone(), namespace.clone(), context.clone(), gates.clone()));
     }
     let everybodys = Api::<DeserializeGuard<ClusterRobotoProvider>>::all(client.clone());
     beside.spawn(watches::providers(everybodys, None, watches::PROVIDERS, context.clone(), gates.clone()));

@@ -96,6 +96,7 @@ pub(super) const OWN_PROVIDERS: &str = "robotoproviders.robotosecret.dev";
 pub(super) const NAMESPACES: &str = "namespaces";
 pub(super) const CLUSTER_RESOURCES: &str = "clusterrobotosecrets.robotosecret.dev";
 pub(super) const PUSHES: &str = "robotopushes.robotosecret.dev";
+pub(super) const PUSHED_SECRETS: &str = "secrets that are pushed";
 const SECRETS: &str = "secrets";
 
 /// The pauses of a watch that fails. kube's own grow to a minute: for that long after an outage of the API server nothing that is new or

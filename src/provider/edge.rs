@@ -3,7 +3,7 @@
 //! Questions enter, readings leave; names are checked before any call. What Edge's own service does with them besides (create, update, delete, wrap)
 //! is done here as its documentation has it: a name that is there isn't made again, one that isn't isn't updated. No value and no wrapping token is logged.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
 
@@ -12,6 +12,7 @@ use super::{
     grants::Grants,
     standing,
     vault::{self, READS, VaultProvider, Wrapped},
+    writing::{Described, Written},
 };
 use crate::{
     api::{
@@ -97,15 +98,25 @@ impl EdgeProvider {
     }
 
     /// Makes a secret. `value`: a JSON object.
-    pub async fn create(&self, source: &Source, value: &Sensitive) -> Result<(), WriteError> {
+    pub async fn create(&self, source: &Source, value: &Sensitive) -> Result<Written, WriteError> {
         vault::object(value)?;
         self.vault.create(&self.place(source).await?, value).await
     }
 
     /// Puts another value in place of the one that is there; with `base`, only if that is still the version that is there.
-    pub async fn update(&self, source: &Source, value: &Sensitive, base: Option<&str>) -> Result<(), WriteError> {
+    pub async fn update(&self, source: &Source, value: &Sensitive, base: Option<&str>) -> Result<Written, WriteError> {
         vault::object(value)?;
         self.vault.update(&self.place(source).await?, value, base).await
+    }
+
+    /// What Vault knows about a secret besides its value.
+    pub async fn describe(&self, source: &Source) -> Result<Described, WriteError> {
+        self.vault.describe(&self.place(source).await?).await
+    }
+
+    /// Says more about a secret, besides what is said already.
+    pub async fn tag(&self, source: &Source, tags: &BTreeMap<String, String>) -> Result<(), WriteError> {
+        self.vault.tag(&self.place(source).await?, tags).await
     }
 
     /// Deletes a secret with all its versions; that it isn't there is no error.

@@ -1,5 +1,9 @@
 //! A store's client, whichever store it is: what the controller asks of it besides reading.
 
+mod writing;
+
+pub use writing::unsupported;
+
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{

@@ -32,7 +32,7 @@ pub use self::{
 };
 use crate::{
     api::Reason,
-    limit::{CALL_LIMIT, Calls, Turns, lock},
+    limit::{CALL_LIMIT, Calls, Family, Turns, lock},
     provider::{Lot, Provider, Question, ReadError},
     telemetry::Metrics,
 };
@@ -150,6 +150,12 @@ impl Reader {
         for (family, ceiling) in provider.ceilings() {
             lock(table.budgets()).enlist(&scope.0.to_string(), &account, family, ceiling, now);
         }
+    }
+
+    /// Turns for calls that are no questions, such as writes: they count against the same limits.
+    #[must_use]
+    pub fn turns(&self, provider: &dyn Provider, family: Family) -> Turns {
+        Turns::new(self.table().budgets().clone(), (provider.account().into(), family))
     }
 
     /// Closes a scope. Returns who asked it or watched it, and has to look again.

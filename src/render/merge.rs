@@ -15,6 +15,33 @@ type Members<'v> = BTreeMap<String, &'v RawValue>;
 /// One change: what is at a keypath now, or that nothing is any more.
 struct Change<'v>(Vec<String>, Option<&'v RawValue>);
 
+/// What was written over in a store that can't compare, and has to be done again before anything else is written.
+#[derive(Default)]
+pub struct Owed(Vec<(Sensitive, Sensitive)>);
+
+impl Owed {
+    /// Somebody else made `theirs` of what was there, and that was written over.
+    pub fn add(&mut self, there: Sensitive, theirs: Sensitive) {
+        self.0.push((there, theirs));
+    }
+
+    /// Whether nothing is owed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What is there now, with all that is owed done to it.
+    pub fn onto(&self, there: &Sensitive) -> Result<Sensitive, RenderError> {
+        self.0.iter().try_fold(there.clone(), |text, (from, to)| redo(utf8(from)?, utf8(to)?, utf8(&text)?))
+    }
+}
+
+/// A value as text.
+pub fn utf8(value: &Sensitive) -> Result<&str, RenderError> {
+    std::str::from_utf8(value.expose()).map_err(|_| error(&[], "the value is not UTF-8"))
+}
+
 /// The text `onto` with all that is otherwise in `to` than in `from`.
 pub fn redo(from: &str, to: &str, onto: &str) -> Result<Sensitive, RenderError> {
     let parse = |text| serde_json::from_str::<&RawValue>(text).map_err(|_| error(&[], "the value is not JSON"));

@@ -12,6 +12,7 @@ pub mod naming;
 mod operators;
 mod pems;
 pub mod replace;
+pub mod same;
 pub mod template;
 
 use std::collections::BTreeMap;

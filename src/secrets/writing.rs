@@ -15,11 +15,14 @@ use crate::{
     },
     provider::{
         Question, Reading, ServedVersion, Value,
-        opened::Opened,
+        opened::{Opened, unsupported},
         vault::Wrapped,
         writing::{Attributes, Described, Recovery, WriteError, Written},
     },
-    render::{RenderError, merge::redo, replace::replace},
+    render::{
+        merge::{Owed, utf8},
+        replace::replace,
+    },
     sensitive::Sensitive,
 };
 
@@ -35,7 +38,7 @@ impl Secrets {
     /// See [`Error`]; [`Error::AlreadyExists`] changes nothing.
     pub async fn create(&self, reference: &str, value: &Sensitive, attributes: &Attributes) -> Result<Written, Error> {
         let source = whole(reference)?;
-        self.written(&source, async || self.create_once(&source, value, attributes).await).await
+        self.written(&source, async || self.writer(source.store)?.create(&source, value, attributes).await).await
     }
 
     /// Puts another value in place of the one that is there, and keeps all else: key, description, tags, kind. With a keypath it becomes that member of the
@@ -48,7 +51,7 @@ impl Secrets {
     pub async fn update(&self, reference: &str, value: &Sensitive) -> Result<Written, Error> {
         let parsed = writable(reference)?;
         if parsed.keypath.is_empty() {
-            return self.written(&parsed.source, async || self.update_once(&parsed.source, value, None).await).await;
+            return self.written(&parsed.source, async || self.writer(parsed.source.store)?.update(&parsed.source, value, None, None).await).await;
         }
         let text = std::str::from_utf8(value.expose()).map_err(|_| Error::InvalidRequest("a member of JSON is text, and the value is not UTF-8".to_owned()))?;
         let json = serde_json::value::to_raw_value(text).map_err(|_| Error::InvalidRequest("the value can't be written as JSON".to_owned()))?;
@@ -94,7 +97,7 @@ impl Secrets {
     /// See [`Error`]; what isn't there is [`Error::NotFound`], unless it goes by force.
     pub async fn delete(&self, reference: &str, recovery: Recovery) -> Result<Option<String>, Error> {
         let source = whole(reference)?;
-        self.written(&source, async || self.delete_once(&source, recovery).await).await
+        self.written(&source, async || self.writer(source.store)?.delete(&source, recovery).await).await
     }
 
     /// Brings back what was deleted: in Secrets Manager before its time is over, in Vault the newest version.
@@ -104,12 +107,7 @@ impl Secrets {
     /// See [`Error`].
     pub async fn restore(&self, reference: &str) -> Result<(), Error> {
         let source = whole(reference)?;
-        let restore = async || match self.writer(source.store)? {
-            Opened::Aws(provider) => provider.restore(&source).await,
-            Opened::Vault(provider) => provider.restore(&source).await,
-            Opened::Edge(_) | Opened::Roboto(_) | Opened::Envase(_) => Err(unsupported(source.store, "bring back what was deleted")),
-        };
-        self.written(&source, restore).await
+        self.written(&source, async || self.writer(source.store)?.restore(&source).await).await
     }
 
     /// A token for one look at what a reference names, by whoever has it, within this time: Vault and Edge.
@@ -135,14 +133,14 @@ impl Secrets {
     pub async fn describe(&self, reference: &str) -> Result<Described, Error> {
         let source = whole(reference)?;
         let described = match self.opened(source.store)? {
-            Opened::Aws(provider) => provider.describe(&source).await,
-            Opened::Roboto(provider) => provider.describe(&source).await,
-            // What is known is what comes with the value.
-            Opened::Vault(_) | Opened::Edge(_) | Opened::Envase(_) => {
-                let ServedVersion { arn, id, created, .. } = self.ask(&Question::Value(source)).await?.version;
-                let version = Some(id).filter(|id| !id.starts_with(ServedVersion::KEYED));
-                return Ok(Described { arn: Some(arn), version, created, ..Described::default() });
-            }
+            // What Vault's metadata say takes a right of its own; the version comes with the value, too.
+            Opened::Vault(_) | Opened::Edge(_) => None,
+            opened => opened.describe(&source).await,
+        };
+        let Some(described) = described else {
+            let ServedVersion { arn, id, created, .. } = self.ask(&Question::Value(source)).await?.version;
+            let version = Some(id).filter(|id| !id.starts_with(ServedVersion::KEYED));
+            return Ok(Described { arn: Some(arn), version, created, ..Described::default() });
         };
         described.map_err(|error| Error::written(&source, error))
     }
@@ -170,54 +168,6 @@ impl Secrets {
         }
     }
 
-    async fn create_once(&self, source: &Source, value: &Sensitive, attributes: &Attributes) -> Result<Written, WriteError> {
-        let Attributes { description, tags, kms_key, kind, tier } = attributes;
-        let said = description.is_some() || !tags.is_empty() || kms_key.is_some() || kind.is_some() || tier.is_some();
-        let opened = self.writer(source.store)?;
-        match opened {
-            Opened::Aws(provider) => return provider.create(source, &Value::of(value.clone()), attributes).await,
-            Opened::Envase(provider) if Attributes { description: None, ..attributes.clone() } == Attributes::default() => {
-                provider.create(source, value, description.as_deref()).await?;
-            }
-            _ if said => return Err(unsupported(source.store, "keep such attributes")),
-            Opened::Roboto(provider) => return provider.create(source, Some(value)).await,
-            Opened::Vault(provider) => provider.create(source, value).await?,
-            Opened::Edge(provider) => provider.create(source, value).await?,
-            Opened::Envase(provider) => provider.create(source, value, None).await?,
-        }
-        Ok(Written { arn: String::new(), version: String::new() })
-    }
-
-    async fn update_once(&self, source: &Source, value: &Sensitive, base: Option<&ServedVersion>) -> Result<Written, WriteError> {
-        let opened = self.writer(source.store)?;
-        let known = base.map(|base| base.id.as_str());
-        match opened {
-            Opened::Aws(provider) => return provider.update(source, &Value::of(value.clone()), base).await,
-            Opened::Roboto(provider) => return provider.update(source, value).await,
-            Opened::Vault(provider) => provider.update(source, value, known).await?,
-            Opened::Edge(provider) => provider.update(source, value, known).await?,
-            Opened::Envase(provider) => provider.update(source, value, None).await?,
-        }
-        Ok(Written { arn: String::new(), version: String::new() })
-    }
-
-    async fn delete_once(&self, source: &Source, recovery: Recovery) -> Result<Option<String>, WriteError> {
-        let opened = self.writer(source.store)?;
-        match (opened, recovery) {
-            (Opened::Aws(provider), _) => return provider.delete(source, recovery).await,
-            (Opened::Vault(provider), Recovery::Within(_)) => provider.delete(source).await?,
-            (Opened::Vault(provider), Recovery::Force) => provider.delete_for_good(source).await?,
-            (Opened::Edge(provider), _) => provider.delete(source).await?,
-            (Opened::Roboto(provider), _) => provider.delete(source).await?,
-            (Opened::Envase(provider), _) => {
-                if !provider.delete(source).await? {
-                    return Err(WriteError::NotFound);
-                }
-            }
-        }
-        Ok(None)
-    }
-
     fn writer(&self, store: Store) -> Result<&Opened, WriteError> {
         self.opened(store).map_err(|error| WriteError::Refused(error.to_string()))
     }
@@ -230,7 +180,7 @@ impl Secrets {
         }
         let start = source.staged();
         // What others made of what, and this wrote over: done again before anything else.
-        let mut owed: Vec<(Sensitive, Sensitive)> = Vec::new();
+        let mut owed = Owed::default();
         let mut said = None;
         for _ in 0..MERGES {
             let reading = self.ask(&Question::Value(start.clone())).await?;
@@ -238,16 +188,12 @@ impl Secrets {
                 return Err(incomparable(source));
             }
             let there = json_text(source, &reading)?;
-            let mut text = Ok(there.clone());
-            for (from, to) in &owed {
-                text = text.and_then(|text| redo(utf8(from)?, utf8(to)?, utf8(&text)?));
-            }
-            let value = match text.and_then(|text| replace(utf8(&text)?, keypath, json.get())) {
+            let value = match owed.onto(&there).and_then(|text| replace(utf8(&text)?, keypath, json.get())) {
                 Ok(value) => value,
                 // That something is owed is worse than that it can't be done again.
                 Err(error) => return Err(said.unwrap_or_else(|| about(source, &error))),
             };
-            let answer = self.written(source, async || self.update_once(source, &value, Some(&reading.version)).await).await;
+            let answer = self.written(source, async || self.writer(source.store)?.update(source, &value, Some(&reading.version), None).await).await;
             match answer {
                 Err(Error::Conflict { over: None, .. }) => {}
                 Err(Error::Conflict { message, over: Some((from, written)) }) if written > from + 1 => {
@@ -255,7 +201,7 @@ impl Secrets {
                     let told = Error::Conflict { message, over: Some((from, written)) };
                     let theirs = self.ask(&Question::Value(between)).await.and_then(|theirs| json_text(source, &theirs));
                     let Ok(theirs) = theirs else { return Err(told) };
-                    owed.push((there, theirs));
+                    owed.add(there, theirs);
                     said = Some(told);
                 }
                 answer => return answer,
@@ -293,16 +239,8 @@ fn json_text(source: &Source, reading: &Reading) -> Result<Sensitive, Error> {
     }
 }
 
-fn utf8(text: &Sensitive) -> Result<&str, RenderError> {
-    std::str::from_utf8(text.expose()).map_err(|_| RenderError::Keypath { keypath: Vec::new(), problem: "the value is not UTF-8".to_owned() })
-}
-
 fn incomparable(source: &Source) -> Error {
     Error::written(source, unsupported(source.store, "compare; write the whole value, which takes the place of whatever others write meanwhile"))
-}
-
-fn unsupported(store: Store, operation: &'static str) -> WriteError {
-    WriteError::NotSupported { store, operation }
 }
 
 /// A reference that may be written to.

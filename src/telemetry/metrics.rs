@@ -96,6 +96,8 @@ pub struct Metrics {
     fresh: Gauge,
     retained: Gauge,
     resources: Gauge,
+    pushes: Gauge,
+    pushed: Gauge,
     leader: Gauge,
     oldest_check: Gauge<f64, AtomicU64>,
     panics: Counter,
@@ -124,6 +126,9 @@ impl Default for Metrics {
         registry.register("mirrored", "RobotoSecrets that are Ready", mirrored.clone());
         registry.register("fresh", "RobotoSecrets whose last recheck worked", fresh.clone());
         registry.register("retained", "RobotoSecrets whose Secret is kept although a source is not in the store", retained.clone());
+        let (pushes, pushed) = (Gauge::default(), Gauge::default());
+        registry.register("pushes", "RobotoPushes that the controller serves and that are not suspended", pushes.clone());
+        registry.register("pushed", "Those of them that are Ready and Fresh", pushed.clone());
         registry.register_with_unit(
             "oldest_check_age",
             "Age of the oldest good check among the RobotoSecrets that are rechecked",
@@ -145,6 +150,8 @@ impl Default for Metrics {
             fresh,
             retained,
             resources,
+            pushes,
+            pushed,
             leader,
             oldest_check,
             panics,
@@ -204,6 +211,13 @@ impl Metrics {
         self.fresh.set(count(totals.fresh));
         self.retained.set(count(totals.retained));
         self.oldest_check.set(totals.oldest.as_secs_f64());
+    }
+
+    /// Sets how many `RobotoPush`es there are, and how many of them are well.
+    pub fn pushes(&self, all: usize, well: usize) {
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.pushes.set(count(all));
+        self.pushed.set(count(well));
     }
 
     /// All metrics as text, for a scrape; also those of each resource (when it was last checked with success), if they are given.

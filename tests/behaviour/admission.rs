@@ -22,6 +22,8 @@ const POLICY: &str = "denied request: robotosecret may ";
 
 /// What a path begins with that is one of RobotoSecrets.
 const RESOURCES: &str = "rsec:";
+/// And one of RobotoPushes.
+const PUSHES: &str = "rpush:";
 
 /// A request as whoever stole the token sends it: method, what follows the path of the namespace's Secrets, content type and body.
 type Ask<'a> = (&'a str, &'a str, &'a str, Value);
@@ -42,9 +44,10 @@ impl Thief {
     /// The code and the text of the answer, whatever it is.
     async fn ask(&self, (method, path, content, body): &Ask<'_>) -> (u16, String) {
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-        let uri = match path.strip_prefix(RESOURCES) {
-            Some(path) => format!("/apis/robotosecret.dev/v1alpha1/namespaces/{}/robotosecrets{path}", self.namespace),
-            None => format!("/api/v1/namespaces/{}/secrets{path}", self.namespace),
+        let uri = match (path.strip_prefix(RESOURCES), path.strip_prefix(PUSHES)) {
+            (Some(path), _) => format!("/apis/robotosecret.dev/v1alpha1/namespaces/{}/robotosecrets{path}", self.namespace),
+            (_, Some(path)) => format!("/apis/robotosecret.dev/v1alpha1/namespaces/{}/robotopushes{path}", self.namespace),
+            (None, None) => format!("/api/v1/namespaces/{}/secrets{path}", self.namespace),
         };
         let request = http::Request::builder().method(*method).uri(uri).header("content-type", *content).body(Body::from(body)).unwrap();
         let answer = self.client.send(request).await.unwrap();
@@ -383,11 +386,47 @@ async fn a_stolen_token_changes_no_spec_and_the_operator_still_sets_its_finalize
 }
 
 #[tokio::test]
+async fn a_stolen_token_sends_no_secret_anywhere_by_a_robotopush() {
+    scene_before_controller("pushes", async |s| {
+        let namespaces = format!("push.namespaces={{{}}}", s.namespace);
+        let thief = Thief::new(s, &["admissionPolicy.enabled=true", "push.enabled=true", &namespaces]).await;
+        let spec = json!({"secretName": "db", "data": [{"uri": "aws.sm://prod/db"}]});
+        let push = json!({"apiVersion": "robotosecret.dev/v1alpha1", "kind": "RobotoPush", "metadata": {"name": "db", "namespace": s.namespace}, "spec": spec});
+        apply_object(&s.client, &push).await.unwrap();
+        let other = json!({"spec": {"data": [{"uri": "aws.sm://elsewhere"}]}});
+        let refused = async || thief.ask(&("PATCH", "rpush:/db?dryRun=All", MERGE, other.clone())).await.1.contains(POLICY).then_some(());
+        until("the policy holds", SECONDS, refused).await;
+        let asks: Vec<Ask<'_>> = vec![
+            ("PATCH", "rpush:/db", MERGE, other),
+            ("PATCH", "rpush:/db", MERGE, json!({"spec": {"secretName": "theirs"}})),
+            ("PATCH", "rpush:/db", MERGE, json!({"spec": {"suspend": true}})),
+            ("PATCH", "rpush:/db", MERGE, json!({"metadata": {"finalizers": ["example.com/stay"]}})),
+            ("PATCH", "rpush:/db", MERGE, json!({"metadata": {"labels": {"team": "x"}}})),
+            ("PATCH", "rpush:/db", MERGE, json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "y"}]}})),
+        ];
+        thief.forbidden(s, &asks, true).await;
+        let mut applied = push.clone();
+        applied["metadata"] = json!({"name": "new"});
+        let others: Vec<Ask<'_>> =
+            vec![("PATCH", "rpush:/new?fieldManager=x", APPLY, applied.clone()), ("POST", "rpush:", JSON, applied), ("DELETE", "rpush:/db", JSON, Value::Null)];
+        thief.forbidden(s, &others, false).await;
+        thief
+            .done(&[
+                ("PATCH", "rpush:/db", MERGE, json!({"metadata": {"finalizers": ["robotosecret.dev/push"]}})),
+                ("PATCH", "rpush:/db", MERGE, json!({"metadata": {"finalizers": null}})),
+            ])
+            .await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn kubernetes_finds_nothing_to_warn_of_in_the_policies() {
     scene_before_controller("policies", async |s| {
-        s.account(&["confined=true", "rollout.enabled=true"], |_| true).await;
+        let namespaces = format!("push.namespaces={{{}}}", s.namespace);
+        s.account(&["confined=true", "rollout.enabled=true", "push.enabled=true", &namespaces], |_| true).await;
         let policies: Api<ValidatingAdmissionPolicy> = Api::all(s.client.clone());
-        for suffix in ["robotosecret", "robotosecret.secrets", "robotosecret.resources"] {
+        for suffix in ["robotosecret", "robotosecret.secrets", "robotosecret.resources", "robotosecret.pushes"] {
             let name = format!("{}.{suffix}", s.namespace);
             let checked = async || policies.get(&name).await.unwrap().status.filter(|status| status.observed_generation.is_some())?.type_checking;
             let checking = until(&format!("the expressions of {name} are checked"), SECONDS, checked).await;

@@ -286,7 +286,7 @@ fn secrets_are_read_to_be_pushed_only_where_that_is_switched_on() {
     assert_eq!(places, [(&json!("Role"), &json!("shop")), (&json!("Role"), &json!("store"))]);
     for role in readers {
         let secrets: Vec<&Value> = role["rules"].as_array().unwrap().iter().filter(|rule| rule["resources"] == json!(["secrets"])).collect();
-        assert_eq!(secrets, [&json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]})]);
+        assert_eq!(secrets, [&json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch"]})]);
     }
     for wrong in
         [&["push.enabled=true"][..], &[r#"push={"enabled": true, "namespaces": ["shop"]}"#, r#"rbac={"scope": "namespaces", "namespaces": ["store"]}"#]]

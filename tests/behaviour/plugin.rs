@@ -10,7 +10,10 @@ use std::{
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
-use crate::support::{SECONDS, Scene, apply_object, emulated, says, until, world};
+use crate::{
+    push,
+    support::{SECONDS, Scene, apply_object, emulated, says, until, world},
+};
 
 /// Somebody with a kubeconfig.
 struct User<'s> {
@@ -247,7 +250,11 @@ async fn a_refresh_is_waited_for_and_says_what_came_of_it() {
         says(reader.plugin(&["refresh", "good"]).failed(3), "the RobotoSecret good can't be annotated: forbidden");
         let rules = json!([{"apiGroups": ["robotosecret.dev"], "resources": ["robotosecrets"], "verbs": ["get", "list", "patch"]}]);
         let blind = User::with(s, "blind", rules).await;
-        says(blind.plugin(&["refresh", "good", "--wait"]).failed(3), "robotosecrets can't be watched: forbidden");
+        // What is done by the first list needs no watch.
+        s.controller().process.signal(testbed::process::Signal::Stop).unwrap();
+        let said = blind.plugin(&["refresh", "good", "--wait"]);
+        s.controller().process.signal(testbed::process::Signal::Cont).unwrap();
+        says(said.failed(3), "robotosecrets can't be watched: forbidden");
     })
     .await;
 }
@@ -520,6 +527,62 @@ async fn a_tree_leads_from_providers_to_users() {
         says(user.plugin(&["tree", "-A"]).failed(3), "robotosecrets can't be listed: forbidden");
         says(admin.plugin(&["tree", "-A"]).ended(0), &format!("RobotoSecret {}/good: Mirrored", s.namespace));
         assert_eq!(admin.plugin(&["tree"]).ended(0), "no RobotoSecrets\n");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn pushes_are_shown_explained_refreshed_and_suspended_under_their_own_names() {
+    push::pushing("plugin-push", &["read", "write"], async |s| {
+        let (id, taken) = (s.path("db"), s.path("taken"));
+        push::secret(s, "db", json!({"password": s.value("one")})).await;
+        s.put_secret("taken", &s.value("theirs")).await;
+        let to = |id: &str| json!({"secretName": "db", "ttl": "1h", "data": [{"key": "password", "uri": format!("aws.sm://{id}")}]});
+        push::push(s, "db", to(&id)).await;
+        push::push(s, "taken", to(&taken)).await;
+        push::ready(s, "db", "True Pushed", SECONDS).await;
+        push::ready(s, "taken", "False TargetNotOwned", SECONDS).await;
+        s.apply("db", &json!({"uri": format!("aws.sm://{}", s.path("none")), "target": {"name": "mirror"}}).to_string()).await;
+        s.condition("db", "Ready", "False SourceNotFound", SECONDS).await;
+        let user = User::admin(s);
+        let all = user.there(&["status"]);
+        let lines: Vec<&str> = all.ended(1).lines().collect();
+        assert!(lines[1].starts_with("db          False  False  SourceNotFound"), "{}", lines[1]);
+        assert!(lines[2].starts_with("push/taken  False  False  TargetNotOwned") && lines[3].starts_with("push/db     True   True   Pushed"), "{lines:#?}");
+        assert_eq!(lines[4], "1 well, 2 not");
+        assert_eq!(user.there(&["status", "push/db"]).ended(0).lines().count(), 3, "one name, two kinds");
+        assert_eq!(user.there(&["status", "push/none"]).failed(1), format!("robotosecret: there is no RobotoPush none in the namespace {}\n", s.namespace));
+
+        let page = user.there(&["explain", "rpush/taken"]);
+        let page = page.ended(0);
+        for part in [
+            &format!("RobotoPush {}/taken: not well", s.namespace),
+            "compared every 1h",
+            &format!("password: {} bytes", s.value("one").len()),
+            &format!("aws.sm://{taken}"),
+            "TargetNotOwned: aws.sm://",
+            "what helps: ",
+            "Warning CheckFailed: TargetNotOwned",
+        ] {
+            says(page, part);
+        }
+        let tree = user.there(&["tree"]);
+        says(tree.ended(0), &format!("|-- RobotoPush db: Pushed\n|   `-- Secret db\n|       `-- aws.sm://{id}: version "));
+
+        // What somebody changed there is put back at once when that is asked for.
+        world().moto.secrets_manager().put_secret_value().secret_id(&id).secret_string("theirs").send().await.unwrap();
+        assert_eq!(
+            user.there(&["refresh", "push/db", "--wait"]).ended(0),
+            "push/db: refreshed, the store changed: Pushed: 1 target holds what the Secret holds\n"
+        );
+        says(user.there(&["refresh", "push/taken", "--wait"]).ended(1), "push/taken: asked, and not well: TargetNotOwned");
+        says(
+            user.there(&["suspend", "push/db"]).ended(0),
+            "push/db: suspended; nothing is read and nothing is written until it is resumed, and the store stays as it is",
+        );
+        says(user.there(&["refresh", "push/db", "--wait"]).ended(1), "push/db: not refreshed: it is suspended");
+        assert_eq!(user.there(&["resume", "push/db"]).ended(0), "push/db: resumed\n");
+        assert_eq!(user.there(&["refresh", "push/db"]).ended(0), "push/db: refresh requested\n");
     })
     .await;
 }

@@ -13,10 +13,12 @@ use kube::{
     core::NamespaceResourceScope,
 };
 use robotosecret::{
-    api::{RobotoSecret, reference::ReferenceError},
+    api::{RobotoPush, RobotoSecret, reference::ReferenceError},
     secrets,
 };
 use serde::de::DeserializeOwned;
+
+use super::kinds::{Kind, Names};
 
 /// How many objects are asked for at once.
 const PAGE: u32 = 500;
@@ -149,24 +151,37 @@ impl Connection {
         list(&api, ListParams::default()).await
     }
 
-    /// A RobotoSecret.
-    pub async fn resource(&self, name: &str) -> Result<RobotoSecret, Failure> {
-        let found = self.api::<RobotoSecret>().get_opt(name).await.map_err(|error| failure(&format!("the RobotoSecret {name} can't be read"), &error))?;
-        found.ok_or_else(|| self.missing(name))
+    /// The one of this name.
+    pub async fn resource<K: Kind>(&self, name: &str) -> Result<K, Failure> {
+        let kind = K::kind(&());
+        let found = self.api::<K>().get_opt(name).await.map_err(|error| failure(&format!("the {kind} {name} can't be read"), &error))?;
+        found.ok_or_else(|| Failure::Missing(format!("there is no {kind} {name} in the namespace {}", self.namespace)))
     }
 
-    /// The RobotoSecrets of these names, or all; and what is to be said of those that aren't there.
-    pub async fn resources(&self, names: &[String]) -> Result<(Vec<RobotoSecret>, Vec<Failure>), Failure> {
+    /// Those of these names, or all; and what is to be said of those that aren't there.
+    pub async fn chosen(&self, names: &[String]) -> Result<Chosen, Failure> {
+        let mut chosen = Chosen::default();
         if names.is_empty() {
-            let all = self.list().await.map_err(|error| match error {
+            chosen.secrets = self.list().await.map_err(|error| match error {
                 Error::Api(status) if status.code == 404 => {
                     Failure::Missing("the cluster knows no RobotoSecrets: the definitions of robotosecret.dev are not installed".to_owned())
                 }
                 error => failure("robotosecrets can't be listed", &error),
             })?;
-            return Ok((all, Vec::new()));
+            // Pushing is off in most clusters, and whoever may not see a RobotoPush has none.
+            chosen.pushes = match self.list().await {
+                Err(Error::Api(status)) if matches!(status.code, 403 | 404) => Vec::new(),
+                found => found.map_err(|error| failure("robotopushes can't be listed", &error))?,
+            };
+            return Ok(chosen);
         }
-        let (mut found, mut missing) = (Vec::new(), Vec::new());
+        let names = Names::of(names);
+        self.named(&names.secrets, &mut chosen.secrets, &mut chosen.missing).await?;
+        self.named(&names.pushes, &mut chosen.pushes, &mut chosen.missing).await?;
+        Ok(chosen)
+    }
+
+    async fn named<K: Kind>(&self, names: &[String], found: &mut Vec<K>, missing: &mut Vec<Failure>) -> Result<(), Failure> {
         for name in names {
             match self.resource(name).await {
                 Ok(resource) => found.push(resource),
@@ -174,12 +189,19 @@ impl Connection {
                 Err(failure) => return Err(failure),
             }
         }
-        Ok((found, missing))
+        Ok(())
     }
+}
 
-    fn missing(&self, name: &str) -> Failure {
-        Failure::Missing(format!("there is no RobotoSecret {name} in the namespace {}", self.namespace))
-    }
+/// What a command is about.
+#[derive(Default)]
+pub struct Chosen {
+    /// RobotoSecrets.
+    pub secrets: Vec<RobotoSecret>,
+    /// RobotoPushes.
+    pub pushes: Vec<RobotoPush>,
+    /// What is to be said of those that aren't there.
+    pub missing: Vec<Failure>,
 }
 
 /// All objects, page by page.

@@ -64,7 +64,7 @@ type Verdicts = BTreeMap<String, (Verdict, String)>;
 
 /// Does it.
 pub async fn run(connection: &Connection, name: &str, access: Option<Access>) -> Result<ExitCode, Failure> {
-    let resource = connection.resource(name).await?;
+    let resource: RobotoSecret = connection.resource(name).await?;
     let target = keys::target(&resource);
     let is_written = resource.status.as_ref().and_then(|status| status.target.as_ref()).is_some_and(|written| written.name == target);
     let (heading, verdicts, notes) = match access {

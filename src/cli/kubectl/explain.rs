@@ -2,6 +2,7 @@
 //!
 //! A name enters; a page leaves, with what can't be seen named in a line of its own. No value is on it, only lengths.
 
+pub mod push;
 mod references;
 
 use std::{
@@ -26,6 +27,7 @@ use super::{
     access::{self, Connection, Failure, Sight},
     consumers::Consumers,
     keys::{self, Kept},
+    kinds::Kind,
     provider::{self, Provided},
     status::Standing,
     table::{self, Terminal, Tone, age, clean, counted, painted},
@@ -35,10 +37,12 @@ use super::{
 const EVENTS: usize = 5;
 /// Who reports the events that are shown: a text of somebody else could say anything.
 const REPORTER: &str = "robotosecret";
+/// What is said of one that is suspended.
+const SUSPENDED: &str = "suspended: nothing is read and nothing is written";
 
 /// Does it.
 pub async fn run(connection: &Connection, name: &str) -> Result<ExitCode, Failure> {
-    let resource = connection.resource(name).await?;
+    let resource: RobotoSecret = connection.resource(name).await?;
     let plan = Plan::new(&resource.spec).map_err(|problem| problem.to_string());
     let target = keys::target(&resource);
     let named = plan.iter().flat_map(|plan| &plan.questions).map(|planned| &planned.provider).chain([&resource.spec.provider]);
@@ -55,7 +59,7 @@ pub async fn run(connection: &Connection, name: &str) -> Result<ExitCode, Failur
         Sight::Seen(Some(kept)) => Some(&kept.lengths),
         _ => None,
     };
-    let mut page = about(&resource, now, colour);
+    let mut page = about(&resource, &policy(&resource), now, colour);
     let mut section =
         |title: &str, lines: Vec<String>| page.extend([String::new(), title.to_owned()].into_iter().chain(lines.iter().map(|line| format!("  {line}"))));
     for (id, sight) in &providers {
@@ -74,13 +78,12 @@ pub async fn run(connection: &Connection, name: &str) -> Result<ExitCode, Failur
 }
 
 /// The resource and its conditions, with what helps.
-fn about(resource: &RobotoSecret, now: Timestamp, colour: bool) -> Vec<String> {
-    let status = resource.status.clone().unwrap_or_default();
+fn about<K: Kind>(resource: &K, policy: &str, now: Timestamp, colour: bool) -> Vec<String> {
     let standing = Standing::of(resource);
     let verdict = if standing.well { painted("well", Tone::Good, colour) } else { painted("not well", Tone::Bad, colour) };
-    let mut lines = vec![format!("RobotoSecret {}/{}: {verdict}", standing.namespace, standing.name)];
+    let mut lines = vec![format!("{} {}/{}: {verdict}", K::kind(&()), standing.namespace, resource.name_any())];
     let mut told: Option<&Condition> = None;
-    for condition in [READY, FRESH, STALLED].iter().filter_map(|type_| status.condition(type_)) {
+    for condition in [READY, FRESH, STALLED].iter().filter_map(|type_| resource.conditions().iter().find(|condition| condition.type_ == *type_)) {
         // Stalled is bad where it is True.
         let bad = if condition.type_ == STALLED { condition.status == "True" } else { condition.status != "True" };
         let tone = if condition.type_ == STALLED && bad { Tone::Bad } else { Tone::of(&condition.status) };
@@ -99,18 +102,22 @@ fn about(resource: &RobotoSecret, now: Timestamp, colour: bool) -> Vec<String> {
         }
         told = Some(condition);
     }
-    if status.conditions.is_empty() || standing.reason == Reason::Pending.as_str() && standing.ready == "True" {
+    if resource.conditions().is_empty() || standing.reason == Reason::Pending.as_str() && standing.ready == "True" {
         lines.extend([format!("  {}", clean(&standing.message)), format!("    what helps: {}", Reason::Pending.cure())]);
     }
     let ago = |time: Option<Timestamp>| time.map_or_else(|| "never".to_owned(), |time| age(Some(time), now) + " ago");
-    let policy = match (resource.spec.suspend, resource.spec.refresh_policy) {
-        (true, _) => "suspended: nothing is read and nothing is written".to_owned(),
+    lines.push(format!("  checked {}, changed {}, {policy}", ago(standing.checked), ago(resource.content().changed())));
+    lines
+}
+
+/// How often it is looked at.
+fn policy(resource: &RobotoSecret) -> String {
+    match (resource.spec.suspend, resource.spec.refresh_policy) {
+        (true, _) => SUSPENDED.to_owned(),
         (false, RefreshPolicy::Ttl) => format!("rechecked every {}", clean(&resource.spec.ttl)),
         (false, RefreshPolicy::OnChange) => "read again when the spec changes".to_owned(),
         (false, RefreshPolicy::Once) => "read once".to_owned(),
-    };
-    lines.push(format!("  checked {}, changed {}, {policy}", ago(standing.checked), ago(status.last_change_time.map(|time| time.0))));
-    lines
+    }
 }
 
 fn provider_lines(sight: &Sight<Option<Provided>>, colour: bool) -> Vec<String> {
@@ -164,7 +171,7 @@ fn user_lines(users: &Consumers, namespace: &str, target: &str) -> Vec<String> {
     lines
 }
 
-async fn events(connection: &Connection, resource: &RobotoSecret) -> Sight<Vec<Event>> {
+async fn events(connection: &Connection, resource: &impl Kind) -> Sight<Vec<Event>> {
     let about = format!("involvedObject.uid={}", resource.uid().unwrap_or_default());
     let found = access::list(&connection.api::<Event>(), ListParams::default().fields(&about)).await;
     Sight::of(found, "events can't be listed")
@@ -209,7 +216,7 @@ mod tests {
             "status": {"observedGeneration": 1, "conditions": [condition("Ready", "False"), condition("Fresh", "False")]},
         }))
         .expect("a RobotoSecret");
-        let text = about(&resource, "2026-01-01T00:01:00Z".parse().expect("a time"), false);
+        let text = about(&resource, &policy(&resource), "2026-01-01T00:01:00Z".parse().expect("a time"), false);
         assert_eq!(
             text,
             [

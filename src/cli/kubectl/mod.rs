@@ -9,6 +9,7 @@ mod consumers;
 mod diff;
 mod explain;
 mod keys;
+mod kinds;
 mod provider;
 mod refresh;
 mod source;
@@ -31,9 +32,9 @@ const MANAGER: &str = "kubectl-robotosecret";
 /// What can be done with RobotoSecrets.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Show RobotoSecrets, those that are not well first. Exits with 1 unless all are well.
+    /// Show RobotoSecrets and RobotoPushes, those that are not well first. Exits with 1 unless all are well.
     Status {
-        /// Which; all of the namespace when left out.
+        /// Which, RobotoPushes as push/NAME; all of the namespace when left out.
         names: Vec<String>,
         /// Of all namespaces.
         #[arg(short = 'A', long, conflicts_with = "names")]
@@ -54,9 +55,9 @@ pub enum Command {
         #[command(flatten)]
         cluster: Cluster,
     },
-    /// Stop reading and writing for these; what is mirrored stays.
+    /// Stop reading and writing for these; what is mirrored or pushed stays.
     Suspend {
-        /// Which.
+        /// Which, RobotoPushes as push/NAME.
         #[arg(required = true)]
         names: Vec<String>,
         #[command(flatten)]
@@ -64,7 +65,7 @@ pub enum Command {
     },
     /// Go on after suspend.
     Resume {
-        /// Which.
+        /// Which, RobotoPushes as push/NAME.
         #[arg(required = true)]
         names: Vec<String>,
         #[command(flatten)]
@@ -72,7 +73,7 @@ pub enum Command {
     },
     /// Walk from a RobotoSecret to its provider, its references, its Secret and who uses that, and say what is wrong and what helps.
     Explain {
-        /// Which.
+        /// Which; a RobotoPush, with what it is written to, as push/NAME.
         name: String,
         #[command(flatten)]
         cluster: Cluster,
@@ -89,9 +90,9 @@ pub enum Command {
         #[command(flatten)]
         access: Access,
     },
-    /// Show providers, their RobotoSecrets, the Secrets and who uses them, as a tree.
+    /// Show providers, their RobotoSecrets and RobotoPushes, the Secrets and who uses them, as a tree.
     Tree {
-        /// Which RobotoSecret; all of the namespace when left out.
+        /// Which, a RobotoPush as push/NAME; all of the namespace when left out.
         name: Option<String>,
         /// Of all namespaces.
         #[arg(short = 'A', long, conflicts_with = "name")]
@@ -110,7 +111,7 @@ pub enum Output {
 /// Which RobotoSecrets.
 #[derive(Args)]
 pub struct Which {
-    /// Which.
+    /// Which, RobotoPushes as push/NAME.
     #[arg(required_unless_present = "all")]
     names: Vec<String>,
     /// All of the namespace.
@@ -144,7 +145,13 @@ async fn carry_out(command: Command) -> Result<ExitCode, Failure> {
         Command::Refresh { which, wait, cluster } => refresh::run(&cluster.connect(which.all_namespaces).await?, &which.names, wait).await,
         Command::Suspend { names, cluster } => suspend::run(&cluster.connect(false).await?, &names, true).await,
         Command::Resume { names, cluster } => suspend::run(&cluster.connect(false).await?, &names, false).await,
-        Command::Explain { name, cluster } => explain::run(&cluster.connect(false).await?, &name).await,
+        Command::Explain { name, cluster } => {
+            let connection = cluster.connect(false).await?;
+            match kinds::push_name(&name) {
+                Some(push) => explain::push::run(&connection, push).await,
+                None => explain::run(&connection, &name).await,
+            }
+        }
         Command::Diff { name, source, cluster, access } => Box::pin(diff::run(&cluster.connect(false).await?, &name, source.then_some(access))).await,
         Command::Tree { name, all_namespaces, cluster } => tree::run(&cluster.connect(all_namespaces).await?, name.as_deref()).await,
     }

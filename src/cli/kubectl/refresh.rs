@@ -6,18 +6,19 @@
 use std::{collections::BTreeMap, pin::pin, process::ExitCode, time::Duration};
 
 use futures::{StreamExt, TryStreamExt, future::join_all};
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams},
     runtime::watcher::{self, Error as WatchError, Event, watcher},
 };
-use robotosecret::api::{REFRESH_ANNOTATION, RobotoSecret};
+use robotosecret::api::{REFRESH_ANNOTATION, RobotoPush, RobotoSecret};
 use serde_json::json;
 
 use super::{
     MANAGER,
-    access::{Connection, Failure, failure},
+    access::{Chosen, Connection, Failure, failure},
+    kinds::{Content, Kind, Names},
     status::{self, Standing},
     table,
 };
@@ -37,26 +38,11 @@ struct Request {
     content: Content,
 }
 
-/// What tells contents apart: times are in whole seconds, so that versions are compared as well.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Content {
-    changed: Option<Time>,
-    versions: Vec<(String, String)>,
-}
-
-impl Content {
-    fn of(resource: &RobotoSecret) -> Self {
-        let Some(status) = &resource.status else { return Self::default() };
-        let versions = status.sources.iter().map(|source| (source.uri.clone(), source.version.clone())).collect();
-        Self { changed: status.last_change_time.clone(), versions }
-    }
-}
-
 /// What came of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Outcome {
-    /// All is well; whether the content changed.
-    Well { changed: bool, says: String },
+    /// All is well; what changed.
+    Well { changed: Option<&'static str>, says: String },
     /// It was asked, and something isn't well.
     Bad(String),
     /// It will not be carried out.
@@ -67,42 +53,54 @@ type Key = (String, String);
 
 /// Does it.
 pub async fn run(connection: &Connection, names: &[String], wait: Option<Duration>) -> Result<ExitCode, Failure> {
-    let (resources, missing) = connection.resources(names).await?;
+    let Chosen { secrets, pushes, missing } = connection.chosen(names).await?;
     table::complain(&missing);
     let id = Timestamp::now().to_string();
-    let mut waiting = BTreeMap::new();
-    for some in resources.chunks(AT_ONCE) {
-        for (resource, patched) in some.iter().zip(join_all(some.iter().map(|resource| request(connection, resource, &id))).await) {
-            let patched = patched.map_err(|error| failure(&format!("the RobotoSecret {} can't be annotated", resource.name_any()), &error))?;
-            waiting.insert(
-                key(&patched),
-                Request { id: id.clone(), before: resource.annotations().get(REFRESH_ANNOTATION).cloned(), content: Content::of(resource) },
-            );
-            if wait.is_none() {
-                let rest = if patched.spec.suspend { "; it is suspended, so nothing is read before it is resumed" } else { "" };
-                say(connection, &key(&patched), &format!("refresh requested{rest}"))?;
-            }
-        }
-    }
+    let mut secrets = ask(connection, &secrets, &id, wait.is_none()).await?;
+    let mut pushes = ask(connection, &pushes, &id, wait.is_none()).await?;
     let failed = !missing.is_empty();
     let Some(limit) = wait else { return Ok(ExitCode::from(u8::from(failed))) };
-    if let Ok(bad) = tokio::time::timeout(limit, watched(connection, names, &mut waiting)).await {
-        return Ok(ExitCode::from(u8::from(bad? || failed)));
+    let names = Names::of(names);
+    let both = futures::future::try_join(
+        watched::<RobotoSecret>(connection, &names.secrets, &mut secrets),
+        watched::<RobotoPush>(connection, &names.pushes, &mut pushes),
+    );
+    if let Ok(bad) = tokio::time::timeout(limit, both).await {
+        let (one, other) = bad?;
+        return Ok(ExitCode::from(u8::from(one || other || failed)));
     }
-    for key in waiting.keys() {
+    for key in secrets.keys().chain(pushes.keys()) {
         say(connection, key, &format!("not carried out within {}s; does the controller run, and serve this namespace?", limit.as_secs_f64()))?;
     }
     Ok(ExitCode::from(TIMEOUT))
 }
 
-async fn request(connection: &Connection, resource: &RobotoSecret, id: &str) -> Result<RobotoSecret, kube::Error> {
-    let api: Api<RobotoSecret> = Api::namespaced(connection.client.clone(), &resource.namespace().unwrap_or_default());
+/// Makes the request of each.
+async fn ask<K: Kind>(connection: &Connection, resources: &[K], id: &str, tells: bool) -> Result<BTreeMap<Key, Request>, Failure> {
+    let mut waiting = BTreeMap::new();
+    for some in resources.chunks(AT_ONCE) {
+        for (resource, patched) in some.iter().zip(join_all(some.iter().map(|resource| request(connection, resource, id))).await) {
+            let what = || format!("the {} {} can't be annotated", K::kind(&()), resource.name_any());
+            let patched = patched.map_err(|error| failure(&what(), &error))?;
+            let before = resource.annotations().get(REFRESH_ANNOTATION).cloned();
+            waiting.insert(key(&patched), Request { id: id.to_owned(), before, content: resource.content() });
+            if tells {
+                let rest = if patched.is_suspended() { "; it is suspended, so nothing is read before it is resumed" } else { "" };
+                say(connection, &key(&patched), &format!("refresh requested{rest}"))?;
+            }
+        }
+    }
+    Ok(waiting)
+}
+
+async fn request<K: Kind>(connection: &Connection, resource: &K, id: &str) -> Result<K, kube::Error> {
+    let api: Api<K> = Api::namespaced(connection.client.clone(), &resource.namespace().unwrap_or_default());
     let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
     api.patch(&resource.name_any(), &parameters, &Patch::Merge(json!({"metadata": {"annotations": {REFRESH_ANNOTATION: id}}}))).await
 }
 
-fn key(resource: &RobotoSecret) -> Key {
-    (resource.namespace().unwrap_or_default(), resource.name_any())
+fn key(resource: &impl Kind) -> Key {
+    (resource.namespace().unwrap_or_default(), resource.shown())
 }
 
 fn say(connection: &Connection, (namespace, name): &Key, what: &str) -> std::io::Result<()> {
@@ -111,19 +109,19 @@ fn say(connection: &Connection, (namespace, name): &Key, what: &str) -> std::io:
 }
 
 /// Watches until every request was carried out. Whether one ended badly.
-async fn watched(connection: &Connection, names: &[String], waiting: &mut BTreeMap<Key, Request>) -> Result<bool, Failure> {
-    let api: Api<RobotoSecret> = if connection.everywhere { Api::all(connection.client.clone()) } else { connection.api() };
+async fn watched<K: Kind>(connection: &Connection, names: &[String], waiting: &mut BTreeMap<Key, Request>) -> Result<bool, Failure> {
+    let api: Api<K> = if connection.everywhere { Api::all(connection.client.clone()) } else { connection.api() };
     let config = match names {
         // Whoever may see this one alone can watch it, too.
         [name] => watcher::Config::default().fields(&format!("metadata.name={name}")),
         _ => watcher::Config::default(),
     };
-    let mut events = pin!(watcher(api, config).map(|event| event.map_err(|error| watch_failure(&error))).boxed());
+    let mut events = pin!(watcher(api, config).map(|event| event.map_err(|error| watch_failure::<K>(&error))).boxed());
     let mut bad = false;
     while !waiting.is_empty() {
         let event = match events.try_next().await {
             Ok(Some(event)) => event,
-            Ok(None) => return Err(Failure::Silent("robotosecrets can't be watched: the watch ended".to_owned())),
+            Ok(None) => return Err(Failure::Silent(format!("{} can't be watched: the watch ended", K::plural(&())))),
             // What passes is tried again by the watch itself.
             Err(None) => {
                 tokio::time::sleep(Duration::from_millis(500)).await;
@@ -148,36 +146,35 @@ async fn watched(connection: &Connection, names: &[String], waiting: &mut BTreeM
 }
 
 /// Why a watch can't go on; `None` if it can.
-fn watch_failure(error: &WatchError) -> Option<Failure> {
+fn watch_failure<K: Kind>(error: &WatchError) -> Option<Failure> {
     let (WatchError::InitialListFailed(error) | WatchError::WatchStartFailed(error) | WatchError::WatchFailed(error)) = error else { return None };
-    match failure("robotosecrets can't be watched", error) {
+    match failure(&format!("{} can't be watched", K::plural(&())), error) {
         failure @ (Failure::Forbidden(_) | Failure::Missing(_)) => Some(failure),
         _ => None,
     }
 }
 
 /// What came of the request, if it was carried out.
-fn result(resource: &RobotoSecret, request: &Request) -> Option<Outcome> {
-    if resource.spec.suspend {
+fn result<K: Kind>(resource: &K, request: &Request) -> Option<Outcome> {
+    if resource.is_suspended() {
         return Some(Outcome::Never("it is suspended; resume it"));
     }
-    let status = resource.status.as_ref()?;
-    let handled = status.last_handled_refresh.as_ref()?;
+    let handled = resource.handled()?;
     let asked = resource.annotations().get(REFRESH_ANNOTATION);
     // Somebody may have asked once more meanwhile; a list may be older than the request.
     let later = asked.is_some_and(|asked| *asked != request.id && Some(asked) != request.before.as_ref() && asked == handled);
-    if *handled != request.id && !later {
+    if handled != request.id && !later {
         return None;
     }
     let standing = Standing::of(resource);
     let says = status::line(&standing);
-    Some(if standing.well { Outcome::Well { changed: Content::of(resource) != request.content, says } } else { Outcome::Bad(says) })
+    Some(if standing.well { Outcome::Well { changed: (resource.content() != request.content).then_some(K::CHANGES), says } } else { Outcome::Bad(says) })
 }
 
 fn told(result: &Outcome) -> String {
     match result {
-        Outcome::Well { changed: true, says } => format!("refreshed, the Secret changed: {says}"),
-        Outcome::Well { changed: false, says } => format!("refreshed, nothing changed: {says}"),
+        Outcome::Well { changed: Some(what), says } => format!("refreshed, {what} changed: {says}"),
+        Outcome::Well { changed: None, says } => format!("refreshed, nothing changed: {says}"),
         Outcome::Bad(says) => format!("asked, and not well: {says}"),
         Outcome::Never(why) => format!("not refreshed: {why}"),
     }
@@ -203,14 +200,14 @@ mod tests {
     #[test]
     fn a_request_was_carried_out_once_the_status_names_it_or_a_later_one() {
         let changed = "2026-01-01T00:00:00Z";
-        let request = Request { id: "2".into(), before: Some("1".into()), content: Content::of(&resource("1", "1", "True", changed)) };
+        let request = Request { id: "2".into(), before: Some("1".into()), content: resource("1", "1", "True", changed).content() };
         let well = |changed| Some(Outcome::Well { changed, says: "Mirrored: m".into() });
         assert_eq!(result(&resource("1", "1", "True", changed), &request), None, "a list that is older than the request");
         assert_eq!(result(&resource("2", "1", "True", changed), &request), None);
-        assert_eq!(result(&resource("2", "2", "True", changed), &request), well(false));
+        assert_eq!(result(&resource("2", "2", "True", changed), &request), well(None));
         assert_eq!(result(&resource("3", "1", "True", changed), &request), None);
-        assert_eq!(result(&resource("3", "3", "True", changed), &request), well(false), "somebody asked after us");
-        assert_eq!(result(&resource("2", "2", "True", "2026-01-01T00:00:09Z"), &request), well(true));
+        assert_eq!(result(&resource("3", "3", "True", changed), &request), well(None), "somebody asked after us");
+        assert_eq!(result(&resource("2", "2", "True", "2026-01-01T00:00:09Z"), &request), well(Some("the Secret")));
         assert_eq!(result(&resource("2", "2", "False", changed), &request), Some(Outcome::Bad("Mirrored: m".into())));
         let mut suspended = resource("2", "1", "True", changed);
         suspended.spec.suspend = true;

@@ -1,20 +1,21 @@
-//! `status`: how RobotoSecrets stand, those that are not well first.
+//! `status`: how RobotoSecrets and RobotoPushes stand, those that are not well first.
 //!
-//! RobotoSecrets enter; a table or JSON, and whether all are well, leave. Only what their status says is told.
+//! These enter; a table or JSON, and whether all are well, leave. Only what their status says is told.
 
 use std::process::ExitCode;
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
 use kube::ResourceExt;
 use robotosecret::api::{
-    Reason, RobotoSecret,
+    Reason,
     status::{FRESH, READY},
 };
 use serde::Serialize;
 
 use super::{
     Output,
-    access::{Connection, Failure},
+    access::{Chosen, Connection, Failure},
+    kinds::Kind,
     table::{self, Cell, Terminal, Tone, age, table},
 };
 
@@ -42,13 +43,13 @@ pub struct Standing {
 
 impl Standing {
     /// How this one stands.
-    pub fn of(resource: &RobotoSecret) -> Self {
-        let status = resource.status.clone().unwrap_or_default();
-        let (ready, fresh) = (status.condition(READY), status.condition(FRESH));
+    pub fn of<K: Kind>(resource: &K) -> Self {
+        let condition = |type_: &str| resource.conditions().iter().find(|condition| condition.type_ == type_);
+        let (ready, fresh) = (condition(READY), condition(FRESH));
         let is = |condition: Option<&Condition>| condition.map_or_else(|| NONE.to_owned(), |condition| condition.status.clone());
         // While it is suspended the controller doesn't look at the spec.
-        let seen = resource.spec.suspend || status.observed_generation == resource.metadata.generation;
-        let well = seen && status.is_true(READY) && fresh.is_none_or(|fresh| fresh.status != "False");
+        let seen = resource.is_suspended() || resource.observed() == resource.meta().generation;
+        let well = seen && ready.is_some_and(|ready| ready.status == "True") && fresh.is_none_or(|fresh| fresh.status != "False");
         let told = ready.filter(|ready| ready.status != "True").or_else(|| fresh.filter(|fresh| fresh.status != "True")).or(ready);
         let (reason, message) = match told {
             Some(told) if seen || told.status != "True" => (told.reason.clone(), told.message.clone()),
@@ -59,13 +60,13 @@ impl Standing {
         let since = told.map(|told| told.last_transition_time.0).filter(|time| time.as_second() > 0);
         Self {
             namespace: resource.namespace().unwrap_or_default(),
-            name: resource.name_any(),
+            name: resource.shown(),
             well,
             ready: is(ready),
             fresh: is(fresh),
             reason,
             since: since.or_else(|| resource.creation_timestamp().map(|time| time.0)),
-            checked: status.last_check_time.map(|time| time.0),
+            checked: resource.checked(),
             message,
         }
     }
@@ -73,8 +74,8 @@ impl Standing {
 
 /// Does it.
 pub async fn run(connection: &Connection, names: &[String], output: Option<Output>) -> Result<ExitCode, Failure> {
-    let (resources, missing) = connection.resources(names).await?;
-    let standings = sorted(resources.iter().map(Standing::of).collect());
+    let Chosen { secrets, pushes, missing } = connection.chosen(names).await?;
+    let standings = sorted(secrets.iter().map(Standing::of).chain(pushes.iter().map(Standing::of)).collect());
     let text = match output {
         Some(Output::Json) => json(&standings),
         None if standings.is_empty() && names.is_empty() && connection.everywhere => "no RobotoSecrets\n".to_owned(),
@@ -130,6 +131,7 @@ pub fn line(standing: &Standing) -> String {
 
 #[cfg(test)]
 mod tests {
+    use robotosecret::api::RobotoSecret;
     use serde_json::json;
 
     use super::*;
@@ -141,7 +143,7 @@ mod tests {
             "spec": {"uri": "aws.sm://x", "suspend": suspend},
             "status": {"observedGeneration": generation, "lastCheckTime": "2026-01-01T00:01:00Z", "conditions": conditions},
         });
-        Standing::of(&serde_json::from_value(resource).expect("a RobotoSecret"))
+        Standing::of(&serde_json::from_value::<RobotoSecret>(resource).expect("a RobotoSecret"))
     }
 
     fn condition(type_: &str, status: &str, reason: &str) -> serde_json::Value {

@@ -1,17 +1,17 @@
-//! `tree`: providers, their RobotoSecrets, the Secrets and who uses them.
+//! `tree`: providers, their RobotoSecrets and RobotoPushes, the Secrets and who uses them.
 //!
-//! RobotoSecrets enter, and what can be seen around them; a tree leaves. Of a Secret, what the status says is told; none is read.
+//! These enter, and what can be seen around them; a tree leaves. Of a Secret, what the status says is told; none is read.
 
 use std::{collections::BTreeMap, process::ExitCode};
 
 use kube::ResourceExt;
 use robotosecret::{
-    api::{RobotoSecret, provider::ProviderId},
+    api::{RobotoPush, RobotoSecret, provider::ProviderId},
     controller::plan::Plan,
 };
 
 use super::{
-    access::{Connection, Failure, Sight},
+    access::{Chosen, Connection, Failure, Sight},
     consumers::Consumers,
     keys, provider,
     status::Standing,
@@ -22,11 +22,11 @@ use super::{
 /// Does it.
 pub async fn run(connection: &Connection, name: Option<&str>) -> Result<ExitCode, Failure> {
     let names: Vec<String> = name.iter().map(|&name| name.to_owned()).collect();
-    let (resources, missing) = connection.resources(&names).await?;
+    let Chosen { secrets: resources, pushes, missing } = connection.chosen(&names).await?;
     if let Some(missing) = missing.into_iter().next() {
         return Err(missing);
     }
-    if resources.is_empty() {
+    if resources.is_empty() && pushes.is_empty() {
         table::print("no RobotoSecrets\n")?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -36,6 +36,10 @@ pub async fn run(connection: &Connection, name: Option<&str>) -> Result<ExitCode
     for resource in &resources {
         let id = ProviderId::meant(&resource.spec.provider, &resource.namespace().unwrap_or_default());
         groups.entry(id).or_default().push(branch(resource, &users, connection.everywhere, terminal.colour));
+    }
+    for push in &pushes {
+        let id = ProviderId::meant(&push.spec.provider, &push.namespace().unwrap_or_default());
+        groups.entry(id).or_default().push(twig(push, connection.everywhere, terminal.colour));
     }
     let mut roots = Vec::new();
     for (id, branches) in groups {
@@ -66,6 +70,23 @@ fn branch(resource: &RobotoSecret, users: &Consumers, with_namespace: bool, colo
     Node { text, children: vec![Node { text: format!("Secret {target}: {state}"), children: leaves }] }
 }
 
+/// A RobotoPush with what it is written to.
+fn twig(push: &RobotoPush, with_namespace: bool, colour: bool) -> Node {
+    let standing = Standing::of(push);
+    let name = if with_namespace { format!("{}/{}", standing.namespace, push.name_any()) } else { push.name_any() };
+    let tone = if standing.well { Tone::Good } else { Tone::Bad };
+    let targets = push.status.iter().flat_map(|status| &status.targets).map(|target| {
+        let state = match (&target.reason, &target.version) {
+            (Some(reason), _) => reason.clone(),
+            (None, Some(version)) => format!("version {version}"),
+            (None, None) => "written".to_owned(),
+        };
+        Node { text: clean(&format!("{}: {state}", target.uri)), children: Vec::new() }
+    });
+    let source = Node { text: format!("Secret {}", clean(&push.spec.secret_name)), children: targets.collect() };
+    Node { text: format!("RobotoPush {name}: {}", painted(&clean(&standing.reason), tone, colour)), children: vec![source] }
+}
+
 /// The further providers that its entries name.
 fn also(resource: &RobotoSecret) -> String {
     let plan = Plan::new(&resource.spec).ok();
@@ -91,5 +112,14 @@ mod tests {
         .expect("a RobotoSecret");
         let node = branch(&resource, &Consumers::default(), true, false);
         assert_eq!(drawn(&[node], false), "RobotoSecret shop/db: Pending, also through RobotoProvider/own\n`-- Secret other: 3 keys\n");
+        let push: RobotoPush = serde_json::from_value(json!({
+            "apiVersion": "robotosecret.dev/v1alpha1", "kind": "RobotoPush", "metadata": {"name": "up", "namespace": "shop", "generation": 1},
+            "spec": {"secretName": "made", "data": [{"uri": "aws.sm://x"}]},
+            "status": {"targets": [{"uri": "aws.sm://x", "provider": {"kind": "RobotoProvider", "name": "p"}, "version": "v1"},
+                {"uri": "aws.ps:///y", "provider": {"kind": "RobotoProvider", "name": "p"}, "reason": "TargetNotOwned", "message": "m"}]},
+        }))
+        .expect("a RobotoPush");
+        let shown = drawn(&[twig(&push, false, false)], false);
+        assert_eq!(shown, "RobotoPush up: Pending\n`-- Secret made\n    |-- aws.sm://x: version v1\n    `-- aws.ps:///y: TargetNotOwned\n");
     }
 }

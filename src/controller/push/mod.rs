@@ -1,7 +1,7 @@
 //! Pushing: a `RobotoPush` has keys of a Secret written into a store, and keeps them there.
 //!
-//! Watch events enter; each resource is looked at when it changed, when its time has come, or when a provider that it waits for changed. A panic or a hang of
-//! one stops no other. Only the namespaces that the controller's flags name are watched; in no other is a Secret read. What is being written to a store
+//! Watch events enter; each resource is looked at when it or its Secret changed, when its time has come, or when a provider that it waits for changed. A
+//! panic or a hang of one stops no other. Only the namespaces that the controller's flags name are watched; in no other is a Secret read. What is being written to a store
 //! when the controller stops is finished.
 
 pub mod loops;
@@ -21,7 +21,7 @@ use std::{
 };
 
 use futures::{FutureExt, StreamExt};
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Api, Client, ResourceExt,
     core::{DeserializeGuard, PartialObjectMeta},
@@ -46,10 +46,14 @@ use super::{
     drift::is_older,
     lease::Fence,
     mirror::Context,
-    watches::{Gates, PUSHES, Pauses, api, key_of},
+    watches::{Gates, PUSHED_SECRETS, PUSHES, Pauses, api, key_of},
 };
 use crate::{
-    api::{REFRESH_ANNOTATION, Reason, RobotoPush, robotopush::RobotoPushStatus},
+    api::{
+        REFRESH_ANNOTATION, Reason, RobotoPush,
+        robotopush::RobotoPushStatus,
+        status::{FRESH, READY},
+    },
     provider::ReadError,
 };
 
@@ -59,7 +63,7 @@ const LIMIT: Duration = Duration::from_mins(2);
 const AT_ONCE: usize = 4;
 /// How long after a defect one is looked at again.
 const AFTER_DEFECT: Duration = Duration::from_mins(1);
-/// The shortest time between two looks at one that waits for a provider.
+/// The shortest time between two looks at one whose Secret changed, or that waits for a provider.
 const DEBOUNCE: Duration = Duration::from_secs(1);
 /// The namespace whose uid stands for the cluster.
 const CLUSTER: &str = "kube-system";
@@ -77,6 +81,8 @@ pub struct Pushes {
 struct Known {
     pushes: HashMap<Key, Arc<RobotoPush>>,
     changed: BTreeSet<Key>,
+    /// Those whose Secret changed.
+    touched: BTreeSet<Key>,
 }
 
 /// What a write depends on of a resource.
@@ -99,6 +105,12 @@ impl Known {
         }
         self.pushes.insert(key, Arc::new(push));
     }
+
+    /// A Secret changed, or went.
+    fn touch(&mut self, namespace: &str, secret: &str) {
+        let pushes = self.pushes.iter().filter(|(key, push)| key.0 == namespace && push.spec.secret_name == secret);
+        self.touched.extend(pushes.map(|(key, _)| key.clone()));
+    }
 }
 
 impl Pushes {
@@ -115,7 +127,7 @@ impl Pushes {
     fn change(&self, change: impl FnOnce(&mut Known)) {
         let mut known = self.known();
         change(&mut known);
-        let wakes = !known.changed.is_empty();
+        let wakes = !known.changed.is_empty() || !known.touched.is_empty();
         drop(known);
         if wakes {
             self.wake.send_replace(());
@@ -143,6 +155,15 @@ impl Pushes {
     /// Whether a resource still is what a look began with.
     fn is_current(&self, key: &Key, push: &RobotoPush) -> bool {
         self.known().pushes.get(key).is_some_and(|known| gist(known) == gist(push))
+    }
+
+    /// How many are not suspended, and how many of them are Ready and Fresh.
+    #[must_use]
+    pub fn totals(&self) -> (usize, usize) {
+        let known = self.known();
+        let serving = known.pushes.values().filter(|push| !push.spec.suspend);
+        let is_true = |push: &RobotoPush, type_| push.status.as_ref().and_then(|status| status.condition(type_)).is_some_and(|told| told.status == "True");
+        serving.fold((0, 0), |(all, well), push| (all + 1, well + usize::from(is_true(push, READY) && is_true(push, FRESH))))
     }
 
     /// The last known status of a resource.
@@ -196,6 +217,39 @@ pub(super) async fn watch(client: Client, namespace: String, context: Arc<Contex
     }
 }
 
+/// Watches the Secrets of one namespace, by their metadata alone. Nobody waits for it: where it isn't allowed, a change is seen at the next `ttl`.
+pub(super) async fn watch_secrets(client: Client, namespace: String, context: Arc<Context>, gates: Gates) {
+    let config = watcher::Config::default();
+    let mut events = pin!(watcher(api::<PartialObjectMeta<Secret>>(&client, Some(&namespace)), config).backoff(Pauses::default()));
+    let mut versions: BTreeMap<String, source::Seen> = BTreeMap::new();
+    let mut listed = BTreeSet::new();
+    let touch = |name: &str| context.pushes.change(|known| known.touch(&namespace, name));
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::InitApply(secret) | Event::Apply(secret)) => {
+                let (name, seen) = (secret.name_any(), source::seen(&secret));
+                listed.insert(name.clone());
+                if versions.insert(name.clone(), seen.clone()) != Some(seen) {
+                    touch(&name);
+                }
+            }
+            Ok(Event::Delete(secret)) => {
+                versions.remove(&secret.name_any());
+                touch(&secret.name_any());
+            }
+            Ok(Event::InitDone) => {
+                let gone: Vec<String> = versions.keys().filter(|name| !listed.contains(*name)).cloned().collect();
+                for name in gone {
+                    versions.remove(&name);
+                    touch(&name);
+                }
+            }
+            Err(error) => gates.trouble(PUSHED_SECRETS, Some(&namespace), &error),
+        }
+    }
+}
+
 /// Looks at all of them, for ever; after `stop` finishes what was begun.
 pub(super) async fn run(context: Arc<Context>, gates: Gates, stop: CancellationToken) {
     if stop.run_until_cancelled(gates.all_synced()).await.is_none() {
@@ -210,8 +264,17 @@ pub(super) async fn run(context: Arc<Context>, gates: Gates, stop: CancellationT
     let mut wakes = false;
     while !stop.is_cancelled() {
         let now = Instant::now();
-        for key in std::mem::take(&mut context.pushes.known().changed) {
+        let (changed, touched) = {
+            let mut known = context.pushes.known();
+            (std::mem::take(&mut known.changed), std::mem::take(&mut known.touched))
+        };
+        for key in changed {
             due.insert(key, now);
+        }
+        for key in touched {
+            // A Secret that changes all the time doesn't make the store be asked all the time.
+            let soon = due.entry(key).or_insert(now + DEBOUNCE);
+            *soon = (*soon).min(now + DEBOUNCE);
         }
         if std::mem::take(&mut wakes) {
             for (key, _) in memories.iter().filter(|(_, memory)| memory.waits) {

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     api::{
         Reason, duration,
-        reference::{Reference, Source, pointer, without_root},
-        robotopush::{OWNER_TAG, PushAttributes, PushEntry, PushParameterTier, PushParameterType, RobotoPushSpec},
+        reference::{Reference, Source, Store, pointer, without_root},
+        robotopush::{PushAttributes, PushEntry, PushParameterTier, PushParameterType, RobotoPushSpec},
     },
     provider::{
         ReadError,
@@ -75,9 +75,6 @@ impl Plan {
         for (i, entry) in spec.data.iter().enumerate() {
             let refuse = |problem: &str| invalid(&format!("spec.data[{i}]: {problem}"));
             let Reference { source, keypath } = entry.uri.parse().map_err(|error: crate::api::reference::ReferenceError| refuse(&error.to_string()))?;
-            if !source.store.is_aws() {
-                return Err(refuse("only Secrets Manager and Parameter Store are written to"));
-            }
             if source.version.is_some() {
                 return Err(refuse("what is written becomes the newest version; leave the version out"));
             }
@@ -88,8 +85,14 @@ impl Plan {
                 (None, true) => Content::Whole,
                 (None, false) => return Err(refuse("a keypath takes one key; name it with key")),
                 (Some(key), true) => Content::Key(key.clone()),
+                (Some(_), false) if matches!(source.store, Store::Roboto | Store::Envase) => {
+                    return Err(refuse("this store can't compare, so that a member could be lost that others write; push a whole value there"));
+                }
                 (Some(key), false) => Content::Members(vec![(keypath, key.clone())]),
             };
+            if let Some(what) = unkept(source.store, &attributes(entry)) {
+                return Err(refuse(&format!("{} keeps no {what}; leave it out of attributes", source.store.title())));
+            }
             match targets.iter_mut().find(|known| overlap(&known.source, &source)) {
                 None => targets.push(Target { source, content, attributes: attributes(entry) }),
                 Some(known) if known.source == source => join(known, content, entry).map_err(|problem| refuse(&problem))?,
@@ -157,15 +160,20 @@ fn attributes(entry: &PushEntry) -> Attributes {
     }
 }
 
-impl Target {
-    /// What it has when it is made, with the owner's mark.
-    #[must_use]
-    pub fn attributes_of(&self, owner: &str) -> Attributes {
-        let mut attributes = self.attributes.clone();
-        attributes.tags.insert(OWNER_TAG.to_owned(), owner.to_owned());
-        attributes
-    }
+/// What of these a store has no place for.
+fn unkept(store: Store, attributes: &Attributes) -> Option<&'static str> {
+    let Attributes { description, tags, kms_key, kind, tier } = attributes;
+    let said = [
+        ("kmsKey", kms_key.is_some() && !store.is_aws()),
+        ("parameterType", kind.is_some() && store != Store::ParameterStore),
+        ("parameterTier", tier.is_some() && store != Store::ParameterStore),
+        ("description", description.is_some() && !store.is_aws() && store != Store::Envase),
+        ("tags", !tags.is_empty() && matches!(store, Store::Roboto | Store::Envase)),
+    ];
+    said.into_iter().find(|(_, is_unkept)| *is_unkept).map(|(what, _)| what)
+}
 
+impl Target {
     /// The keys of the Secret that it takes; of a whole one all that are there.
     #[must_use]
     pub fn keys(&self, data: Option<&Data>) -> Vec<String> {
@@ -298,7 +306,11 @@ mod tests {
         for (spec, expected) in [
             ("{secretName: s, data: []}", "nothing to push"),
             ("{secretName: s, ttl: 1s, data: [{uri: 'aws.sm://x'}]}", "spec.ttl"),
-            ("{secretName: s, data: [{uri: 'vault://kv/x'}]}", "only Secrets Manager and Parameter Store"),
+            ("{secretName: s, data: [{uri: 'vault://kv/x?version=1'}]}", "leave the version out"),
+            ("{secretName: s, data: [{key: a, uri: 'envase://x#/a'}]}", "push a whole value there"),
+            ("{secretName: s, data: [{uri: 'roboto-secret://x', attributes: {tags: {a: b}}}]}", "Roboto keeps no tags"),
+            ("{secretName: s, data: [{uri: 'vault://kv/x', attributes: {description: d}}]}", "Vault keeps no description"),
+            ("{secretName: s, data: [{uri: 'aws.sm://x', attributes: {parameterTier: Advanced}}]}", "Secrets Manager keeps no parameterTier"),
             ("{secretName: s, data: [{uri: 'aws.ps:///x?version=1'}]}", "leave the version out"),
             ("{secretName: s, data: [{uri: 'aws.ps:///aws/reference/secretsmanager/x'}]}", "write it as aws.sm://NAME"),
             ("{secretName: s, data: [{uri: 'aws.sm://x#/a'}]}", "name it with key"),
@@ -317,12 +329,12 @@ mod tests {
     }
 
     #[test]
-    fn what_it_has_besides_is_given_with_the_mark() {
+    fn what_it_has_besides_is_taken_from_the_spec() {
         let target = target(
             "[{key: a, uri: 'aws.ps:///x', attributes: {description: d, tags: {t: v}, kmsKey: alias/k, parameterType: SecureString, parameterTier: Intelligent-Tiering}}]",
         );
-        let attributes = target.attributes_of("c/n/p");
-        assert_eq!(attributes.tags, BTreeMap::from([("t".to_owned(), "v".to_owned()), (OWNER_TAG.to_owned(), "c/n/p".to_owned())]));
+        let attributes = target.attributes;
+        assert_eq!(attributes.tags, BTreeMap::from([("t".to_owned(), "v".to_owned())]));
         assert_eq!((attributes.kind, attributes.tier), (Some(ParameterKind::SecureString), Some(ParameterTier::IntelligentTiering)));
         assert_eq!((attributes.description.as_deref(), attributes.kms_key.as_deref()), (Some("d"), Some("alias/k")));
         let forced = plan("{secretName: s, deletionPolicy: Delete, recovery: {force: true}, data: [{uri: 'aws.sm://x'}]}").expect("a plan");

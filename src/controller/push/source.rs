@@ -39,7 +39,7 @@ impl Sources {
 /// Tells one content of a Secret from another: uid and version.
 pub type Seen = (String, String);
 
-fn seen(secret: &impl ResourceExt) -> Seen {
+pub(super) fn seen(secret: &impl ResourceExt) -> Seen {
     (secret.uid().unwrap_or_default(), secret.resource_version().unwrap_or_default())
 }
 

@@ -1,12 +1,12 @@
 //! One secret or parameter at the store: looked at, compared with what the Secret holds, and written if it differs and is ours.
 //!
-//! A target, the Secret and whose it is enter; what was found or written leaves. Each write is permitted at the last moment and made over the version that
-//! was read. It must never write what has somebody else's mark, or none; never write twice what is there already; and never tell a part of a value.
+//! A target, the Secret and whose it is enter; what was found or written leaves. Each write waits for its turn within the provider's limits, is permitted at
+//! the last moment, and is made over the version that was read. It must never write what is somebody else's, or nobody's; never write twice what is there
+//! already; and never tell a part of a value.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::{FutureExt, future::BoxFuture};
 
 use super::{
     plan::{Content, Target},
@@ -18,17 +18,22 @@ use crate::{
         reference::{Source, Version},
         robotopush::{OWNER_TAG, UpdatePolicy},
     },
-    limit::{Budgets, Calls, Turns},
+    limit::{Calls, Family},
     provider::{
-        Provider, Question, ReadError, Reading, ServedVersion, Value, WriteError,
-        aws::AwsProvider,
-        misunderstood, silent,
+        Question, ReadError, Reading, ServedVersion, Value, WriteError, misunderstood,
+        opened::{Opened, unsupported},
+        silent,
         writing::{Described, Recovery, Written},
     },
+    reader::Reader,
+    render::{RenderError, merge::Owed},
+    sensitive::Sensitive,
 };
 
 /// How often a target is looked at anew because somebody else wrote meanwhile.
 const ATTEMPTS: usize = 3;
+/// How often while somebody's change that was written over is not done again yet.
+const MERGES: usize = 30;
 /// How soon.
 const AGAIN: Duration = Duration::from_millis(250);
 /// How long a read may take.
@@ -62,7 +67,9 @@ pub enum Done {
 /// Whose target it is, and under which terms.
 pub struct Owned<'o> {
     /// The store.
-    pub provider: &'o AwsProvider,
+    pub store: &'o Opened,
+    /// Whose limits hold.
+    pub reader: &'o Reader,
     /// The owner's mark.
     pub owner: &'o str,
     /// The spec's generation.
@@ -71,122 +78,232 @@ pub struct Owned<'o> {
     pub policy: UpdatePolicy,
     /// Whether what has no mark is taken over.
     pub adopt: bool,
+    /// What the status says of what is there, where the store itself can't say it.
+    pub claim: Claim,
     /// Whether something may be written at this very moment.
     pub permit: &'o (dyn Fn() -> Result<(), ReadError> + Send + Sync),
+    /// Writes into the status that something is about to be made.
+    pub announce: &'o (dyn Fn() -> BoxFuture<'o, Result<(), ReadError>> + Send + Sync),
+}
+
+/// What is known, besides the mark, about whose something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Nothing.
+    None,
+    /// It was about to be made by us: if it is what we make, it is ours.
+    Making,
+    /// It is ours.
+    Owned,
+}
+
+/// Whether something may be written to.
+enum Right {
+    /// It is ours.
+    Ours,
+    /// It is nobody's, and will be ours.
+    Adopted,
+    /// It is ours if it holds what we were about to make.
+    IfEqual,
 }
 
 impl Owned<'_> {
     /// Makes a target what the Secret says. `known`: what the last look found.
     pub async fn bring(&self, target: &Target, secret: &mut Pushed, known: Option<&Mark>) -> Result<Done, ReadError> {
-        let mut last = None;
-        for attempt in 0..ATTEMPTS {
+        let source = &target.source;
+        if matches!(target.content, Content::Members(_)) && !self.store.compares() {
+            let error = unsupported(source.store, "compare, so that a member could be lost; push a whole value there");
+            return Err(Trouble::Write(error).about(source));
+        }
+        let (mut owed, mut claim, mut last) = (Owed::default(), self.claim, None);
+        for attempt in 0..MERGES {
             if attempt > 0 {
                 tokio::time::sleep(AGAIN).await;
             }
-            match self.bring_once(target, secret, known).await {
+            match self.bring_once(target, secret, known, &mut owed, claim).await {
                 // Somebody else made, wrote or deleted it between the look and the write: what it is now is looked at again.
-                Err(Trouble::Write(error @ (WriteError::Conflict | WriteError::AlreadyExists | WriteError::NotFound))) => last = Some(error),
-                answer => return answer.map_err(|trouble| trouble.about(&target.source)),
+                Err(Trouble::Write(error @ (WriteError::Conflict | WriteError::AlreadyExists | WriteError::NotFound)))
+                    if attempt + 1 < ATTEMPTS || !owed.is_empty() =>
+                {
+                    // It was not made by us.
+                    claim = if matches!(error, WriteError::AlreadyExists) { Claim::None } else { claim };
+                    last = last.or(Some(error));
+                }
+                Err(Trouble::Write(error @ WriteError::Overtaken { .. })) if !owed.is_empty() => last = Some(error),
+                answer => return answer.map_err(|trouble| trouble.about(source)),
             }
         }
-        Err(last.map_or_else(|| misunderstood().about(&target.source), |error| Trouble::Write(error).about(&target.source)))
+        Err(last.map_or_else(|| misunderstood().about(source), |error| Trouble::Write(error).about(source)))
     }
 
-    async fn bring_once(&self, target: &Target, secret: &mut Pushed, known: Option<&Mark>) -> Result<Done, Trouble> {
+    async fn bring_once(&self, target: &Target, secret: &mut Pushed, known: Option<&Mark>, owed: &mut Owed, claim: Claim) -> Result<Done, Trouble> {
         let source = &target.source;
-        let there = match self.provider.describe(source).await {
-            Err(WriteError::NotFound) => {
-                let value = Value::of(target.fresh(secret.data().await?)?);
-                (self.permit)()?;
-                let written = self.provider.create(source, &value, &target.attributes_of(self.owner)).await?;
-                return Ok(Done::Written { written, anew: true });
-            }
+        let (there, reading) = match self.look(source).await {
+            Err(Trouble::Write(WriteError::NotFound)) => return self.make(target, secret).await,
             there => there?,
         };
-        if self.policy == UpdatePolicy::IfNotExists {
+        let leaves = self.policy == UpdatePolicy::IfNotExists;
+        if leaves && claim != Claim::Making {
             return Ok(Done::Left(Box::new(there)));
         }
         if let Some(problem) = closed(source, &there) {
             return Err(ReadError::new(Reason::TargetRejected, problem).into());
         }
-        self.own(source, &there).await?;
+        let right = self.right(&there, claim)?;
+        let lacking = self.lacking(target, &there);
         let is_known = known.is_some_and(|known| {
             known.secret == *secret.seen() && known.generation == self.generation && known.version == there.version && known.changed == there.changed
         });
-        if is_known && there.version.is_some() {
+        if is_known && there.version.is_some() && matches!(right, Right::Ours) && lacking.is_empty() && owed.is_empty() {
             return Ok(Done::Agrees(Box::new(there.clone()), self.mark(secret, &there)));
         }
         let data = secret.data().await?;
-        let (wanted, base) = match self.read(source).await {
+        let reading = match reading {
+            Some(reading) => Ok(reading),
+            None => self.read(source).await,
+        };
+        let (wanted, held, base) = match reading {
             Ok(Reading { value: Value::Text(held) | Value::Binary(held), version, .. }) => {
-                let wanted = target.over(data, &held)?;
-                if wanted == held {
-                    // Read after the look: only what both saw is known to agree.
-                    let there = Described { version: Some(version.id), ..there };
-                    return Ok(Done::Agrees(Box::new(there.clone()), self.mark(secret, &there)));
-                }
-                (wanted, Some(version))
+                let wanted = target.over(data, &owed.onto(&held).map_err(|error| unmergeable(&error))?)?;
+                (wanted, Some(held), Some(version))
             }
             Ok(_) => return Err(misunderstood().into()),
             // It has no value yet.
-            Err(error) if error.reason == Reason::SourceNotFound => (target.fresh(data)?, None),
+            Err(error) if error.reason == Reason::SourceNotFound => (target.fresh(data)?, None, None),
             Err(error) => return Err(error.into()),
         };
-        (self.permit)()?;
-        let written = match self.provider.update(source, &Value::of(wanted), base.as_ref()).await {
-            Err(WriteError::Overtaken { base, written }) => self.overtaken(target, secret, (base, written)).await?,
-            written => written?,
+        let agrees = held.as_ref().is_some_and(|held| self.store.agrees(&wanted, held));
+        match right {
+            Right::Ours => {}
+            Right::IfEqual if !agrees && leaves => return Ok(Done::Left(Box::new(there))),
+            Right::IfEqual if !agrees => return Err(unmarked().into()),
+            Right::Adopted | Right::IfEqual => self.put_mark(source).await?,
+        }
+        self.supply(target, &lacking, &wanted).await?;
+        if agrees {
+            // Read after the look: only what both saw is known to agree.
+            let there = Described { version: base.filter(ServedVersion::lasts).map(|base| base.id), ..there };
+            return Ok(Done::Agrees(Box::new(there.clone()), self.mark(secret, &there)));
+        }
+        let description = target.attributes.description.as_deref();
+        let written = self.write(source, self.store.update(source, &wanted, base.as_ref(), description).boxed()).await;
+        let written = match (written, held) {
+            (Err(WriteError::Overtaken { base, written }), Some(held)) => self.overtaken(target, held, (base, written), owed).await?,
+            (written, _) => written?,
         };
         Ok(Done::Written { written, anew: false })
     }
 
-    /// This was written over what somebody else wrote at the same moment. Of a whole value that would have been put back in any case; members of others are
-    /// taken out of the version between and written once more.
-    async fn overtaken(&self, target: &Target, secret: &mut Pushed, (base, written): (u64, u64)) -> Result<Written, Trouble> {
-        let ours = Written { arn: String::new(), version: written.to_string() };
-        if !matches!(target.content, Content::Members(_)) || written <= base {
-            return Ok(ours);
+    /// Makes what isn't there.
+    async fn make(&self, target: &Target, secret: &mut Pushed) -> Result<Done, Trouble> {
+        let value = target.fresh(secret.data().await?)?;
+        let mut attributes = target.attributes.clone();
+        if self.store.keeps_tags() {
+            attributes.tags.insert(OWNER_TAG.to_owned(), self.owner.to_owned());
+        }
+        // Where the mark doesn't come with the value, a crash in between would leave something that nobody knows for ours.
+        if !matches!(self.store, Opened::Aws(_)) {
+            (self.permit)()?;
+            (self.announce)().await?;
+        }
+        let written = self.write(&target.source, self.store.create(&target.source, &value, &attributes).boxed()).await?;
+        Ok(Done::Written { written, anew: true })
+    }
+
+    /// What is known of a target without its value, and the value where it comes with that.
+    async fn look(&self, source: &Source) -> Result<(Described, Option<Reading>), Trouble> {
+        let family = self.store.family_of_looks(source.store);
+        if let Some(described) = self.call(family, async || self.store.describe(source).boxed().await.transpose()).await? {
+            return Ok((described, None));
+        }
+        let reading = match self.read(source).await {
+            Err(error) if error.reason == Reason::SourceNotFound => return Err(WriteError::NotFound.into()),
+            reading => reading?,
+        };
+        let arn = Some(reading.version.arn.clone()).filter(|arn| !arn.is_empty());
+        Ok((Described { arn, ..Described::default() }, Some(reading)))
+    }
+
+    /// Whether it may be written to.
+    fn right(&self, there: &Described, claim: Claim) -> Result<Right, ReadError> {
+        let mark = if self.store.keeps_tags() { mark_of(there)? } else { None };
+        match mark {
+            Some(owner) if owner == self.owner => Ok(Right::Ours),
+            Some(_) => Err(ReadError::new(
+                Reason::TargetNotOwned,
+                "it is another RobotoPush's, of this cluster or another one (tag robotosecret.dev/owner); choose another name, or delete the tag and set adopt: true",
+            )),
+            None if claim == Claim::Owned && !self.store.keeps_tags() => Ok(Right::Ours),
+            None if self.adopt => Ok(Right::Adopted),
+            None if claim == Claim::Making => Ok(Right::IfEqual),
+            None if self.store.keeps_tags() => Err(unmarked()),
+            None => Err(ReadError::new(
+                Reason::TargetNotOwned,
+                "it is there, and this RobotoPush did not make it; choose another name, or set adopt: true to take it over",
+            )),
+        }
+    }
+
+    async fn put_mark(&self, source: &Source) -> Result<(), Trouble> {
+        if !self.store.keeps_tags() {
+            return Ok(());
+        }
+        let mark = BTreeMap::from([(OWNER_TAG.to_owned(), self.owner.to_owned())]);
+        Ok(self.write(source, self.store.tag(source, &mark).boxed()).await?)
+    }
+
+    /// What the spec says besides the value, and the store doesn't.
+    fn lacking(&self, target: &Target, there: &Described) -> Lacking {
+        let said = &target.attributes;
+        let has = there.tags.as_ref();
+        let tags = said.tags.iter().filter(|(name, value)| has.is_some_and(|has| has.get(*name) != Some(*value)));
+        let tags = if self.store.keeps_tags() { tags.map(|(name, value)| (name.clone(), value.clone())).collect() } else { BTreeMap::new() };
+        let description = said.description.clone().filter(|said| matches!(self.store, Opened::Aws(_)) && there.description.as_ref() != Some(said));
+        Lacking { tags, description }
+    }
+
+    /// Gives a target what it lacks besides its value.
+    async fn supply(&self, target: &Target, lacking: &Lacking, value: &Sensitive) -> Result<(), Trouble> {
+        let source = &target.source;
+        if !lacking.tags.is_empty() {
+            self.write(source, self.store.tag(source, &lacking.tags).boxed()).await?;
+        }
+        if let (Some(description), Opened::Aws(provider)) = (&lacking.description, self.store) {
+            let value = Value::of(value.clone());
+            self.write(source, provider.set_description(source, description, &value).boxed()).await?;
+        }
+        Ok(())
+    }
+
+    /// This was written over what somebody else wrote at the same moment. A whole value would have been put back in any case; what others changed beside
+    /// members is owed to them.
+    async fn overtaken(&self, target: &Target, held: Sensitive, (base, written): (u64, u64), owed: &mut Owed) -> Result<Written, Trouble> {
+        if !matches!(target.content, Content::Members(_)) || written <= base + 1 {
+            return Ok(Written { arn: String::new(), version: written.to_string() });
         }
         let between = Source { version: Some(Version::Number(written - 1)), ..target.source.clone() };
-        let Value::Text(theirs) = self.read(&between).await?.value else { return Err(misunderstood().into()) };
-        let merged = target.over(secret.data().await?, &theirs)?;
-        (self.permit)()?;
-        let base = ServedVersion { arn: String::new(), id: ours.version, created: None, region: None };
-        Ok(self.provider.update(&target.source, &Value::of(merged), Some(&base)).await?)
+        let told = || Trouble::Write(WriteError::Overtaken { base, written });
+        let Ok(Reading { value: Value::Text(theirs), .. }) = self.read(&between).await else { return Err(told()) };
+        owed.add(held, theirs);
+        Err(told())
     }
 
     fn mark(&self, secret: &Pushed, there: &Described) -> Mark {
         Mark { secret: secret.seen().clone(), generation: self.generation, version: there.version.clone(), changed: there.changed.clone() }
     }
 
-    /// Sees to it that what is there has our mark; else it is not ours to write.
-    async fn own(&self, source: &Source, there: &Described) -> Result<(), Trouble> {
-        let foreign = |problem: &str| Trouble::Read(ReadError::new(Reason::TargetNotOwned, problem));
-        match mark_of(there)? {
-            Some(owner) if owner == self.owner => Ok(()),
-            Some(_) => Err(foreign(
-                "it is another RobotoPush's, of this cluster or another one (tag robotosecret.dev/owner); choose another name, or delete the tag and set adopt: true",
-            )),
-            None if self.adopt => {
-                (self.permit)()?;
-                Ok(self.provider.tag(source, OWNER_TAG, self.owner).await?)
-            }
-            None => Err(foreign("it is there and has nobody's mark (tag robotosecret.dev/owner); choose another name, or set adopt: true to take it over")),
-        }
-    }
-
-    /// Deletes what has our mark. Returns whether anything was deleted.
+    /// Deletes what is ours. Returns whether anything was deleted.
     pub async fn remove(&self, source: &Source, recovery: Recovery) -> Result<bool, ReadError> {
         let remove = async {
-            let there = match self.provider.describe(source).await {
-                Err(WriteError::NotFound) => return Ok(false),
-                there => there?,
+            let there = match self.look(source).await {
+                Err(Trouble::Write(WriteError::NotFound)) => return Ok(false),
+                there => there?.0,
             };
-            if there.deletion.is_some() || mark_of(&there)? != Some(self.owner) {
+            let is_ours = if self.store.keeps_tags() { mark_of(&there)? == Some(self.owner) } else { self.claim == Claim::Owned };
+            if there.deletion.is_some() || !is_ours {
                 return Ok(false);
             }
-            (self.permit)()?;
-            match self.provider.delete(source, recovery).await {
+            match self.write(source, self.store.delete(source, recovery).boxed()).await {
                 Err(WriteError::NotFound) => Ok(false),
                 answer => Ok(answer.map(|_| true)?),
             }
@@ -194,17 +311,64 @@ impl Owned<'_> {
         remove.await.map_err(|trouble: Trouble| trouble.about(source))
     }
 
+    /// Writes when it is its turn, if that is permitted then.
+    async fn write<T>(&self, source: &Source, write: BoxFuture<'_, Result<T, WriteError>>) -> Result<T, WriteError> {
+        let write = async || {
+            (self.permit)()?;
+            write.await
+        };
+        self.call(self.store.family_of_writes(source.store), write).await
+    }
+
+    async fn call<T>(&self, family: Family, call: impl AsyncFnOnce() -> Result<T, WriteError>) -> Result<T, WriteError> {
+        let turns = self.reader.turns(&*self.store.provider(), family);
+        turns.next().await;
+        let answer = call().await;
+        if answer.as_ref().is_err_and(|error| error.reason() == Reason::Throttled) {
+            turns.throttled();
+        }
+        answer
+    }
+
     async fn read(&self, source: &Source) -> Result<Reading, ReadError> {
         let question = Question::Value(source.staged());
-        // Without a bucket: the few calls of pushes count against no ceiling yet.
-        let turns = Turns::new(Arc::new(Mutex::new(Budgets::default())), (self.provider.account().into(), self.provider.route(&question).single));
-        let answer = tokio::time::timeout(READ_LIMIT, self.provider.read_one(&question, &Calls::new(turns))).await;
-        answer.unwrap_or_else(|_| Err(silent()))
+        let provider = self.store.provider();
+        let turns = self.reader.turns(&*provider, provider.route(&question).single);
+        turns.next().await;
+        let answer = tokio::time::timeout(READ_LIMIT, provider.read_one(&question, &Calls::new(turns.clone()))).await;
+        let answer = answer.unwrap_or_else(|_| Err(silent()));
+        if answer.as_ref().is_err_and(|error| error.reason == Reason::Throttled) {
+            turns.throttled();
+        }
+        answer
     }
 }
 
+/// What the spec says besides the value, and the store doesn't.
+struct Lacking {
+    tags: BTreeMap<String, String>,
+    description: Option<String>,
+}
+
+impl Lacking {
+    fn is_empty(&self) -> bool {
+        self.tags.is_empty() && self.description.is_none()
+    }
+}
+
+fn unmarked() -> ReadError {
+    ReadError::new(
+        Reason::TargetNotOwned,
+        "it is there and has nobody's mark (tag robotosecret.dev/owner); choose another name, or set adopt: true to take it over",
+    )
+}
+
+fn unmergeable(error: &RenderError) -> ReadError {
+    ReadError::new(Reason::KeypathNotFound, format!("what somebody else changed at the same time can't be done again: {error}"))
+}
+
 /// Whose mark something has.
-fn mark_of(there: &Described) -> Result<Option<&str>, Trouble> {
+fn mark_of(there: &Described) -> Result<Option<&str>, ReadError> {
     let unseen =
         || ReadError::new(Reason::AccessDenied, "its tags can't be seen, by which it is known whose it is; grant the identity ssm:ListTagsForResource");
     let tags = there.tags.as_ref().ok_or_else(unseen)?;
@@ -249,6 +413,7 @@ impl Trouble {
             // It depends on the value as much as on the spec, so that it is tried again.
             Self::Write(WriteError::Refused(problem)) => ReadError::new(Reason::TargetRejected, problem),
             Self::Write(error @ WriteError::NotSupported { .. }) => ReadError::new(Reason::InvalidSpec, error.to_string()),
+            Self::Write(error @ WriteError::Overtaken { .. }) => ReadError::new(Reason::TargetConflict, error.to_string()),
             Self::Write(_) => ReadError::new(Reason::TargetConflict, "somebody else writes it at the same time; it is tried again"),
         };
         error.about(source)

@@ -4,8 +4,13 @@
 //! what may not be written. One target that fails stops no other. What is written is permitted again at the last moment: by the lease, by the
 //! provider's rules, and by a resource that is still what it was. No value is held here.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
+use futures::FutureExt;
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::ResourceExt;
 
@@ -14,13 +19,13 @@ use super::{
     plan::{Plan, Target},
     source::{Pushed, Seen},
     status::{self, Circumstances, Outcome},
-    store::{Done, Mark, Owned},
+    store::{Claim, Done, Mark, Owned},
 };
 use crate::{
     api::{
         REFRESH_ANNOTATION, Reason, RobotoPush,
         reference::{Reference, Source},
-        robotopush::{PUSH_FINALIZER, PushDeletionPolicy, PushTarget},
+        robotopush::{PUSH_FINALIZER, PushDeletionPolicy, PushOwnership, PushTarget},
         robotosecret::ProviderRef,
         status::{FRESH, LISTED},
     },
@@ -155,7 +160,7 @@ impl Work<'_> {
                 self.announce(&entries, &former).await?;
             }
             for ((target, entry), opened) in plan.targets.iter().zip(&mut entries).zip(admitted) {
-                match opened.and_then(only_aws) {
+                match opened {
                     Ok(opened) => self.bring((target, entry), &opened, &owner, &mut secret, memory).await,
                     Err(error) => fail(entry, Some(error)),
                 }
@@ -169,13 +174,33 @@ impl Work<'_> {
 
     /// Brings one target up to date, and notes how that went.
     async fn bring(&self, (target, entry): (&Target, &mut PushTarget), opened: &Opened, owner: &str, secret: &mut Pushed, memory: &mut Memory) {
-        let Opened::Aws(provider) = opened else { return };
         let spec = &self.push.spec;
         let generation = self.push.metadata.generation.unwrap_or_default();
         let permit = || self.permit(&spec.provider, &target.source);
-        let owned = Owned { provider, owner, generation, policy: spec.update_policy, adopt: spec.adopt, permit: &permit };
+        let announced = AtomicBool::new(false);
+        let announce = || self.announce_one(entry.clone(), &announced).boxed();
+        let owned = Owned {
+            store: opened,
+            reader: &self.context.reader,
+            owner,
+            generation,
+            policy: spec.update_policy,
+            adopt: spec.adopt,
+            claim: claim(entry),
+            permit: &permit,
+            announce: &announce,
+        };
         let known = memory.marks.remove(&entry.uri);
         let answer = owned.bring(target, secret, known.as_ref()).await;
+        let announced = announced.into_inner();
+        entry.ownership = match &answer {
+            // The mark says it.
+            Ok(Done::Agrees(..) | Done::Written { .. }) if opened.keeps_tags() => None,
+            Ok(Done::Agrees(..) | Done::Written { .. }) => Some(PushOwnership::Owned),
+            // What was refused isn't there.
+            Err(error) if announced && !is_definite(error.reason) => Some(PushOwnership::Making),
+            Ok(Done::Left(_)) | Err(_) => entry.ownership,
+        };
         entry.keys = target.keys(secret.known());
         if entry.keys.is_empty() {
             entry.keys = self.prior(&entry.uri).map(|prior| prior.keys.clone()).unwrap_or_default();
@@ -198,9 +223,10 @@ impl Work<'_> {
                     (false, true) => ("Pushed", "was made"),
                     (false, false) => ("Pushed", "was written"),
                 };
-                self.event(false, reason, "Push", format!("{} {what}: version {}", entry.uri, written.version));
+                let version = if written.version.is_empty() { String::new() } else { format!(": version {}", written.version) };
+                self.event(false, reason, "Push", format!("{} {what}{version}", entry.uri));
                 entry.arn = Some(written.arn).filter(|arn| !arn.is_empty()).or_else(|| entry.arn.take());
-                entry.version = Some(written.version);
+                entry.version = Some(written.version).filter(|version| !version.is_empty());
                 entry.last_write_time = Some(Time(Timestamp::now()));
             }
             Err(error) => {
@@ -245,7 +271,20 @@ impl Work<'_> {
         }
         let mut status = self.push.status.clone().unwrap_or_default();
         status.targets = entries.iter().chain(former).take(MOST_TARGETS).cloned().collect();
-        self.write(&status).await.map_err(|_| ReadError::new(Reason::KubernetesError, "the status could not be written, without which nothing is pushed"))
+        self.write(&status).await.map_err(|_| unwritten())
+    }
+
+    /// Writes down that one thing is about to be made, where its mark doesn't come with it.
+    async fn announce_one(&self, entry: PushTarget, announced: &AtomicBool) -> Result<(), ReadError> {
+        let mut status = self.context.pushes.status(&self.key, self.push);
+        let entry = PushTarget { ownership: Some(PushOwnership::Making), ..entry };
+        announced.store(true, Ordering::Relaxed);
+        match status.targets.iter_mut().find(|known| known.uri == entry.uri && known.provider == entry.provider) {
+            Some(known) if known.ownership == entry.ownership => return Ok(()),
+            Some(known) => known.ownership = entry.ownership,
+            None => status.targets.push(entry),
+        }
+        self.write(&status).await.map_err(|_| unwritten())
     }
 
     /// Deletes these, as far as they have our mark. Returns those that are still to be deleted.
@@ -268,9 +307,20 @@ impl Work<'_> {
         let broken = |_| ReadError::new(Reason::InternalError, "a defect of the controller: the status names no reference");
         let Reference { source, .. } = target.uri.parse().map_err(broken)?;
         let permit = || self.permit(&target.provider, &source);
-        let Opened::Aws(provider) = only_aws(self.context.providers.admit_write(&target.provider, &source, self.asker())?)? else { return Ok(false) };
+        let store = self.context.providers.admit_write(&target.provider, &source, self.asker())?;
         let (spec, generation) = (&self.push.spec, self.push.metadata.generation.unwrap_or_default());
-        let owned = Owned { provider: &provider, owner, generation, policy: spec.update_policy, adopt: false, permit: &permit };
+        let announce = || std::future::ready(Ok(())).boxed();
+        let owned = Owned {
+            store: &store,
+            reader: &self.context.reader,
+            owner,
+            generation,
+            policy: spec.update_policy,
+            adopt: false,
+            claim: claim(target),
+            permit: &permit,
+            announce: &announce,
+        };
         owned.remove(&source, recovery).await
     }
 
@@ -335,12 +385,20 @@ fn unset() -> ReadError {
     ReadError::new(Reason::KubernetesError, problem)
 }
 
-/// The stores that are written to by now.
-fn only_aws(opened: Opened) -> Result<Opened, ReadError> {
-    match opened {
-        Opened::Aws(_) => Ok(opened),
-        Opened::Vault(_) | Opened::Edge(_) | Opened::Roboto(_) | Opened::Envase(_) => {
-            Err(ReadError::new(Reason::InvalidSpec, "only Secrets Manager and Parameter Store are written to; name a provider with spec.aws"))
-        }
+fn unwritten() -> ReadError {
+    ReadError::new(Reason::KubernetesError, "the status could not be written, without which nothing is pushed")
+}
+
+/// What the status says of whose something is.
+fn claim(entry: &PushTarget) -> Claim {
+    match entry.ownership {
+        None => Claim::None,
+        Some(PushOwnership::Making) => Claim::Making,
+        Some(PushOwnership::Owned) => Claim::Owned,
     }
+}
+
+/// Whether a failure says that nothing was made.
+fn is_definite(reason: Reason) -> bool {
+    matches!(reason, Reason::TargetRejected | Reason::TargetNotOwned | Reason::TargetConflict | Reason::InvalidSpec)
 }

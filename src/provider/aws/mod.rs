@@ -42,7 +42,9 @@ pub use credentials::Role;
 use failover::Failover;
 pub use identity::{Ambient, Caller, Principal};
 use identity::{Clients, Stores};
-pub use routes::{BATCH_GET_SECRET_VALUE, DESCRIBE_PARAMETERS, DESCRIBE_SECRET, GET_SECRET_VALUE, LIST_SECRETS, SSM_READS, SSM_TAGS, STS};
+pub use routes::{
+    BATCH_GET_SECRET_VALUE, DESCRIBE_PARAMETERS, DESCRIBE_SECRET, GET_SECRET_VALUE, LIST_SECRETS, SECRETS_MANAGER_WRITES, SSM_READS, SSM_TAGS, SSM_WRITES, STS,
+};
 
 /// Reads with one identity in one region.
 pub struct AwsProvider {
@@ -305,7 +307,7 @@ impl Provider for AwsProvider {
 
     fn ceilings(&self) -> Vec<(Family, f64)> {
         let limits = *self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        [GET_SECRET_VALUE, BATCH_GET_SECRET_VALUE, DESCRIBE_SECRET, LIST_SECRETS, SSM_READS, DESCRIBE_PARAMETERS, SSM_TAGS]
+        [GET_SECRET_VALUE, BATCH_GET_SECRET_VALUE, DESCRIBE_SECRET, LIST_SECRETS, SSM_READS, DESCRIBE_PARAMETERS, SSM_TAGS, SECRETS_MANAGER_WRITES, SSM_WRITES]
             .map(|family| (family, routes::ceiling(limits, family)))
             .into()
     }

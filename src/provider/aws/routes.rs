@@ -26,6 +26,10 @@ pub const SSM_TAGS: Family = Family("SsmTags");
 pub const SSM_READS: Family = Family("SsmReads");
 /// The Security Token Service.
 pub const STS: Family = Family("Sts");
+/// Calls that change secrets.
+pub const SECRETS_MANAGER_WRITES: Family = Family("SecretsManagerWrites");
+/// Calls that change parameters.
+pub const SSM_WRITES: Family = Family("SsmWrites");
 
 const SECRETS: Lot = Lot { name: "aws.sm", size: 20, family: BATCH_GET_SECRET_VALUE, action: "secretsmanager:BatchGetSecretValue" };
 const PARAMETERS: Lot = Lot { name: "aws.ps", size: 10, family: SSM_READS, action: "ssm:GetParameters" };
@@ -83,6 +87,9 @@ pub(super) fn ceiling(limits: Limits, family: Family) -> f64 {
         GET_SECRET_VALUE => limits.get_secret_value.unwrap_or(500),
         BATCH_GET_SECRET_VALUE => limits.batch_get_secret_value.unwrap_or(50),
         SSM_READS => limits.ssm_reads.unwrap_or(35),
+        // A write takes up to three calls, and AWS allows 50.
+        SECRETS_MANAGER_WRITES => limits.secrets_manager_writes.unwrap_or(15),
+        SSM_WRITES => limits.ssm_writes.unwrap_or(3),
         DESCRIBE_SECRET => 500,
         LIST_SECRETS => 50,
         DESCRIBE_PARAMETERS => 3,
@@ -155,11 +162,13 @@ mod tests {
 
     #[test]
     fn the_provider_may_set_each_ceiling() {
-        let all = [GET_SECRET_VALUE, BATCH_GET_SECRET_VALUE, SSM_READS, STS];
+        let all = [GET_SECRET_VALUE, BATCH_GET_SECRET_VALUE, SSM_READS, STS, SECRETS_MANAGER_WRITES, SSM_WRITES];
         let ceilings = |limits| all.map(|family| ceiling(limits, family).to_string());
-        assert_eq!(ceilings(Limits::default()), ["500", "50", "35", "100"]);
-        let limits = Limits { get_secret_value: Some(1), batch_get_secret_value: Some(2), ssm_reads: Some(3), sts: Some(4) };
-        assert_eq!(ceilings(limits), ["1", "2", "3", "4"]);
-        assert_eq!(ceilings(Limits { ssm_reads: Some(9000), ..Limits::default() }), ["500", "50", "9000", "100"]);
+        assert_eq!(ceilings(Limits::default()), ["500", "50", "35", "100", "15", "3"]);
+        let (secrets_manager_writes, ssm_writes) = (Some(5), Some(6));
+        let limits =
+            Limits { get_secret_value: Some(1), batch_get_secret_value: Some(2), ssm_reads: Some(3), sts: Some(4), secrets_manager_writes, ssm_writes };
+        assert_eq!(ceilings(limits), ["1", "2", "3", "4", "5", "6"]);
+        assert_eq!(ceilings(Limits { ssm_reads: Some(9000), ..Limits::default() }), ["500", "50", "9000", "100", "15", "3"]);
     }
 }

@@ -29,6 +29,7 @@ use super::{
     kept::{Kept, Made},
     mirrored_elsewhere, misunderstood, observed,
     standing::{self, Standing},
+    writing::Written,
 };
 use crate::{
     api::{
@@ -268,25 +269,29 @@ impl EnvaseProvider {
     }
 
     /// Makes a secret. `value`: JSON.
-    pub async fn create(&self, source: &Source, value: &Sensitive, description: Option<&str>) -> Result<(), WriteError> {
+    pub async fn create(&self, source: &Source, value: &Sensitive, description: Option<&str>) -> Result<Written, WriteError> {
         let (key, organization) = source.organized();
         let place = payload::path(self.web()?.spec.paths.collection(organization.is_some()), &key, organization.as_deref());
         let body = payload::sent(&self.fields, &key, value, description)?;
         let told = self.ask("Create", Method::POST, &place, Some(&body)).await?;
         match told.status {
-            200..=299 => Ok(()),
+            200..=299 => Ok(self.written(source)),
             409 => Err(WriteError::AlreadyExists),
             status => Err(payload::client_error(status).into()),
         }
     }
 
+    fn written(&self, source: &Source) -> Written {
+        Written { arn: self.address_of(source), version: String::new() }
+    }
+
     /// Puts another value in place of the one that is there.
-    pub async fn update(&self, source: &Source, value: &Sensitive, description: Option<&str>) -> Result<(), WriteError> {
+    pub async fn update(&self, source: &Source, value: &Sensitive, description: Option<&str>) -> Result<Written, WriteError> {
         let (key, _) = source.organized();
         let body = payload::sent(&self.fields, &key, value, description)?;
         let told = self.ask("Update", Method::PUT, &self.web()?.place(source), Some(&body)).await?;
         match told.status {
-            200..=299 => Ok(()),
+            200..=299 => Ok(self.written(source)),
             404 => Err(WriteError::NotFound),
             status => Err(payload::client_error(status).into()),
         }

@@ -13,7 +13,10 @@ use serde_json::value::RawValue;
 use super::{Answer, Ask, VaultProvider, refusal};
 use crate::{
     api::{reference::Source, vault::KeyValue},
-    provider::{ReadError, WriteError, misunderstood},
+    provider::{
+        ReadError, WriteError, misunderstood,
+        writing::{self, Written},
+    },
     sensitive::Sensitive,
 };
 
@@ -44,7 +47,31 @@ struct Described {
 struct Metadata {
     current_version: u64,
     #[serde(default)]
+    created_time: String,
+    #[serde(default)]
+    updated_time: String,
+    #[serde(default, rename = "custom_metadata")]
+    said: Option<BTreeMap<String, String>>,
+    #[serde(default)]
     versions: BTreeMap<String, VersionState>,
+}
+
+/// What people and programs say about a secret. Vault takes all of it or nothing.
+#[derive(Serialize)]
+struct Said {
+    #[serde(rename = "custom_metadata")]
+    said: BTreeMap<String, String>,
+}
+
+/// What version 2 answers to a write.
+#[derive(Deserialize)]
+struct Versioned {
+    data: Version,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: u64,
 }
 
 #[derive(Deserialize)]
@@ -57,7 +84,8 @@ struct VersionState {
 
 /// What came of a write.
 enum Put {
-    Done,
+    /// It is there. Version 1 tells none.
+    Done(Option<u64>),
     /// There is another version than was thought.
     Other,
 }
@@ -74,19 +102,18 @@ enum There {
 
 impl VaultProvider {
     /// Makes a value where there is none. `value`: a JSON object. What was deleted and could be brought back gets a new version.
-    pub async fn create(&self, source: &Source, value: &Sensitive) -> Result<(), WriteError> {
-        if self.key_value == KeyValue::V1 {
-            return match self.there(source).await? {
-                There::Nothing | There::Deleted(_) => self.put(source, value, 0).await.map(drop),
-                There::Version(_) => Err(WriteError::AlreadyExists),
-            };
+    pub async fn create(&self, source: &Source, value: &Sensitive) -> Result<Written, WriteError> {
+        if self.key_value == KeyValue::V1
+            && let There::Version(_) = self.there(source).await?
+        {
+            return Err(WriteError::AlreadyExists);
         }
-        if let Put::Done = self.put(source, value, 0).await? {
-            return Ok(());
+        if let Put::Done(version) = self.put(source, value, 0).await? {
+            return Ok(self.written(source, version));
         }
         match self.there(source).await {
             Ok(There::Deleted(version)) => match self.put(source, value, version).await? {
-                Put::Done => Ok(()),
+                Put::Done(version) => Ok(self.written(source, version)),
                 Put::Other => Err(WriteError::AlreadyExists),
             },
             // Whoever may not look is told what the first try said.
@@ -95,7 +122,7 @@ impl VaultProvider {
     }
 
     /// Puts another value in place of the one that is there. With `base`, only if that is still the version that is there; version 1 has none to compare.
-    pub async fn update(&self, source: &Source, value: &Sensitive, base: Option<&str>) -> Result<(), WriteError> {
+    pub async fn update(&self, source: &Source, value: &Sensitive, base: Option<&str>) -> Result<Written, WriteError> {
         let base = base.filter(|_| self.key_value == KeyValue::V2).map(|base| base.parse::<u64>().map_err(|_| misunderstood())).transpose()?;
         // Once more if somebody else was faster: the newer one counts then.
         for _ in 0..2 {
@@ -104,11 +131,44 @@ impl VaultProvider {
                 (Some(base), There::Version(version)) if version != base => return Err(WriteError::Conflict),
                 (_, There::Version(version)) => version,
             };
-            if let Put::Done = self.put(source, value, version).await? {
-                return Ok(());
+            if let Put::Done(version) = self.put(source, value, version).await? {
+                return Ok(self.written(source, version));
             }
         }
         Err(WriteError::Conflict)
+    }
+
+    /// Whether more is kept about a value than the value itself.
+    #[must_use]
+    pub fn keeps_metadata(&self) -> bool {
+        self.key_value == KeyValue::V2
+    }
+
+    /// What version 2 knows about a value; its custom metadata are the tags.
+    pub async fn describe(&self, source: &Source) -> Result<writing::Described, WriteError> {
+        let metadata = self.metadata(source).await?.ok_or(WriteError::NotFound)?;
+        let There::Version(version) = there(&metadata) else { return Err(WriteError::NotFound) };
+        let time = |time: String| Some(time).filter(|time| !time.is_empty());
+        Ok(writing::Described {
+            arn: Some(self.address_of(&source.id())),
+            version: Some(version.to_string()),
+            created: time(metadata.created_time),
+            changed: time(metadata.updated_time),
+            tags: Some(metadata.said.unwrap_or_default()),
+            ..writing::Described::default()
+        })
+    }
+
+    /// Says more about a value of version 2, besides what is said already.
+    pub async fn tag(&self, source: &Source, tags: &BTreeMap<String, String>) -> Result<(), WriteError> {
+        let metadata = self.metadata(source).await?.ok_or(WriteError::NotFound)?;
+        let mut said = metadata.said.unwrap_or_default();
+        said.extend(tags.clone());
+        let place = self.place_of(source, "metadata")?;
+        match self.post("WriteMetadata", &place, &Said { said }).await?.status {
+            200..=299 => Ok(()),
+            status => Err(refusal("create and update (its metadata)", status).into()),
+        }
     }
 
     /// Deletes the current version of a value, which can be brought back; of version 1 the value.
@@ -154,15 +214,29 @@ impl VaultProvider {
         self.ask(&Ask { body: Some(body), ..Ask::new(api, Method::POST, place) }).await
     }
 
+    fn written(&self, source: &Source, version: Option<u64>) -> Written {
+        Written { arn: self.address_of(&source.id()), version: version.map(|version| version.to_string()).unwrap_or_default() }
+    }
+
     /// What is there. Of version 1 the value is all that is known.
     async fn there(&self, source: &Source) -> Result<There, WriteError> {
+        if self.key_value == KeyValue::V2 {
+            return Ok(self.metadata(source).await?.as_ref().map_or(There::Nothing, there));
+        }
+        match self.ask(&Ask::new("Read", Method::GET, &self.place_of(source, "")?)).await?.status {
+            200 => Ok(There::Version(1)),
+            404 => Ok(There::Nothing),
+            status => Err(refusal("read", status).into()),
+        }
+    }
+
+    async fn metadata(&self, source: &Source) -> Result<Option<Metadata>, ReadError> {
         let place = self.place_of(source, "metadata")?;
         let answer = self.ask(&Ask::new("ReadMetadata", Method::GET, &place)).await?;
         match answer.status {
-            200 if self.key_value == KeyValue::V1 => Ok(There::Version(1)),
-            200 => Ok(there(&answer.body)?),
-            404 => Ok(There::Nothing),
-            status => Err(refusal("read", status).into()),
+            200 => serde_json::from_slice::<Described>(answer.body.expose()).map(|said| Some(said.data)).map_err(|_| misunderstood()),
+            404 => Ok(None),
+            status => Err(refusal("read (its metadata)", status)),
         }
     }
 
@@ -174,7 +248,7 @@ impl VaultProvider {
             KeyValue::V1 => self.post("Write", &place, data).await?,
         };
         match answer.status {
-            200..=299 => Ok(Put::Done),
+            200..=299 => Ok(Put::Done(serde_json::from_slice::<Versioned>(answer.body.expose()).ok().map(|said| said.data.version))),
             400 if says_version(&answer.body) => Ok(Put::Other),
             status => Err(refusal("create and update", status).into()),
         }
@@ -197,17 +271,16 @@ fn says_version(body: &Sensitive) -> bool {
 }
 
 /// What the metadata say of the current version.
-fn there(body: &Sensitive) -> Result<There, ReadError> {
-    let Described { data } = serde_json::from_slice(body.expose()).map_err(|_| misunderstood())?;
+fn there(data: &Metadata) -> There {
     let state = data.versions.get(&data.current_version.to_string());
     // Where a store lets versions live for a while only, the time is known before it comes.
     let is_past = |time: &str| !time.is_empty() && time.parse::<Timestamp>().map_or(true, |time| time <= Timestamp::now());
     let deleted = state.is_some_and(|state| state.destroyed || is_past(&state.deletion_time));
-    Ok(match data.current_version {
+    match data.current_version {
         0 => There::Nothing,
         version if deleted => There::Deleted(version),
         version => There::Version(version),
-    })
+    }
 }
 
 #[cfg(test)]
@@ -216,7 +289,7 @@ mod tests {
 
     #[test]
     fn the_version_that_is_there_is_told_from_one_that_was_deleted() {
-        let current = |text: &str| match there(&Sensitive::from(text.to_owned())).expect("metadata") {
+        let current = |text: &str| match there(&serde_json::from_str::<Described>(text).expect("metadata").data) {
             There::Version(version) => Some(version),
             There::Nothing | There::Deleted(_) => None,
         };

@@ -80,6 +80,8 @@ struct Role {
 pub struct State {
     /// By namespace, mount and path.
     versioned: BTreeMap<(String, String, String), Vec<Version>>,
+    /// What is said of them besides: their custom metadata.
+    said: BTreeMap<(String, String, String), Value>,
     plain: BTreeMap<(String, String, String), Value>,
     /// Mounts of version 1; every other one that anything was put into is of version 2.
     plain_mounts: Vec<String>,
@@ -131,6 +133,27 @@ impl Vault {
         let state = self.state();
         let versions = state.versioned.get(&(namespace.to_owned(), mount.to_owned(), path.to_owned()))?;
         versions.last().filter(|version| !version.deleted).map(|version| version.data.clone())
+    }
+
+    /// The custom metadata of a value of a store of version 2, null if it has none.
+    #[must_use]
+    pub fn said(&self, namespace: &str, name: &str) -> Value {
+        let (mount, path) = name.split_once('/').unwrap_or((name, ""));
+        self.state().said.get(&(namespace.to_owned(), mount.to_owned(), path.to_owned())).cloned().unwrap_or_default()
+    }
+
+    /// The value of a store of version 1, if it is there.
+    #[must_use]
+    pub fn plain(&self, namespace: &str, name: &str) -> Option<Value> {
+        let (mount, path) = name.split_once('/').unwrap_or((name, ""));
+        self.state().plain.get(&(namespace.to_owned(), mount.to_owned(), path.to_owned())).cloned()
+    }
+
+    /// Gives a token another policy.
+    pub fn allow(&self, token: &str, policy: Policy) {
+        if let Some(identity) = self.state().tokens.get_mut(token) {
+            identity.policy = policy;
+        }
     }
 
     /// Makes a mount of version 2, empty.
@@ -330,6 +353,18 @@ impl State {
             (1..).zip(versions).filter(|(number, _)| named(*number)).for_each(|(_, version)| version.deleted = false);
             return (204, Value::Null);
         }
+        if let (false, Some(name)) = (plain, rest.strip_prefix("metadata/")) {
+            let key = (namespace.to_owned(), mount.to_owned(), name.to_owned());
+            if !may(who, path, if self.versioned.contains_key(&key) { "update" } else { "create" }) {
+                return forbidden();
+            }
+            // All of it is replaced by what is sent.
+            if body["custom_metadata"].is_object() {
+                self.said.insert(key.clone(), body["custom_metadata"].clone());
+            }
+            self.versioned.entry(key).or_default();
+            return (204, Value::Null);
+        }
         let name = if plain { Some(rest) } else { rest.strip_prefix("data/") };
         let Some(name) = name else { return errors(405, &["the double does not know this"]) };
         let key = (namespace.to_owned(), mount.to_owned(), name.to_owned());
@@ -359,7 +394,10 @@ impl State {
         let key = |name: &str| (namespace.to_owned(), mount.to_owned(), name.to_owned());
         match rest.split_once('/').unwrap_or((rest, "")) {
             _ if self.plain_mounts.iter().any(|plain| plain == mount) => drop(self.plain.remove(&key(rest))),
-            ("metadata", name) => drop(self.versioned.remove(&key(name))),
+            ("metadata", name) => {
+                self.versioned.remove(&key(name));
+                self.said.remove(&key(name));
+            }
             ("data", name) => {
                 if let Some(version) = self.versioned.get_mut(&key(name)).and_then(|versions| versions.last_mut()) {
                     version.deleted = true;
@@ -450,13 +488,19 @@ impl State {
         }
         match rest.split_once('/').unwrap_or((rest, "")) {
             ("metadata", name) if !list => {
-                let Some(versions) = self.versioned.get(&(namespace.to_owned(), mount.to_owned(), name.to_owned())) else { return errors(404, &[]) };
+                let key = (namespace.to_owned(), mount.to_owned(), name.to_owned());
+                let Some(versions) = self.versioned.get(&key) else { return errors(404, &[]) };
+                let said = self.said.get(&key).cloned().unwrap_or_default();
+                let changed = versions.last().map(|version| version.created.clone()).unwrap_or_default();
                 let state = |version: &Version| {
                     let deleted = if version.deleted { "2026-01-01T00:00:00.000000000Z" } else { "" };
                     json!({"created_time": version.created, "deletion_time": deleted, "destroyed": false})
                 };
                 let all: serde_json::Map<String, Value> = (1..).zip(versions).map(|(number, version)| (number.to_string(), state(version))).collect();
-                (200, json!({"data": {"current_version": versions.len(), "oldest_version": 1, "versions": all}}))
+                (
+                    200,
+                    json!({"data": {"current_version": versions.len(), "oldest_version": 1, "versions": all, "updated_time": changed, "custom_metadata": said}}),
+                )
             }
             ("metadata", folder) => listed(self.versioned.keys().filter(here).map(|key| key.2.as_str()), folder),
             ("data", name) => {

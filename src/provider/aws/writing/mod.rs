@@ -9,6 +9,8 @@ mod parameters;
 mod refusals;
 pub(super) mod secrets;
 
+use std::collections::BTreeMap;
+
 use super::{AwsProvider, misrouted};
 use crate::{
     api::reference::{Source, Store},
@@ -58,7 +60,8 @@ impl AwsProvider {
                 let text = checks::parameter(value, Some(checks::LARGEST))?;
                 self.check_own(source).await?;
                 let stores = self.clients.of(source);
-                let (arn, version) = parameters::update(stores.parameter_store(), source, value, text, base, &self.metrics).await?;
+                let (arn, version) =
+                    parameters::update(stores.parameter_store(), source, parameters::Put { value, text, description: None }, base, &self.metrics).await?;
                 let arn = match arn {
                     Some(arn) => arn,
                     None => self.parameter_arn(source).await,
@@ -99,17 +102,36 @@ impl AwsProvider {
         }
     }
 
-    /// Gives a secret or a parameter one more tag, and leaves all else as it is.
-    pub async fn tag(&self, source: &Source, key: &str, value: &str) -> Result<(), WriteError> {
+    /// Describes a secret or a parameter otherwise. `value`: what it holds, which Parameter Store wants to be told anew with that, and makes a version of.
+    pub async fn set_description(&self, source: &Source, description: &str, value: &Value) -> Result<(), WriteError> {
         checks::place(source, false)?;
         match source.store {
             Store::SecretsManager => {
                 self.check(source).await?;
-                secrets::tag(self.clients.of(source).secrets_manager(), source, (key, value), &self.metrics).await
+                secrets::set_description(self.clients.of(source).secrets_manager(), source, description, &self.metrics).await
+            }
+            Store::ParameterStore => {
+                let text = checks::parameter(value, Some(checks::LARGEST))?;
+                self.check_own(source).await?;
+                let stores = self.clients.of(source);
+                let put = parameters::Put { value, text, description: Some(description) };
+                parameters::update(stores.parameter_store(), source, put, None, &self.metrics).await.map(drop)
+            }
+            _ => Err(misrouted().into()),
+        }
+    }
+
+    /// Gives a secret or a parameter these tags, and leaves all else as it is.
+    pub async fn tag(&self, source: &Source, tags: &BTreeMap<String, String>) -> Result<(), WriteError> {
+        checks::place(source, false)?;
+        match source.store {
+            Store::SecretsManager => {
+                self.check(source).await?;
+                secrets::tag(self.clients.of(source).secrets_manager(), source, tags, &self.metrics).await
             }
             Store::ParameterStore => {
                 self.check_own(source).await?;
-                parameters::tag(self.clients.of(source).parameter_store(), source, (key, value), &self.metrics).await
+                parameters::tag(self.clients.of(source).parameter_store(), source, tags, &self.metrics).await
             }
             _ => Err(misrouted().into()),
         }

@@ -3,6 +3,8 @@
 //! A source and a value that were checked enter, what was written or a refusal leaves. Another value keeps all that the parameter has besides. A name
 //! is taken as it is, never for the beginning of others.
 
+use std::collections::BTreeMap;
+
 use aws_sdk_ssm::{
     Client,
     types::{ParameterMetadata, ParameterStringFilter, ParameterTier as Tier, ParameterType, ResourceTypeForTagging, Tag},
@@ -37,8 +39,7 @@ const PAGES: u32 = 25;
 /// Makes a parameter; its version.
 pub(super) async fn create(client: &Client, source: &Source, text: &str, attributes: &Attributes, metrics: &Metrics) -> Result<String, WriteError> {
     let Attributes { description, tags, kms_key, kind, tier } = attributes;
-    let tags = tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect::<Result<Vec<_>, _>>();
-    let tags = tags.map_err(|_| defect("a tag"))?;
+    let tags = tagged(tags)?;
     let call = client.put_parameter().name(source.id()).value(text).overwrite(false).set_description(description.clone()).set_key_id(kms_key.clone());
     let call = call.r#type(ParameterType::from(kind.unwrap_or_default().as_str())).set_tier(tier.map(|tier| Tier::from(tier.as_str())));
     let call = call.set_tags(Some(tags).filter(|tags| !tags.is_empty()));
@@ -47,12 +48,20 @@ pub(super) async fn create(client: &Client, source: &Source, text: &str, attribu
     number(answer.version).map(|version| version.to_string())
 }
 
-/// Puts another value in place of the one that is there; the ARN, if the store told it, and the version. `text` is the value as it is sent.
+/// What is put in place of what is there.
+pub(super) struct Put<'v> {
+    pub(super) value: &'v Value,
+    /// The value as it is sent.
+    pub(super) text: &'v str,
+    /// `None`: it keeps its own.
+    pub(super) description: Option<&'v str>,
+}
+
+/// Puts another value in place of the one that is there; the ARN, if the store told it, and the version.
 pub(super) async fn update(
     client: &Client,
     source: &Source,
-    value: &Value,
-    text: &str,
+    Put { value, text, description }: Put<'_>,
     base: Option<&ServedVersion>,
     metrics: &Metrics,
 ) -> Result<(Option<String>, String), WriteError> {
@@ -64,7 +73,7 @@ pub(super) async fn update(
     // It keeps its tier too: another one may cost something, and none leads back.
     checks::parameter(value, there.tier.as_ref().and_then(|tier| ParameterTier::spelled(tier.as_str())))?;
     let call = client.put_parameter().set_name(there.name).value(text).overwrite(true);
-    let call = call.set_type(there.r#type).set_key_id(there.key_id).set_tier(there.tier).set_description(there.description);
+    let call = call.set_type(there.r#type).set_key_id(there.key_id).set_tier(there.tier).set_description(description.map(str::to_owned).or(there.description));
     // Its policies and tags stay as they are as long as none are sent.
     let call = call.set_allowed_pattern(there.allowed_pattern).set_data_type(there.data_type);
     let call = async { call.send().await.map_err(|error| refusals::of(PUT, &error)) };
@@ -88,11 +97,11 @@ pub(super) async fn delete(client: &Client, source: &Source, metrics: &Metrics) 
     Err(WriteError::NotFound)
 }
 
-/// Gives a parameter a tag.
-pub(super) async fn tag(client: &Client, source: &Source, (key, value): (&str, &str), metrics: &Metrics) -> Result<(), WriteError> {
-    let tag = Tag::builder().key(key).value(value).build().map_err(|_| defect("a tag"))?;
+/// Gives a parameter tags.
+pub(super) async fn tag(client: &Client, source: &Source, tags: &BTreeMap<String, String>, metrics: &Metrics) -> Result<(), WriteError> {
+    let tags = tagged(tags)?;
     for name in names(source) {
-        let call = client.add_tags_to_resource().resource_type(ResourceTypeForTagging::Parameter).resource_id(name).tags(tag.clone());
+        let call = client.add_tags_to_resource().resource_type(ResourceTypeForTagging::Parameter).resource_id(name).set_tags(Some(tags.clone()));
         let call = async { call.send().await.map(|_| ()).map_err(|error| refusals::of(TAG, &error)) };
         match Box::pin(observed(metrics, ("aws.ps", "AddTagsToResource", 1), WriteError::reason, call)).await {
             Err(WriteError::NotFound) => {}
@@ -100,6 +109,10 @@ pub(super) async fn tag(client: &Client, source: &Source, (key, value): (&str, &
         }
     }
     Err(WriteError::NotFound)
+}
+
+fn tagged(tags: &BTreeMap<String, String>) -> Result<Vec<Tag>, WriteError> {
+    tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect::<Result<_, _>>().map_err(|_| defect("a tag"))
 }
 
 /// What is known about a parameter.

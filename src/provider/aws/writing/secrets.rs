@@ -3,6 +3,8 @@
 //! A source and a value that were checked enter, what was written or a refusal leaves. Another value keeps all that the secret has besides. Every call is
 //! made once; the SDK gives each that makes a version a token of its own, which becomes the version's id.
 
+use std::collections::BTreeMap;
+
 use aws_sdk_secretsmanager::{Client, config::Builder, operation::put_secret_value::builders::PutSecretValueFluentBuilder, types::Tag};
 use aws_smithy_types::{Blob, DateTime, date_time::Format};
 
@@ -37,6 +39,7 @@ const PUT: &str = "secretsmanager:PutSecretValue";
 const MOVE: &str = "secretsmanager:UpdateSecretVersionStage";
 const DELETE: &str = "secretsmanager:DeleteSecret";
 const RESTORE: &str = "secretsmanager:RestoreSecret";
+const UPDATE: &str = "secretsmanager:UpdateSecret";
 const TAG: &str = "secretsmanager:TagResource";
 
 /// Makes a secret.
@@ -171,9 +174,17 @@ pub(super) async fn restore(client: &Client, source: &Source, metrics: &Metrics)
     observed(metrics, ("aws.sm", "RestoreSecret", 1), WriteError::reason, call).await.map(|_| ())
 }
 
-/// Gives a secret a tag.
-pub(super) async fn tag(client: &Client, source: &Source, (key, value): (&str, &str), metrics: &Metrics) -> Result<(), WriteError> {
-    let call = client.tag_resource().secret_id(source.id()).tags(Tag::builder().key(key).value(value).build());
+/// Describes a secret otherwise.
+pub(super) async fn set_description(client: &Client, source: &Source, description: &str, metrics: &Metrics) -> Result<(), WriteError> {
+    let call = client.update_secret().secret_id(source.id()).description(description);
+    let call = async { call.send().await.map(|_| ()).map_err(|error| refusals::of(UPDATE, &error)) };
+    Box::pin(observed(metrics, ("aws.sm", "UpdateSecret", 1), WriteError::reason, call)).await
+}
+
+/// Gives a secret tags.
+pub(super) async fn tag(client: &Client, source: &Source, tags: &BTreeMap<String, String>, metrics: &Metrics) -> Result<(), WriteError> {
+    let tags = tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
+    let call = client.tag_resource().secret_id(source.id()).set_tags(Some(tags));
     let call = async { call.send().await.map(|_| ()).map_err(|error| refusals::of(TAG, &error)) };
     Box::pin(observed(metrics, ("aws.sm", "TagResource", 1), WriteError::reason, call)).await
 }

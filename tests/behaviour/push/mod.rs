@@ -2,6 +2,10 @@
 //!
 //! Each controller here runs as the chart's account of a confined release: that it reads a Secret at all is the Role for pushing alone.
 
+mod faults;
+mod leaving;
+mod stores;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use aws_sdk_ssm::types::ResourceTypeForTagging;
@@ -14,13 +18,13 @@ use robotosecret::api::{RobotoPush, robotopush::RobotoPushStatus};
 use serde_json::{Value, json};
 use testbed::front::{Answer, Fault};
 
-use crate::support::{SECONDS, Scene, TTL, WITHIN_TTL, apply_object, says, scene_before_controller, until, world};
+use crate::support::{SECONDS, Scene, TTL, WITHIN_TTL, apply_object, root, says, scene_before_controller, until, world};
 
 /// The tag by which what was pushed is known.
 const OWNER: &str = "robotosecret.dev/owner";
 
 /// Runs a test in a scene whose controller may push, through a provider that lets the scene do this with everything.
-async fn pushing(name: &str, verbs: &[&str], test: impl AsyncFnOnce(&mut Scene)) {
+pub async fn pushing(name: &str, verbs: &[&str], test: impl AsyncFnOnce(&mut Scene)) {
     scene_before_controller(name, async |s| {
         s.provide(&["*"]).await;
         allow(s, verbs).await;
@@ -40,8 +44,18 @@ async fn start(s: &mut Scene) {
 }
 
 async fn start_with(s: &mut Scene, more: &[&str]) {
+    start_as(s, |_| true, more).await;
+}
+
+/// Starts a controller whose account has only those rules that are to be kept.
+async fn start_as(s: &mut Scene, keep: impl Fn(&Value) -> bool, more: &[&str]) {
+    start_valued(s, &[], keep, more).await;
+}
+
+/// As [`start_as`], under further values of the chart.
+async fn start_valued(s: &mut Scene, values: &[&str], keep: impl Fn(&Value) -> bool, more: &[&str]) {
     let namespaces = format!("push.namespaces={{{}}}", s.namespace);
-    let kubeconfig = s.account(&["confined=true", "push.enabled=true", &namespaces], |_| true).await;
+    let kubeconfig = s.account(&[&["confined=true", "push.enabled=true", &namespaces], values].concat(), keep).await;
     let namespace = s.namespace.clone();
     s.start_controller_as(&kubeconfig, &[&["--confined", "--push-namespaces", &namespace], more].concat());
     s.controller_ready().await;
@@ -51,13 +65,13 @@ fn pushes(s: &Scene) -> Api<RobotoPush> {
     Api::namespaced(s.client.clone(), &s.namespace)
 }
 
-async fn secret(s: &Scene, name: &str, data: Value) {
+pub async fn secret(s: &Scene, name: &str, data: Value) {
     apply_object(&s.client, &json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": s.namespace}, "stringData": data}))
         .await
         .unwrap();
 }
 
-async fn push(s: &Scene, name: &str, mut spec: Value) {
+pub async fn push(s: &Scene, name: &str, mut spec: Value) {
     let fields = spec.as_object_mut().unwrap();
     fields.entry("provider").or_insert(json!({"kind": "ClusterRobotoProvider", "name": s.namespace}));
     fields.entry("ttl").or_insert(json!(TTL));
@@ -66,7 +80,7 @@ async fn push(s: &Scene, name: &str, mut spec: Value) {
 }
 
 /// Waits until Ready reads `<status> <reason>` for the present spec. Returns its message and the status.
-async fn ready(s: &Scene, name: &str, expected: &str, limit: Duration) -> (String, RobotoPushStatus) {
+pub async fn ready(s: &Scene, name: &str, expected: &str, limit: Duration) -> (String, RobotoPushStatus) {
     let what = format!("{name} is {expected}; see {}", s.controller().process.log_path().display());
     until(&what, limit, async || {
         let push = pushes(s).get(name).await.unwrap();
@@ -132,10 +146,12 @@ async fn keys_arrive_at_the_store_and_are_kept_there() {
         assert!(status.targets.len() == 3 && status.targets.iter().all(|target| target.version.is_none() && target.reason.as_deref() == Some("NotAllowed")));
         assert_eq!(s.front.count(|call| call.ids.iter().any(|id| id.contains(&s.namespace))) + writes(s), 0);
         event(s, "db", "CheckFailed: NotAllowed").await;
+        let counted = || (s.controller().metric("robotosecret_pushes", ""), s.controller().metric("robotosecret_pushed", ""));
+        assert_eq!(counted(), (1.0, 0.0));
 
         allow(s, &["write"]).await;
         let (message, status) = ready(s, "db", "True Pushed", SECONDS).await;
-        assert_eq!(message, "3 targets hold what the Secret holds");
+        assert_eq!((message.as_str(), counted()), ("3 targets hold what the Secret holds", (1.0, 1.0)));
         let (value, version) = held(&whole).await.unwrap();
         assert_eq!(serde_json::from_str::<Value>(&value).unwrap(), json!({"user": "root", "password": one}));
         assert_eq!(held(&member).await.unwrap().0, format!(r#"{{"db":{{"password":"{one}","user":"root"}}}}"#));
@@ -322,7 +338,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("{secretName: s}", "spec.data: Required value"),
     ("{secretName: s, data: []}", "should have at least 1 items"),
     ("{secretName: s, data: [{key: a}]}", "omits all key fields [\"uri\"]"),
-    ("{secretName: s, data: [{uri: 'vault://kv/x'}]}", "a reference to write to starts with aws.sm:// (Secrets Manager) or aws.ps:// (Parameter Store)"),
+    ("{secretName: s, data: [{uri: 'https://kv/x'}]}", "a reference starts with aws.sm:// (Secrets Manager), aws.ps:// (Parameter Store"),
     ("{secretName: s, data: [{uri: 'aws.ps:///x?version=1'}]}", "what is written becomes the newest version; leave the version out"),
     ("{secretName: s, data: [{uri: 'aws.sm://x#/a'}]}", "a keypath takes one key; name it with key"),
     ("{secretName: s, data: [{key: a, uri: 'aws.sm://x'}, {key: b, uri: 'aws.sm://x'}]}", "duplicate entries for key [uri=\"aws.sm://x\"]"),
@@ -360,6 +376,32 @@ async fn what_cannot_be_pushed_is_refused_with_what_to_write_instead() {
         let made = pushes(s).get("x").await.unwrap();
         let status = made.status.unwrap();
         assert!(status.observed_generation == Some(-1) && status.condition("Ready").unwrap().reason == "Pending");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_example_becomes_what_it_says() {
+    scene_before_controller("push-example-aws", async |s| {
+        let (ns, url) = (s.namespace.clone(), s.front.url());
+        let text = std::fs::read_to_string(root().join("examples/31-push.yaml")).unwrap();
+        let text = text.replace("name: writes", &format!("name: {ns}.writes")).replace("namespace: shop", &format!("namespace: {ns}"));
+        let text = text.replace("[shop]", &format!("[{ns}]")).replace("made/shop/", &format!("made/{ns}/"));
+        for mut object in testbed::chart::documents(&text).unwrap() {
+            if object["kind"] == "ClusterRobotoProvider" {
+                object["spec"]["aws"]["endpoints"] = json!({"secretsManager": url, "ssm": url, "sts": url});
+            }
+            apply_object(&s.client, &object).await.unwrap();
+        }
+        start(s).await;
+        ready(s, "made-here", "True Pushed", SECONDS).await;
+        let password = "made by another tool";
+        let database = format!("made/{ns}/database");
+        assert_eq!(serde_json::from_str::<Value>(&held(&database).await.unwrap().0).unwrap(), json!({"user": "shop", "password": password}));
+        assert_eq!(tags(&database).await["team"], "shop");
+        assert_eq!(parameter(&format!("/made/{ns}/password")).await.as_deref(), Some(password));
+        assert_eq!(held(&format!("made/{ns}/app")).await.unwrap().0, json!({"database": {"password": password}}).to_string());
+        s.providers().delete(&format!("{ns}.writes"), &DeleteParams::default()).await.unwrap();
     })
     .await;
 }

@@ -1,0 +1,157 @@
+//! The kinds that commands work on alike: RobotoSecrets, and RobotoPushes as `push/NAME`.
+//!
+//! Names as they are typed enter; which of each kind are meant, and what is asked of one of either kind, leave. Pure.
+
+use std::fmt::Debug;
+
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
+use kube::{Resource, ResourceExt, core::NamespaceResourceScope};
+use robotosecret::api::{RobotoPush, RobotoSecret};
+use serde::de::DeserializeOwned;
+
+/// What the name of a RobotoPush begins with: as kubectl would have it, short, and shorter.
+const PUSHES: [&str; 4] = ["push/", "rpush/", "robotopush/", "robotopushes/"];
+
+/// A kind, as far as commands care.
+pub trait Kind: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static {
+    /// What its names are shown with in front.
+    const PREFIX: &'static str;
+    /// What changes when it is refreshed.
+    const CHANGES: &'static str;
+
+    /// `spec.suspend`.
+    fn is_suspended(&self) -> bool;
+    /// Its conditions.
+    fn conditions(&self) -> &[Condition];
+    /// Which generation its status speaks of.
+    fn observed(&self) -> Option<i64>;
+    /// When it was last checked with success.
+    fn checked(&self) -> Option<Timestamp>;
+    /// The last request to refresh that was carried out.
+    fn handled(&self) -> Option<&str>;
+    /// What tells contents apart.
+    fn content(&self) -> Content;
+
+    /// Its name, as it is typed.
+    fn shown(&self) -> String {
+        format!("{}{}", Self::PREFIX, self.name_any())
+    }
+}
+
+/// What tells contents apart: times are in whole seconds, so that versions are compared as well.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Content {
+    changed: Option<Time>,
+    versions: Vec<(String, String)>,
+}
+
+impl Content {
+    /// When it last changed.
+    pub fn changed(&self) -> Option<Timestamp> {
+        self.changed.as_ref().map(|time| time.0)
+    }
+}
+
+impl Kind for RobotoSecret {
+    const PREFIX: &'static str = "";
+    const CHANGES: &'static str = "the Secret";
+
+    fn is_suspended(&self) -> bool {
+        self.spec.suspend
+    }
+
+    fn conditions(&self) -> &[Condition] {
+        self.status.as_ref().map_or(&[], |status| &status.conditions)
+    }
+
+    fn observed(&self) -> Option<i64> {
+        self.status.as_ref()?.observed_generation
+    }
+
+    fn checked(&self) -> Option<Timestamp> {
+        Some(self.status.as_ref()?.last_check_time.as_ref()?.0)
+    }
+
+    fn handled(&self) -> Option<&str> {
+        self.status.as_ref()?.last_handled_refresh.as_deref()
+    }
+
+    fn content(&self) -> Content {
+        let Some(status) = &self.status else { return Content::default() };
+        let versions = status.sources.iter().map(|source| (source.uri.clone(), source.version.clone())).collect();
+        Content { changed: status.last_change_time.clone(), versions }
+    }
+}
+
+impl Kind for RobotoPush {
+    const PREFIX: &'static str = "push/";
+    const CHANGES: &'static str = "the store";
+
+    fn is_suspended(&self) -> bool {
+        self.spec.suspend
+    }
+
+    fn conditions(&self) -> &[Condition] {
+        self.status.as_ref().map_or(&[], |status| &status.conditions)
+    }
+
+    fn observed(&self) -> Option<i64> {
+        self.status.as_ref()?.observed_generation
+    }
+
+    fn checked(&self) -> Option<Timestamp> {
+        Some(self.status.as_ref()?.last_check_time.as_ref()?.0)
+    }
+
+    fn handled(&self) -> Option<&str> {
+        self.status.as_ref()?.last_handled_refresh.as_deref()
+    }
+
+    fn content(&self) -> Content {
+        let Some(status) = &self.status else { return Content::default() };
+        let versions = status.targets.iter().map(|target| (target.uri.clone(), target.version.clone().unwrap_or_default())).collect();
+        Content { changed: status.last_write_time.clone(), versions }
+    }
+}
+
+/// Names as they are typed, by kind.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Of RobotoSecrets.
+    pub secrets: Vec<String>,
+    /// Of RobotoPushes.
+    pub pushes: Vec<String>,
+}
+
+impl Names {
+    /// Which of each kind are meant.
+    pub fn of(names: &[String]) -> Self {
+        let mut sorted = Self::default();
+        for name in names {
+            match push_name(name) {
+                Some(push) => sorted.pushes.push(push.to_owned()),
+                None => sorted.secrets.push(name.clone()),
+            }
+        }
+        sorted
+    }
+}
+
+/// The name of a RobotoPush, if one is meant.
+pub fn push_name(name: &str) -> Option<&str> {
+    PUSHES.iter().find_map(|prefix| name.strip_prefix(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_push_is_named_with_its_kind() {
+        let names = ["db", "push/db", "rpush/a", "robotopush/b", "robotopushes/c"].map(str::to_owned);
+        assert_eq!(Names::of(&names), Names { secrets: vec!["db".into()], pushes: ["db", "a", "b", "c"].map(str::to_owned).to_vec() });
+    }
+}

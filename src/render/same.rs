@@ -1,0 +1,84 @@
+//! Whether two JSON texts say the same, however they are spelled: spaces, the order of members, and escapes of characters don't count; digits do.
+//!
+//! Two values enter, yes or no leaves. What is no JSON is the same only byte for byte, except that a JSON string and its bare text are the same: some stores
+//! are given the one and give back the other.
+
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+use crate::sensitive::Sensitive;
+
+/// Whether a value that is held is the one that was wanted.
+#[must_use]
+pub fn same(wanted: &Sensitive, held: &Sensitive) -> bool {
+    if wanted == held {
+        return true;
+    }
+    let Some(one) = parse(wanted) else { return false };
+    match parse(held) {
+        Some(other) => alike(one, other) || text(one).is_some_and(|text| text.as_bytes() == held.expose()),
+        None => text(one).is_some_and(|text| text.as_bytes() == held.expose()),
+    }
+}
+
+fn parse(value: &Sensitive) -> Option<&RawValue> {
+    serde_json::from_slice(value.expose()).ok()
+}
+
+fn text(raw: &RawValue) -> Option<Zeroizing<String>> {
+    serde_json::from_str::<String>(raw.get()).ok().map(Zeroizing::new)
+}
+
+fn alike(one: &RawValue, other: &RawValue) -> bool {
+    let (a, b) = (one.get(), other.get());
+    match (a.as_bytes().first(), b.as_bytes().first()) {
+        (Some(b'{'), Some(b'{')) => {
+            let members = |text| serde_json::from_str::<BTreeMap<String, &RawValue>>(text).ok();
+            let (Some(a), Some(b)) = (members(a), members(b)) else { return false };
+            a.len() == b.len() && a.iter().zip(&b).all(|((name, one), (other_name, other))| name == other_name && alike(one, other))
+        }
+        (Some(b'['), Some(b'[')) => {
+            let items = |text| serde_json::from_str::<Vec<&RawValue>>(text).ok();
+            let (Some(a), Some(b)) = (items(a), items(b)) else { return false };
+            a.len() == b.len() && a.iter().zip(&b).all(|(one, other)| alike(one, other))
+        }
+        (Some(b'"'), Some(b'"')) => text(one).is_some_and(|text_of_one| text(other).is_some_and(|other| text_of_one == other)),
+        _ => a == b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spelling_does_not_count_and_content_does() {
+        let same = |one: &str, other: &str| same(&Sensitive::from(one.to_owned()), &Sensitive::from(other.to_owned()));
+        for (one, other) in [
+            (r#"{"a":"1","b":[1,{"c":null}]}"#, "{ \"b\": [1, {\"c\":null}], \"a\":\"1\" }\n"),
+            (r#"{"a":"<&é"}"#, r#"{"a":"\u003c\u0026\u00e9"}"#),
+            (r#""p\"w""#, "p\"w"),
+            (r#""12""#, "12"),
+            ("no JSON", "no JSON"),
+            ("18446744073709551616.0", "18446744073709551616.0"),
+        ] {
+            assert!(same(one, other), "{one} {other}");
+        }
+        for (one, other) in [
+            (r#"{"a":1}"#, r#"{"a":1,"b":2}"#),
+            (r#"{"a":1,"c":2}"#, r#"{"a":1,"b":2}"#),
+            (r#"{"a":1}"#, r#"{"a":"1"}"#),
+            (r#"{"a":1.0}"#, r#"{"a":1.00}"#),
+            ("[1,2]", "[2,1]"),
+            ("[1]", "[1,1]"),
+            (r#"{"a":{}}"#, r#"{"a":[]}"#),
+            ("no JSON", "no json"),
+            ("null", ""),
+            ("{}", "null"),
+        ] {
+            assert!(!same(one, other), "{one} {other}");
+        }
+    }
+}
