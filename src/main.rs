@@ -51,7 +51,7 @@ struct PluginArguments {
 #[derive(Subcommand)]
 enum PluginCommand {
     #[command(flatten)]
-    Resources(cli::kubectl::Command),
+    Resources(Box<cli::kubectl::Command>),
     /// Print the script that makes a shell complete kubectl-robotosecret.
     Completion {
         /// The shell.
@@ -209,7 +209,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let name = std::env::args_os().next().map(PathBuf::from);
     if name.as_deref().and_then(Path::file_stem).is_some_and(|name| name == PLUGIN) {
         return Ok(match PluginArguments::parse().command {
-            PluginCommand::Resources(command) => run_cli(cli::kubectl::run(command))?,
+            PluginCommand::Resources(command) => run_cli(cli::kubectl::run(*command))?,
             PluginCommand::Completion { shell } => cli::complete(PluginArguments::command(), PLUGIN, shell),
         });
     }

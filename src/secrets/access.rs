@@ -89,8 +89,8 @@ impl Vault {
 
     fn scope(&self, scope: &mut Scope) {
         let Self { address, token, namespace, ca_bundle, key_value } = self;
-        [address.as_bytes(), token.expose(), format!("{key_value:?}").as_bytes()].into_iter().for_each(|part| scope.add(Some(part)));
-        add(scope, [namespace, ca_bundle]);
+        scope.add(Some(token.expose()));
+        add(scope, [&Some(address.clone()), &Some(format!("{key_value:?}")), namespace, ca_bundle]);
     }
 
     fn spec(&self) -> VaultSpec {
@@ -412,10 +412,12 @@ impl Builder {
     }
 
     fn aws_scope(&self, region: Option<&str>, scope: &mut Scope) {
-        let (role, external_id) = self.role.as_ref().map_or((None, None), |(role, external_id)| (Some(role), external_id.as_ref()));
+        let (role, external_id) = self.role.clone().map_or((None, None), |(role, external_id)| (Some(role), external_id));
         scope.add(region.map(str::as_bytes));
-        [self.endpoint.as_ref(), self.profile.as_ref(), role, external_id].into_iter().for_each(|part| scope.add(part.map(|part| part.as_bytes())));
-        AWS.iter().for_each(|name| scope.add(env::var_os(name).as_ref().map(|value| value.as_encoded_bytes())));
+        add(scope, [&self.endpoint, &self.profile, &role, &external_id]);
+        for name in AWS {
+            scope.add(env::var_os(name).as_ref().map(|value| value.as_encoded_bytes()));
+        }
     }
 
     fn aws(&self, region: &str, ambient: &Ambient, metrics: &Metrics) -> AwsProvider {
@@ -466,7 +468,8 @@ impl Envase {
         match login {
             EnvaseLogin::Token(token) => scope.add(Some(token.expose())),
             EnvaseLogin::Client { id, secret, scope: wanted, token_url } => {
-                [id.as_bytes(), secret.expose()].into_iter().for_each(|part| scope.add(Some(part)));
+                scope.add(Some(id.as_bytes()));
+                scope.add(Some(secret.expose()));
                 add(scope, [wanted, token_url]);
             }
         }
@@ -497,7 +500,9 @@ fn vault_of_environment() -> Result<Option<Vault>, Error> {
 
 /// What may have been left out.
 fn add<const N: usize>(scope: &mut Scope, parts: [&Option<String>; N]) {
-    parts.into_iter().for_each(|part| scope.add(part.as_ref().map(|part| part.as_bytes())));
+    for part in parts {
+        scope.add(part.as_ref().map(String::as_bytes));
+    }
 }
 
 /// A variable that says something.

@@ -158,7 +158,7 @@ pub(super) fn random<const N: usize>() -> Option<[u8; N]> {
 
 /// As text that a file can be named by.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|digit| char::from_digit(u32::from(digit), 16)).collect()
 }
 
 /// A kind, the four parts of a version, each after its length, and the value. What else a reading has is for the controller.
@@ -263,7 +263,9 @@ pub(super) mod tests {
         let key = CacheKey::from_bytes(&[1; KEY]).unwrap();
         let name = |parts: &[Option<&str>]| {
             let mut scope = Scope::new(&key);
-            parts.iter().for_each(|part| scope.add(part.map(str::as_bytes)));
+            for part in parts {
+                scope.add(part.map(str::as_bytes));
+            }
             scope.keys(&key).unwrap().name(&source("vault://kv/db"))
         };
         let all = [&[Some("ab"), Some("c")][..], &[Some("a"), Some("bc")], &[None, Some("abc")], &[Some(""), Some("abc")], &[Some("abc")]];
