@@ -145,6 +145,40 @@ async fn members_that_others_write_at_the_same_time_are_not_lost() {
 }
 
 #[tokio::test]
+async fn what_a_member_is_written_over_in_parameter_store_is_done_again_each_time() {
+    pushing("push-over", &["write"], async |s| {
+        let (name, one, two) = (format!("/{}", s.path("app")), s.value("one"), s.value("two"));
+        secret(s, "db", json!({"password": one})).await;
+        push(s, "db", json!({"secretName": "db", "data": [{"key": "password", "uri": format!("aws.ps://{name}#/password")}]})).await;
+        ready(s, "db", "True Pushed", SECONDS).await;
+        // Twice somebody writes between the controller's look and its write.
+        let hold = || s.front.add_fault(Fault::new(|call| call.action == "PutParameter", Answer::Hold).times(1));
+        let (mut held_back, puts) = (hold(), s.calls("PutParameter"));
+        secret(s, "db", json!({"password": two})).await;
+        for (round, member) in (1..).zip(["a", "b"]) {
+            until("a write is under way", WITHIN_TTL, async || (s.calls("PutParameter") >= puts + round).then_some(())).await;
+            let mut there: Value = serde_json::from_str(&parameter(&name).await.unwrap()).unwrap();
+            there[member] = json!("theirs");
+            let theirs = world().moto.ssm().put_parameter().name(&name).value(there.to_string()).overwrite(true);
+            theirs.r#type(aws_sdk_ssm::types::ParameterType::SecureString).send().await.unwrap();
+            let versions = history(&name).await.len();
+            s.front.remove_fault(held_back);
+            until("it is written over that", WITHIN_TTL, async || (history(&name).await.len() > versions).then_some(())).await;
+            // The next one comes after a pause.
+            held_back = hold();
+        }
+        s.front.remove_fault(held_back);
+        let expected = json!({"password": two, "a": "theirs", "b": "theirs"});
+        until("all that was written over is there", WITHIN_TTL, async || {
+            (serde_json::from_str::<Value>(&parameter(&name).await?).unwrap() == expected).then_some(())
+        })
+        .await;
+        ready(s, "db", "True Pushed", WITHIN_TTL).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_can_not_be_written_down_is_not_made() {
     scene_before_controller("push-status", async |s| {
         s.provide(&["*"]).await;
