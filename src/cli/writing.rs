@@ -124,7 +124,7 @@ pub struct Besides {
     /// What people are told about it.
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// A tag (AWS); as often as needed.
+    /// A tag (AWS, Vault, Edge); as often as needed.
     #[arg(long = "tag", value_name = "NAME=VALUE", value_parser = super::tag)]
     tags: Vec<(String, String)>,
     /// The key that it is encrypted with (AWS): an id, an ARN or an alias.
