@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::{FutureExt, future::BoxFuture};
 use robotosecret::{
-    api::{Reason, envase::EnvaseSpec, reference::Reference},
+    api::{envase::EnvaseSpec, reference::Reference},
     provider::{
         ReadError, WriteError,
         envase::EnvaseProvider,
@@ -257,15 +257,27 @@ async fn secrets_are_made_changed_and_deleted_as_envases_documentation_has_it() 
         assert!(ours.delete(&source).await.unwrap() && !ours.delete(&source).await.unwrap());
         assert_eq!(envase.secret(organization, "k"), None);
     }
-    envase.fail(1, 418, &json!({"m": "canary"}));
+    // What is refused isn't missing: whoever took it for that would make it.
     let source = "envase://k".parse::<Reference>().unwrap().source;
-    match ours.delete(&source).await {
-        Err(WriteError::Failed(error)) => {
-            assert_eq!(error.reason, Reason::SourceNotFound);
-            says(&error.message, "VaultClientError, status 418");
-            assert!(!error.message.contains("canary"));
+    for (status, expected) in [
+        (400, "Refused: the store refuses to write this; check key, organisation and value (VaultClientError, status 400)"),
+        (418, "Refused: the store refuses to write this"),
+        (403, "AccessDenied: the identity may not write this"),
+        (401, "CredentialsError: the store does not let the provider in"),
+        (429, "Throttled: the store asks for fewer calls"),
+        (503, "ProviderUnavailable: the store failed"),
+    ] {
+        envase.fail(3, status, &json!({"m": "canary"}));
+        let answers = [
+            ours.create(&source, &value(json!(1)), None).await.map(drop),
+            ours.update(&source, &value(json!(1)), None).await.map(drop),
+            ours.delete(&source).await.map(drop),
+        ];
+        for answer in answers {
+            let error = answer.unwrap_err();
+            says(&error.to_string(), expected);
+            assert!(!format!("{error:?}").contains("canary"));
         }
-        other => panic!("{other:?}"),
     }
     let methods: Vec<String> = envase.asked().iter().take(7).map(|asked| format!("{} {}", asked.method, asked.path)).collect();
     let item = "/vault/secrets/k";

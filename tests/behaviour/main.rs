@@ -8,6 +8,7 @@ mod api;
 mod chart;
 mod cli;
 mod client;
+mod clients;
 mod confined;
 mod conformance;
 mod disk;

@@ -277,7 +277,7 @@ impl EnvaseProvider {
         match told.status {
             200..=299 => Ok(self.written(source)),
             409 => Err(WriteError::AlreadyExists),
-            status => Err(payload::client_error(status).into()),
+            status => Err(payload::write_error(status)),
         }
     }
 
@@ -293,7 +293,7 @@ impl EnvaseProvider {
         match told.status {
             200..=299 => Ok(self.written(source)),
             404 => Err(WriteError::NotFound),
-            status => Err(payload::client_error(status).into()),
+            status => Err(payload::write_error(status)),
         }
     }
 
@@ -303,7 +303,7 @@ impl EnvaseProvider {
         match told.status {
             200..=299 => Ok(true),
             404 => Ok(false),
-            status => Err(payload::client_error(status).into()),
+            status => Err(payload::write_error(status)),
         }
     }
 

@@ -141,6 +141,17 @@ pub(super) fn client_error(status: u16) -> ReadError {
     ReadError::new(reason, format!("{problem} (VaultClientError, status {status})"))
 }
 
+/// Why a secret is not written. That the store refuses what it is sent doesn't say that there is no such secret: whoever believed that would make one.
+pub(super) fn write_error(status: u16) -> WriteError {
+    match (status, client_error(status)) {
+        (403, error) => ReadError::new(error.reason, "the identity may not write this (VaultClientError, status 403)").into(),
+        (_, error) if status != 404 && error.reason == Reason::SourceNotFound => {
+            WriteError::Refused(format!("the store refuses to write this; check key, organisation and value (VaultClientError, status {status})"))
+        }
+        (_, error) => error.into(),
+    }
+}
+
 /// Whether a body holds a text.
 pub(super) fn holds(body: &Sensitive, text: &str) -> bool {
     !text.is_empty() && body.expose().windows(text.len()).any(|part| part == text.as_bytes())

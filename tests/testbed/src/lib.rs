@@ -29,6 +29,7 @@ pub mod moto;
 pub mod node;
 pub mod port;
 pub mod process;
+pub mod python;
 pub mod roboto;
 pub mod values;
 pub mod vault;

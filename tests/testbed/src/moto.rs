@@ -2,17 +2,13 @@
 //! live in the cache, as `requirements.txt` beside this package pins them. It must never see a real credential: it gets made-up ones.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use aws_sdk_secretsmanager::config::retry::RetryConfig;
 
 use crate::process::{Process, Spec};
-use crate::{aws, cache, http, port};
-
-/// What moto and its packages need.
-const PYTHON: (u32, u32) = (3, 11);
+use crate::{aws, http, port, python};
 
 /// moto imports its services when they are first asked for, so a cold start on a busy machine takes its time.
 const READY_WITHIN: Duration = Duration::from_mins(1);
@@ -90,37 +86,7 @@ impl Moto {
     }
 }
 
-/// The interpreter of a virtual environment with moto and hvac in it: `<cache>/moto-<hash of requirements.txt>/bin/python`.
+/// The interpreter of an environment with moto, hvac and the Roboto SDK in it.
 pub fn python() -> Result<PathBuf> {
-    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("requirements.txt");
-    let folder = cache::root()?.join(format!("moto-{}", cache::key(std::slice::from_ref(&requirements))?));
-    let python = folder.join("bin/python");
-    // The environment stands on the system's Python; one that was upgraded away leaves a link to nowhere.
-    if folder.exists() && !python.exists() {
-        std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}, whose Python is gone", folder.display()))?;
-    }
-    cache::get_or_build(&folder, |temporary| {
-        let system = system_python()?;
-        let venv = Spec::new(system).name("venv").args(["-m", "venv"]).arg(temporary).remove_at_end(temporary);
-        cache::run("making a Python environment for moto", venv)?;
-        let pip = Spec::new(temporary.join("bin/python"))
-            .name("pip")
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
-            .arg(&requirements)
-            .remove_at_end(temporary);
-        cache::run("installing moto, the emulated AWS (once a machine, about a minute)", pip)
-    })?;
-    Ok(python)
-}
-
-/// The first Python on `PATH` that is new enough and can make environments.
-fn system_python() -> Result<&'static str> {
-    let (major, minor) = PYTHON;
-    let check = format!("import sys, venv, ensurepip; sys.exit(sys.version_info < ({major}, {minor}))");
-    ["python3", "python3.14", "python3.13", "python3.12", "python3.11"]
-        .into_iter()
-        .find(|name| Command::new(name).args(["-c", &check]).output().is_ok_and(|output| output.status.success()))
-        .with_context(|| {
-            format!("moto, the emulated AWS, needs Python {major}.{minor} or newer with its venv module on PATH (Debian: apt install python3 python3-venv)")
-        })
+    python::environment("moto", "requirements.txt", "moto, the emulated AWS (once a machine, about a minute)")
 }
