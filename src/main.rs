@@ -1,5 +1,7 @@
 //! The `robotosecret` binary: arguments to subcommand. The only place with `anyhow`.
 
+#![allow(clippy::doc_markdown, rustdoc::bare_urls)] // `--help` prints them, where backticks and brackets are noise.
+
 mod cli;
 
 use std::{
@@ -10,7 +12,8 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use kube::CustomResourceExt;
 use robotosecret::{
     api,
@@ -31,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Mirrors secrets from where they live into Kubernetes Secrets, and reads them for people and scripts.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(version)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -39,10 +42,21 @@ struct Arguments {
 
 /// Shows how RobotoSecrets stand, says what is wrong and what helps, and has them read again.
 #[derive(Parser)]
-#[command(version, about, bin_name = "kubectl robotosecret")]
+#[command(version, bin_name = "kubectl robotosecret")]
 struct PluginArguments {
     #[command(subcommand)]
-    command: cli::kubectl::Command,
+    command: PluginCommand,
+}
+
+#[derive(Subcommand)]
+enum PluginCommand {
+    #[command(flatten)]
+    Resources(Box<cli::kubectl::Command>),
+    /// Print the script that makes a shell complete kubectl-robotosecret.
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
 }
 
 /// The name under which kubectl finds this binary.
@@ -54,12 +68,20 @@ enum Command {
     Values(cli::Command),
     #[command(flatten)]
     Resources(cli::kubectl::Command),
-    /// Run the controller: watch `RobotoSecret` resources and mirror what they refer to.
+    /// Print the script that makes a shell complete these commands.
+    ///
+    /// For bash: robotosecret completion bash > ~/.local/share/bash-completion/completions/robotosecret
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Run the controller: watch RobotoSecrets and mirror what they refer to.
     Controller(Box<ControllerArguments>),
-    /// Ask a page of a running controller, such as <http://HOST:8080/readyz>, print it, and fail unless the answer is 200: the image has
-    /// no other program to ask with.
+    /// Print a page of a running controller, and fail unless it answers 200.
+    ///
+    /// The image has no other program to ask with.
     Probe {
-        /// The page's address.
+        /// The page's address, such as http://HOST:8080/readyz.
         url: http::Uri,
     },
     /// Print the custom resource definitions as YAML.
@@ -82,7 +104,7 @@ struct ControllerArguments {
     /// The namespaces to serve, separated by commas; all when left out.
     #[arg(long, env = "ROBOTOSECRET_NAMESPACES", value_delimiter = ',', value_parser = namespace)]
     namespaces: Vec<String>,
-    /// What is logged: a level, or targets with levels (`info,robotosecret=debug`).
+    /// What is logged: a level, or targets with levels (info,robotosecret=debug).
     #[arg(long, env = "ROBOTOSECRET_LOG_LEVEL", default_value = "info", value_parser = logs::checked)]
     log_level: String,
     /// How log lines look.
@@ -94,31 +116,31 @@ struct ControllerArguments {
     /// How many resources are worked on at the same time.
     #[arg(long, env = "ROBOTOSECRET_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: u16,
-    /// Restart the workloads that `spec.rollout` names when mirrored data changed; needs the right to patch them.
+    /// Restart the workloads that spec.rollout names when mirrored data changed; needs the right to patch them.
     #[arg(long, env = "ROBOTOSECRET_ALLOW_ROLLOUT")]
     allow_rollout: bool,
     /// Never read a Secret, not even its metadata: create, patch and delete are the only rights on them that are needed. Secrets that
     /// somebody changed or deleted are then found by a look once a TTL (1m at least, 5m at most).
     #[arg(long, env = "ROBOTOSECRET_CONFINED")]
     confined: bool,
-    /// Serve `ClusterRobotoSecrets`: make, change and remove RobotoSecrets in the namespaces that they select; needs the right to.
+    /// Serve ClusterRobotoSecrets: make, change and remove RobotoSecrets in the namespaces that they select; needs the right to.
     #[arg(long, env = "ROBOTOSECRET_CLUSTER_ROBOTOSECRETS")]
     cluster_robotosecrets: bool,
-    /// The namespaces in which `RobotoPushes` are served, separated by commas, and whose Secrets may be read to be pushed into a store; none when left
+    /// The namespaces in which RobotoPushes are served, separated by commas, and whose Secrets may be read to be pushed into a store; none when left
     /// out. Needs the right to get Secrets there.
     #[arg(long, env = "ROBOTOSECRET_PUSH_NAMESPACES", value_delimiter = ',', value_parser = namespace)]
     push_namespaces: Vec<String>,
-    /// Let `RobotoProviders` use the controller's own identity (`identity.ambient`): whoever may write one in a namespace then reads with it.
+    /// Let RobotoProviders use the controller's own identity (identity.ambient): whoever may write one in a namespace then reads with it.
     #[arg(long, env = "ROBOTOSECRET_ALLOW_AMBIENT_PROVIDERS")]
     allow_ambient_providers: bool,
-    /// Whom tokens of `ServiceAccounts` may be minted for, separated by commas; never the API server itself.
+    /// Whom tokens of ServiceAccounts may be minted for, separated by commas; never the API server itself.
     #[arg(long, env = "ROBOTOSECRET_TOKEN_AUDIENCES", value_delimiter = ',', default_value = api::aws::DEFAULT_AUDIENCE)]
     token_audiences: Vec<String>,
-    /// Addresses besides AWS's own that `RobotoProviders` may name and tokens may be sent to, separated by commas: <https://HOST> or
-    /// <https://HOST:PORT> as the provider writes it, and http only on the loopback interface.
+    /// Addresses besides AWS's own that RobotoProviders may name and tokens may be sent to, separated by commas: https://HOST or
+    /// https://HOST:PORT as the provider writes it, and http only on the loopback interface.
     #[arg(long, env = "ROBOTOSECRET_ALLOWED_ENDPOINTS", value_delimiter = ',', value_parser = endpoint)]
     allowed_endpoints: Vec<String>,
-    /// The namespace that the controller runs in: `ClusterRobotoProviders` read their access keys there.
+    /// The namespace that the controller runs in: ClusterRobotoProviders read their access keys there.
     #[arg(long, env = "POD_NAMESPACE", value_parser = namespace)]
     pod_namespace: Option<String>,
     /// The Lease that says which of several controllers works: NAMESPACE/NAME. Left out: this one does.
@@ -127,7 +149,7 @@ struct ControllerArguments {
     /// Serve a metric with the name of each resource: when it was last checked with success.
     #[arg(long, env = "ROBOTOSECRET_RESOURCE_METRICS")]
     resource_metrics: bool,
-    /// Send traces to this OpenTelemetry collector, as OTLP over HTTP: the address before /v1/traces, such as `http://collector.monitoring:4318`;
+    /// Send traces to this OpenTelemetry collector, as OTLP over HTTP: the address before /v1/traces, such as http://collector.monitoring:4318;
     /// none are made when left out.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     otlp_endpoint: Option<String>,
@@ -186,7 +208,10 @@ async fn terms(config: &kube::Config, arguments: &ControllerArguments) -> anyhow
 fn main() -> anyhow::Result<ExitCode> {
     let name = std::env::args_os().next().map(PathBuf::from);
     if name.as_deref().and_then(Path::file_stem).is_some_and(|name| name == PLUGIN) {
-        return Ok(run_cli(cli::kubectl::run(PluginArguments::parse().command))?);
+        return Ok(match PluginArguments::parse().command {
+            PluginCommand::Resources(command) => run_cli(cli::kubectl::run(*command))?,
+            PluginCommand::Completion { shell } => cli::complete(PluginArguments::command(), PLUGIN, shell),
+        });
     }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -197,6 +222,7 @@ fn main() -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Values(command) => return Ok(run_cli(cli::run(command))?),
         Command::Resources(command) => return Ok(run_cli(cli::kubectl::run(command))?),
+        Command::Completion { shell } => return Ok(cli::complete(Arguments::command(), "robotosecret", shell)),
         Command::Controller(arguments) => run_controller(*arguments)?,
         Command::Probe { url } => probe(url)?,
         Command::Crds { dir } => print_crds(dir.as_deref())?,

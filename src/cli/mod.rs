@@ -7,9 +7,11 @@
 
 pub mod kubectl;
 mod output;
+mod progress;
 mod writing;
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     io::{self, IsTerminal, Write},
     process::ExitCode,
@@ -19,6 +21,7 @@ use clap::{
     Args, Subcommand,
     error::{ContextKind, ContextValue, ErrorKind},
 };
+use clap_complete::Shell;
 use futures::TryStreamExt;
 use robotosecret::{
     Secrets,
@@ -38,8 +41,8 @@ pub enum Command {
     Get {
         /// What to read.
         reference: String,
-        /// How it is printed: raw, json, yaml; or its members as lines: env (NAME='value'), shell (export NAME='value').
-        #[arg(short, long, value_enum, default_value = "raw")]
+        /// How it is printed.
+        #[arg(short, long, value_enum, value_name = "FORMAT", default_value = "raw")]
         output: Format,
         #[command(flatten)]
         access: Access,
@@ -51,37 +54,37 @@ pub enum Command {
         #[command(flatten)]
         access: Access,
     },
+    /// Print the references of what lies below a path, or of what a search finds.
+    List {
+        /// A path, such as aws.ps:///prod/app, aws.sm://prod/ or vault://kv/shop; or a store alone (aws.sm), to be searched by name or tags.
+        path: String,
+        /// Only those whose names match this regular expression.
+        #[arg(long, value_name = "EXPRESSION")]
+        name: Option<String>,
+        /// Only those that have this tag (AWS only); as often as needed.
+        #[arg(long = "tag", value_name = "NAME=VALUE", value_parser = tag)]
+        tags: Vec<(String, String)>,
+        /// Only what lies directly below the path.
+        #[arg(long, conflicts_with_all = ["name", "tags"])]
+        flat: bool,
+        /// Read the values, too, and print all as one object, by reference.
+        #[arg(long, value_enum, value_name = "FORMAT", conflicts_with_all = ["name", "tags"])]
+        values: Option<Structured>,
+        #[command(flatten)]
+        access: Access,
+    },
     /// Print what is known about something, without its value: version, times, description, tags, key.
     Describe {
         /// What to describe.
         reference: String,
         /// How it is printed.
-        #[arg(short, long, value_enum, default_value = "yaml")]
+        #[arg(short, long, value_enum, value_name = "FORMAT", default_value = "yaml")]
         output: Structured,
         #[command(flatten)]
         access: Access,
     },
     #[command(flatten)]
     Write(writing::Write),
-    /// Print the references of what lies below a path, or of what a search finds.
-    List {
-        /// A path, such as aws.ps:///prod/app, aws.sm://prod/ or vault://kv/shop; or a store alone (aws.sm), to be searched by name or tags.
-        path: String,
-        /// Only those whose names match this expression.
-        #[arg(long)]
-        name: Option<String>,
-        /// Only those that have this tag (AWS only): NAME=VALUE, as often as needed.
-        #[arg(long = "tag", value_parser = tag)]
-        tags: Vec<(String, String)>,
-        /// Only what lies directly below the path.
-        #[arg(long, conflicts_with_all = ["name", "tags"])]
-        flat: bool,
-        /// Read the values, too, and print all as one object, by reference.
-        #[arg(long, value_enum, conflicts_with_all = ["name", "tags"])]
-        values: Option<Structured>,
-        #[command(flatten)]
-        access: Access,
-    },
 }
 
 /// How several values are printed.
@@ -105,19 +108,19 @@ impl Structured {
 #[command(next_help_heading = "AWS")]
 pub struct Access {
     /// The profile of AWS's configuration files.
-    #[arg(long)]
+    #[arg(long, value_name = "NAME")]
     profile: Option<String>,
     /// AWS's region.
     #[arg(long)]
     region: Option<String>,
     /// One address of all of AWS's services, for emulators.
-    #[arg(long)]
+    #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
     /// The ARN of a role to assume.
-    #[arg(long)]
+    #[arg(long, value_name = "ARN")]
     assume_role: Option<String>,
     /// The external id that the role asks for.
-    #[arg(long, requires = "assume_role")]
+    #[arg(long, value_name = "ID", requires = "assume_role")]
     external_id: Option<String>,
 }
 
@@ -213,9 +216,23 @@ fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
+/// Prints what makes a shell complete a command: static, so that pressing the key calls no store.
+pub fn complete(mut command: clap::Command, name: &str, shell: Shell) -> ExitCode {
+    // Its script for bash takes a hyphen in the name of a program for one between its commands.
+    let plain = if shell == Shell::Bash { name.replace('-', "_") } else { name.to_owned() };
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, &plain, &mut script);
+    let script = String::from_utf8_lossy(&script).replace(&format!("default {plain}\n"), &format!("default {name}\n"));
+    ended(print(script.as_bytes()).map(|()| ExitCode::SUCCESS))
+}
+
 /// Does it.
 pub async fn run(command: Command) -> ExitCode {
-    match Box::pin(carry_out(command)).await {
+    ended(Box::pin(carry_out(command)).await)
+}
+
+fn ended(how: Result<ExitCode, Failure>) -> ExitCode {
+    match how {
         Ok(code) => code,
         // Whoever read it has seen enough.
         Err(Failure::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -244,10 +261,14 @@ async fn carry_out(command: Command) -> Result<ExitCode, Failure> {
         Command::List { path, name, tags, flat, values, access } => {
             let secrets = access.client().await?;
             if let Some(form) = values {
-                let all: BTreeMap<String, Secret> = secrets.get_by_path(&path, !flat).try_collect().await?;
+                let read = Cell::new(0_usize);
+                let all = secrets.get_by_path(&path, !flat).inspect_ok(|_| read.set(read.get() + 1)).try_collect();
+                let line = || format!("{} found, {} read", secrets.found_so_far(), read.get());
+                let all: BTreeMap<String, Secret> = progress::shown(line, all).await?;
                 print(output::many(&all, form.format())?.expose())?;
             } else {
-                let found = find(&secrets, &path, name.as_deref(), tags.into_iter().collect(), flat).await?;
+                let found = find(&secrets, &path, name.as_deref(), tags.into_iter().collect(), flat);
+                let found = progress::shown(|| format!("{} found", secrets.found_so_far()), found).await?;
                 print(found.iter().fold(String::new(), |lines, reference| lines + reference + "\n").as_bytes())?;
             }
         }

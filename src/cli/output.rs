@@ -19,9 +19,9 @@ pub enum Format {
     Json,
     /// The same as YAML.
     Yaml,
-    /// The members of an object as lines `NAME='value'`.
+    /// The members of an object as lines NAME='value'.
     Env,
-    /// The members of an object as lines `export NAME='value'`.
+    /// The members of an object as lines export NAME='value'.
     Shell,
 }
 

@@ -46,7 +46,7 @@ pub enum Write {
     Update {
         /// What to change.
         reference: String,
-        /// The value is JSON of any kind, and not the text of a member.
+        /// Take the value as JSON of any kind, not as a text.
         #[arg(long)]
         json: bool,
         #[command(flatten)]
@@ -75,7 +75,7 @@ pub enum Write {
         /// What to delete.
         reference: String,
         /// For how many days Secrets Manager keeps it, 7 to 30.
-        #[arg(long, conflicts_with = "force")]
+        #[arg(long, value_name = "DAYS", conflicts_with = "force")]
         recovery_days: Option<u32>,
         /// Delete it for good.
         #[arg(long)]
@@ -96,8 +96,8 @@ pub enum Write {
     Wrap {
         /// What to wrap.
         reference: String,
-        /// How long the token is good.
-        #[arg(long, default_value = "5m", value_parser = duration)]
+        /// How long the token is good: 30s, 5m, 1h.
+        #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
         ttl: Duration,
         #[command(flatten)]
         access: Access,
@@ -113,7 +113,7 @@ pub struct Content {
     /// The value itself. It can be seen by whoever lists the machine's processes, and stays in the shell's history.
     #[arg(long, allow_hyphen_values = true)]
     value: Option<String>,
-    /// Without the line end that it ends in.
+    /// Leave out the line end that the value ends in.
     #[arg(long)]
     trim: bool,
 }
@@ -122,16 +122,16 @@ pub struct Content {
 #[derive(Args)]
 pub struct Besides {
     /// What people are told about it.
-    #[arg(long)]
+    #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// A tag (AWS): NAME=VALUE, as often as needed.
-    #[arg(long = "tag", value_parser = super::tag)]
+    /// A tag (AWS, Vault, Edge); as often as needed.
+    #[arg(long = "tag", value_name = "NAME=VALUE", value_parser = super::tag)]
     tags: Vec<(String, String)>,
     /// The key that it is encrypted with (AWS): an id, an ARN or an alias.
-    #[arg(long)]
+    #[arg(long, value_name = "KEY")]
     kms_key: Option<String>,
-    /// The kind of a parameter: SecureString (default), String, StringList.
-    #[arg(long = "type", value_parser = kind)]
+    /// The type of a parameter: SecureString (default), String, StringList.
+    #[arg(long = "type", value_name = "TYPE", value_parser = kind)]
     kind: Option<ParameterKind>,
     /// The tier of a parameter: Standard, Advanced, Intelligent-Tiering.
     #[arg(long, value_parser = tier)]
@@ -217,8 +217,8 @@ pub async fn carry_out(write: Write) -> Result<(), Failure> {
             }
             let secrets: Secrets = access.client().await?;
             match secrets.delete(&reference, recovery).await? {
-                Some(when) if !force => eprintln!("{reference} deleted; it can be restored until {when}"),
-                _ => eprintln!("{reference} deleted"),
+                Some(when) if !force => say(&format!("{reference} deleted; it can be restored until {when}")),
+                _ => say(&format!("{reference} deleted")),
             }
         }
         Write::Restore { reference, access } => {

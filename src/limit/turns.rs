@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -60,13 +60,25 @@ pub struct Calls {
     turns: Turns,
     begun: AtomicBool,
     hung: AtomicBool,
+    found: Arc<AtomicUsize>,
 }
 
 impl Calls {
     /// The calls of one question.
     #[must_use]
     pub fn new(turns: Turns) -> Self {
-        Self { turns, begun: AtomicBool::new(false), hung: AtomicBool::new(false) }
+        Self { turns, begun: AtomicBool::new(false), hung: AtomicBool::new(false), found: Arc::default() }
+    }
+
+    /// The same, with a number that shows how many names a listing has found so far.
+    #[must_use]
+    pub fn counting(self, found: Arc<AtomicUsize>) -> Self {
+        Self { found, ..self }
+    }
+
+    /// Takes note of how many names a listing has found so far.
+    pub fn found(&self, names: usize) {
+        self.found.store(names, Ordering::Relaxed);
     }
 
     /// Makes a call when it is its turn. `None`: it was not answered within [`CALL_LIMIT`].

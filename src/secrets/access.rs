@@ -2,22 +2,23 @@
 //!
 //! Addresses and credentials enter; a client that is ready leaves. No call is made before it is asked for something. Credentials go to their store alone.
 
-use std::{
-    env, fs,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeMap, env, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
-use moka::sync::Cache;
 
-use super::{Error, Secrets};
+use super::{
+    Error, Secrets,
+    cache::Kept,
+    disk::{self, Disk},
+    sealing::{CacheKey, Keys, Scope},
+};
 use crate::{
     api::{
         aws::{AwsSpec, Endpoints},
         edge::EdgeSpec,
         envase::{EnvaseAuth, EnvaseHttp, EnvaseOauth, EnvaseSpec},
         http::FromSecret,
+        reference::Store,
         roboto::RobotoSpec,
         vault::{KeyValue, VaultAuth, VaultSpec},
     },
@@ -42,6 +43,25 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// How many values are kept, and for how long, unless somebody says otherwise.
 const CACHED: u64 = 1000;
 const CACHED_FOR: Duration = Duration::from_secs(15 * 60);
+/// Where AWS's own clients look in the environment for who they are and whom they ask; what a file or a machine says behind these is known only after a call.
+const AWS: [&str; 16] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_CONFIG_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+    "AWS_ENDPOINT_URL_SSM",
+    "AWS_ENDPOINT_URL_STS",
+    "HOME",
+];
 /// Whose calls they are: there is one identity for each store.
 const PAYER: &str = "client";
 
@@ -65,6 +85,12 @@ impl Vault {
     #[must_use]
     pub fn new(address: impl Into<String>, token: Sensitive) -> Self {
         Self { address: address.into(), token, namespace: None, ca_bundle: None, key_value: KeyValue::default() }
+    }
+
+    fn scope(&self, scope: &mut Scope) {
+        let Self { address, token, namespace, ca_bundle, key_value } = self;
+        scope.add(Some(token.expose()));
+        add(scope, [&Some(address.clone()), &Some(format!("{key_value:?}")), namespace, ca_bundle]);
     }
 
     fn spec(&self) -> VaultSpec {
@@ -160,6 +186,7 @@ pub struct Builder {
     timeout: Duration,
     /// How many values are kept, and for how long.
     cache: Option<(u64, Duration)>,
+    disk: Option<(PathBuf, CacheKey)>,
     vault: Option<Vault>,
     edge: Option<Edge>,
     roboto: Option<Roboto>,
@@ -177,6 +204,7 @@ impl Default for Builder {
             tries: TRIES,
             timeout: TIMEOUT,
             cache,
+            disk: None,
             vault: None,
             edge: None,
             roboto: None,
@@ -226,6 +254,32 @@ impl Builder {
     /// How many values are kept in memory, and for how long, so that they are not read again: 1,000 for 15 minutes by default. What leaves the cache is wiped.
     pub fn cache(mut self, values: u64, life: Duration) -> Self {
         self.cache = Some((values, life));
+        self
+    }
+
+    /// Keeps what [`Builder::cache`] says in files, too, so that it survives the process: as many values, for as long, encrypted (ChaCha20-Poly1305) with a
+    /// key that only you have. Nothing can be read on disk, not even a name; how many values there are, how long and how old is seen.
+    ///
+    /// One folder and one key for each identity. What is said to this builder and in the environment of who reads (region, endpoint, profile, role, tokens and
+    /// keys of the other stores, the id of AWS's access key) is a part of all keys: who says something else finds nothing. What is found out only by a call
+    /// is not: the role of the machine, or what a profile says. A token that was renewed is another identity.
+    ///
+    /// The folder is made if it isn't there; it has to be the user's alone (0700). What is too old, damaged or another key's is as if it weren't there. Whatever
+    /// is written with this client empties the folder, where other processes may put what they have read before. [`Secrets::get_fresh`] and
+    /// [`Secrets::path_exists`] never read it.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use robotosecret::{Secrets, secrets::CacheKey};
+    ///
+    /// let key = CacheKey::from_base64(&std::fs::read_to_string("/run/keys/robotosecret-cache")?)?;
+    /// let secrets = Secrets::builder().region("eu-west-1").disk_cache("/var/cache/shop/secrets", key).build().await?;
+    /// let password = secrets.get("aws.sm://prod/db#/password").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn disk_cache(mut self, folder: impl Into<PathBuf>, key: CacheKey) -> Self {
+        self.disk = Some((folder.into(), key));
         self
     }
 
@@ -303,12 +357,17 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// What was said and can't be meant: an address, a certificate.
+    /// What was said and can't be meant: an address, a certificate, a folder of the cache that others may enter.
     pub async fn build(self) -> Result<Secrets, Error> {
         let ambient = Ambient::of_profile(self.profile.as_deref()).await;
         let region = match &self.region {
             Some(region) => Some(region.clone()),
             None => Ambient::region(self.profile.as_deref()).await,
+        };
+        let disk = match (&self.disk, self.cache) {
+            (Some((path, key)), Some((values, life))) => Some(Disk::new(disk::folder(path)?, self.keys(key, region.as_deref()), values, life)),
+            (Some(_), None) => return Err(Error::InvalidRequest("a cache on disk keeps what the cache keeps; leave no_cache() out".to_owned())),
+            (None, _) => None,
         };
         let metrics = Metrics::default();
         let aws = region.map(|region| Opened::Aws(Arc::new(self.aws(&region, &ambient, &metrics))));
@@ -325,9 +384,40 @@ impl Builder {
             envase: envase.map(|envase| Opened::Envase(Arc::new(envase))),
             tries: self.tries,
             timeout: self.timeout,
-            cache: self.cache.map(|(values, life)| Cache::builder().max_capacity(values).time_to_live(life).build()),
-            budgets: Arc::new(Mutex::default()),
+            cache: self.cache.map(|(values, life)| Kept::new(values, life, disk)),
+            budgets: Arc::default(),
+            found: Arc::default(),
         })
+    }
+
+    /// The keys of each store on disk: other ones for whoever reads it from elsewhere or as somebody else, as far as that is known without a call.
+    fn keys(&self, key: &CacheKey, region: Option<&str>) -> BTreeMap<Store, Keys> {
+        let keys = |store: Store| {
+            let mut scope = Scope::new(key);
+            scope.add(Some(store.as_str().as_bytes()));
+            match store {
+                Store::SecretsManager | Store::ParameterStore => self.aws_scope(region, &mut scope),
+                Store::Vault => self.vault.iter().for_each(|vault| vault.scope(&mut scope)),
+                Store::Edge => self.edge.iter().for_each(|edge| edge.scope(&mut scope)),
+                Store::Roboto => {
+                    // Its values come from AWS.
+                    self.aws_scope(region, &mut scope);
+                    self.roboto.iter().for_each(|roboto| roboto.scope(&mut scope));
+                }
+                Store::Envase => self.envase.iter().for_each(|envase| envase.scope(&mut scope)),
+            }
+            Some((store, scope.keys(key)?))
+        };
+        Store::ALL.into_iter().filter_map(keys).collect()
+    }
+
+    fn aws_scope(&self, region: Option<&str>, scope: &mut Scope) {
+        let (role, external_id) = self.role.clone().map_or((None, None), |(role, external_id)| (Some(role), external_id));
+        scope.add(region.map(str::as_bytes));
+        add(scope, [&self.endpoint, &self.profile, &role, &external_id]);
+        for name in AWS {
+            scope.add(env::var_os(name).as_ref().map(|value| value.as_encoded_bytes()));
+        }
     }
 
     fn aws(&self, region: &str, ambient: &Ambient, metrics: &Metrics) -> AwsProvider {
@@ -345,6 +435,12 @@ impl Builder {
 }
 
 impl Edge {
+    fn scope(&self, scope: &mut Scope) {
+        let Self { vault, mount, prefix, user, organization } = self;
+        vault.scope(scope);
+        add(scope, [mount, prefix, user, organization]);
+    }
+
     fn spec(&self) -> EdgeSpec {
         let Self { vault, mount, prefix, user, organization } = self;
         EdgeSpec { vault: vault.spec(), mount: mount.clone(), prefix: prefix.clone(), user: user.clone(), organization: organization.clone() }
@@ -352,6 +448,12 @@ impl Edge {
 }
 
 impl Roboto {
+    fn scope(&self, scope: &mut Scope) {
+        let Self { api_key, endpoint, org, secrets_manager_endpoint } = self;
+        scope.add(Some(api_key.expose()));
+        add(scope, [endpoint, org, secrets_manager_endpoint]);
+    }
+
     fn spec(&self) -> RobotoSpec {
         let Self { api_key: _, endpoint, org, secrets_manager_endpoint } = self;
         RobotoSpec { endpoint: endpoint.clone(), org_id: org.clone(), secrets_manager_endpoint: secrets_manager_endpoint.clone(), ..RobotoSpec::default() }
@@ -359,6 +461,20 @@ impl Roboto {
 }
 
 impl Envase {
+    fn scope(&self, scope: &mut Scope) {
+        let Self { environment, base_url, login, api_key } = self;
+        add(scope, [environment, base_url]);
+        scope.add(api_key.as_ref().map(Sensitive::expose));
+        match login {
+            EnvaseLogin::Token(token) => scope.add(Some(token.expose())),
+            EnvaseLogin::Client { id, secret, scope: wanted, token_url } => {
+                scope.add(Some(id.as_bytes()));
+                scope.add(Some(secret.expose()));
+                add(scope, [wanted, token_url]);
+            }
+        }
+    }
+
     fn open(&self, metrics: &Metrics) -> Result<EnvaseProvider, ReadError> {
         let (auth, secret) = match &self.login {
             EnvaseLogin::Token(token) => (EnvaseAuth { bearer: Some(FromSecret::default()), oauth: None }, token),
@@ -382,6 +498,13 @@ fn vault_of_environment() -> Result<Option<Vault>, Error> {
     Ok(Some(Vault { namespace: set("VAULT_NAMESPACE"), ca_bundle, ..Vault::new(address, token) }))
 }
 
+/// What may have been left out.
+fn add<const N: usize>(scope: &mut Scope, parts: [&Option<String>; N]) {
+    for part in parts {
+        scope.add(part.as_ref().map(String::as_bytes));
+    }
+}
+
 /// A variable that says something.
 fn set(name: &str) -> Option<String> {
     env::var(name).ok().filter(|text| !text.is_empty())
@@ -397,5 +520,97 @@ fn held(secret: &Sensitive) -> Box<dyn Grants> {
 impl Grants for Held {
     fn grant(&self) -> BoxFuture<'_, Result<Grant, ReadError>> {
         std::future::ready(Ok(Grant::Secret(self.0.clone()))).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::api::reference::Reference;
+
+    fn sensitive(text: &str) -> Sensitive {
+        Sensitive::from(text.to_owned())
+    }
+
+    #[test]
+    fn each_thing_that_is_said_of_an_identity_names_other_files_on_disk() {
+        let key = CacheKey::from_bytes(&[1; 32]).unwrap();
+        let name = |builder: &Builder, region: &str, reference: &str| {
+            let source = reference.parse::<Reference>().unwrap().source;
+            builder.keys(&key, Some(region))[&source.store].name(&source)
+        };
+        let differ = |reference: &str, builders: &[Builder]| {
+            let names: BTreeSet<String> = builders.iter().map(|builder| name(builder, "eu-west-1", reference)).collect();
+            assert_eq!(names.len(), builders.len(), "{reference}");
+            assert_eq!(name(&builders[0].clone(), "eu-west-1", reference), name(&builders[0], "eu-west-1", reference));
+        };
+        let aws = [
+            Builder::default(),
+            Builder::default().endpoint("a"),
+            Builder::default().profile("a"),
+            Builder::default().role("a", None),
+            Builder::default().role("a", Some("b".into())),
+        ];
+        let roboto = Roboto { api_key: sensitive("k"), endpoint: None, org: None, secrets_manager_endpoint: None };
+        for reference in ["aws.sm://a", "aws.ps:///a", "roboto-secret://a"] {
+            differ(reference, &aws.clone().map(|builder| builder.roboto(roboto.clone())));
+            assert_ne!(name(&aws[0], "eu-west-1", reference), name(&aws[0], "eu-west-2", reference));
+        }
+        let of = |roboto: Roboto| Builder::default().roboto(roboto);
+        differ(
+            "roboto-secret://a",
+            &[
+                of(roboto.clone()),
+                of(Roboto { api_key: sensitive("l"), ..roboto.clone() }),
+                of(Roboto { endpoint: Some("a".into()), ..roboto.clone() }),
+                of(Roboto { org: Some("a".into()), ..roboto.clone() }),
+                of(Roboto { secrets_manager_endpoint: Some("a".into()), ..roboto }),
+            ],
+        );
+        let vault = Vault::new("http://a", sensitive("t"));
+        let vaults = [
+            vault.clone(),
+            Vault::new("http://b", sensitive("t")),
+            Vault::new("http://a", sensitive("u")),
+            Vault { namespace: Some("a".into()), ..vault.clone() },
+            Vault { ca_bundle: Some("a".into()), ..vault.clone() },
+            Vault { key_value: KeyValue::V1, ..vault.clone() },
+        ];
+        differ("vault://kv/a", &vaults.clone().map(|vault| Builder::default().vault(vault)));
+        let edge = |vault: Vault| Edge { vault, mount: None, prefix: None, user: None, organization: None };
+        let said = Some("a".to_owned());
+        let edges = [
+            Edge { mount: said.clone(), ..edge(vault.clone()) },
+            Edge { prefix: said.clone(), ..edge(vault.clone()) },
+            Edge { user: said.clone(), ..edge(vault.clone()) },
+            Edge { organization: said.clone(), ..edge(vault) },
+        ];
+        let edges: Vec<Builder> = vaults.into_iter().map(edge).chain(edges).map(|edge| Builder::default().edge(edge)).collect();
+        differ("edge://org/a", &edges);
+        let client = |id: &str, secret: &str, scope: Option<&str>, token_url: Option<&str>| EnvaseLogin::Client {
+            id: id.to_owned(),
+            secret: sensitive(secret),
+            scope: scope.map(str::to_owned),
+            token_url: token_url.map(str::to_owned),
+        };
+        let envase = Envase { environment: None, base_url: None, login: EnvaseLogin::Token(sensitive("t")), api_key: None };
+        let logins = [
+            EnvaseLogin::Token(sensitive("u")),
+            client("a", "b", None, None),
+            client("b", "b", None, None),
+            client("a", "c", None, None),
+            client("a", "b", Some("d"), None),
+            client("a", "b", None, Some("d")),
+        ];
+        let envases = [
+            envase.clone(),
+            Envase { environment: said.clone(), ..envase.clone() },
+            Envase { base_url: said, ..envase.clone() },
+            Envase { api_key: Some(sensitive("a")), ..envase.clone() },
+        ];
+        let envases = envases.into_iter().chain(logins.map(|login| Envase { login, ..envase.clone() }));
+        differ("envase://a", &envases.map(|envase| Builder::default().envase(envase)).collect::<Vec<_>>());
     }
 }

@@ -3,13 +3,19 @@
 //! References enter, values leave. It knows nothing of Kubernetes. A value is held in [`Sensitive`] and nowhere else.
 
 mod access;
+mod cache;
+mod disk;
 mod error;
+mod sealing;
 mod writing;
 
 use std::{
     collections::BTreeMap,
     hash::{BuildHasher, RandomState},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,7 +23,6 @@ use futures::{
     Stream, StreamExt,
     stream::{self, BoxStream},
 };
-use moka::sync::Cache;
 use serde::de::DeserializeOwned;
 
 pub use crate::provider::{
@@ -26,6 +31,9 @@ pub use crate::provider::{
 };
 pub use access::{Builder, Edge, Envase, EnvaseLogin, Roboto, Vault};
 pub use error::Error;
+pub use sealing::CacheKey;
+
+use self::cache::Kept;
 
 use crate::{
     api::reference::{Reference, Source, Store},
@@ -49,8 +57,9 @@ pub struct Secrets {
     envase: Option<Opened>,
     tries: u32,
     timeout: Duration,
-    cache: Option<Cache<Source, Arc<Reading>>>,
+    cache: Option<Kept>,
     budgets: Arc<Mutex<Budgets>>,
+    found: Arc<AtomicUsize>,
 }
 
 /// A value, or the part of it that a keypath leads to.
@@ -161,22 +170,21 @@ impl Secrets {
     }
 
     async fn read(&self, source: Source, cached: bool) -> Result<Arc<Reading>, Error> {
-        let known = self.cache.as_ref().filter(|_| cached).and_then(|cache| cache.get(&source));
-        if let Some(reading) = known {
+        let Some(cache) = &self.cache else { return self.ask(&Question::Value(source)).await.map(Arc::new) };
+        if cached && let Some(reading) = cache.get(&source).await {
             return Ok(reading);
         }
-        let answer = self.ask(&Question::Value(source.clone())).await;
-        let Some(cache) = &self.cache else { return answer.map(Arc::new) };
-        match answer {
+        let mark = cache.mark();
+        match self.ask(&Question::Value(source.clone())).await {
             Ok(reading) => {
                 let reading = Arc::new(reading);
-                cache.insert(source, reading.clone());
+                cache.insert(&source, &reading, mark).await;
                 Ok(reading)
             }
             Err(error) => {
                 // What is gone is not there for the next one either.
                 if !error.is_passing() {
-                    cache.invalidate(&source);
+                    cache.remove(&source).await;
                 }
                 Err(error)
             }
@@ -229,6 +237,12 @@ impl Secrets {
         Ok(listed.into_iter().map(|found| found.source.to_string()).collect())
     }
 
+    /// How many names the list or search that runs has found so far, for whoever shows that it goes on; of several at once that of one of them.
+    #[must_use]
+    pub fn found_so_far(&self) -> usize {
+        self.found.load(Ordering::Relaxed)
+    }
+
     /// All that lies below a path, each with its reference, as it arrives.
     ///
     /// ```no_run
@@ -268,6 +282,7 @@ impl Secrets {
     }
 
     async fn listed(&self, question: &Question, search: &Search) -> Result<Vec<Found>, Error> {
+        self.found.store(0, Ordering::Relaxed);
         match self.ask(question).await?.value {
             Value::List(found) => Ok(found.into_iter().filter(|found| search.name_of(&found.source).is_some()).collect()),
             Value::Text(_) | Value::Binary(_) => Err(Error::Unavailable(format!("{question}: a value was answered where a list was asked for"))),
@@ -303,7 +318,7 @@ impl Secrets {
     }
 
     async fn ask_once(&self, provider: &dyn crate::provider::Provider, question: &Question, turns: &Turns) -> Result<Reading, ReadError> {
-        let calls = Calls::new(turns.clone());
+        let calls = Calls::new(turns.clone()).counting(self.found.clone());
         let answer = provider.read_one(question, &calls);
         match question {
             // It takes as many calls as it has pages, each with a time of its own.

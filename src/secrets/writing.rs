@@ -154,15 +154,15 @@ impl Secrets {
         let Attributes { description, tags, kms_key, kind, tier } = attributes;
         let has = described.tags.unwrap_or_default();
         let other = [
-            ("description", description.is_some() && *description != described.description),
-            ("tags", tags.iter().any(|(name, value)| has.get(name) != Some(value))),
-            ("encryption key", kms_key.is_some() && *kms_key != described.kms_key),
-            ("type", kind.is_some() && *kind != described.kind),
-            ("tier", tier.is_some() && *tier != described.tier),
+            ("another description", description.is_some() && *description != described.description),
+            ("other tags", tags.iter().any(|(name, value)| has.get(name) != Some(value))),
+            ("another encryption key", kms_key.is_some() && *kms_key != described.kms_key),
+            ("another type", kind.is_some() && *kind != described.kind),
+            ("another tier", tier.is_some() && *tier != described.tier),
         ];
         match other.into_iter().find(|(_, differs)| *differs) {
             Some((what, _)) => {
-                Err(Error::InvalidRequest(format!("{source}: it is there with another {what}, which it would keep; leave that out, or delete it first")))
+                Err(Error::InvalidRequest(format!("{source}: it is there with {what}, which it would keep; leave that out, or delete it first")))
             }
             None => Ok(()),
         }
@@ -225,7 +225,7 @@ impl Secrets {
         };
         // Also after a failure: it may have been written all the same.
         if let Some(cache) = &self.cache {
-            cache.invalidate_all();
+            cache.empty().await;
         }
         answer.map_err(|error| Error::written(source, error))
     }

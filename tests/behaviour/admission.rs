@@ -22,7 +22,7 @@ const POLICY: &str = "denied request: robotosecret may ";
 
 /// What a path begins with that is one of RobotoSecrets.
 const RESOURCES: &str = "rsec:";
-/// And one of RobotoPushes.
+/// And one of `RobotoPushes`.
 const PUSHES: &str = "rpush:";
 
 /// A request as whoever stole the token sends it: method, what follows the path of the namespace's Secrets, content type and body.

@@ -356,9 +356,14 @@ fn every_store_is_written_as_its_environment_says() {
         shell.writes(&["put", reference], &value(reference, 3));
         assert_eq!(shell.prints(&["get", reference]), value(reference, 3));
         says(&shell.prints(&["describe", reference]), "arn: ");
-        let (code, said) = shell.fails(&["create", &format!("{reference}x"), "--value", &value(reference, 1), "--tag", "a=b"]);
+        let (code, said) = shell.fails(&["create", &format!("{reference}x"), "--value", &value(reference, 1), "--kms-key", "k"]);
         assert_eq!(code, 5, "{reference}: {said}");
         assert_eq!(shell.fails(&["update", &format!("{reference}?version=1"), "--value", "{}"]).0, if reference.starts_with("vault") { 5 } else { 2 });
+        if !reference.starts_with("roboto") {
+            let (code, said) = shell.fails(&["create", &format!("{reference}x"), "--value", "no JSON"]);
+            assert_eq!(code, 5, "{reference}: {said}");
+            says(&said, "and this is none");
+        }
         shell.writes(&["delete", reference], "");
         assert_eq!(shell.fails(&["exists", reference]).0, 1, "{reference}");
     }

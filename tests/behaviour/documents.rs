@@ -1,8 +1,8 @@
 //! The documents for operators: that they speak of everything that can be met, and that their links lead somewhere.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, process::Command};
 
-use robotosecret::api::Reason;
+use robotosecret::api::{Reason, reference::Store};
 
 use crate::support::root;
 
@@ -31,8 +31,10 @@ fn anchors(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn every_link_leads_somewhere() {
-    let folder = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| format!("docs/{}", entry.unwrap().file_name().to_string_lossy()));
-    let documents: Vec<String> = folder
+    let files = |folder: &str| std::fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path().display().to_string()).collect::<Vec<_>>();
+    let documents: Vec<String> = [files("docs"), files("docs/command-line")]
+        .into_iter()
+        .flatten()
         .filter(|path| Path::new(path).extension().is_some_and(|extension| extension == "md"))
         .chain(["README.md".into(), "CONTRIBUTING.md".into()])
         .collect();
@@ -55,6 +57,65 @@ fn every_link_leads_somewhere() {
         }
     }
     assert!(links > 30, "only {links} links were found");
+}
+
+#[test]
+fn each_command_for_values_has_a_page_with_its_options_every_store_and_its_exit_codes() {
+    let help = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_robotosecret")).args(arguments).arg("--help").output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let overview = read("docs/command-line.md");
+    let pages = std::fs::read_dir(root().join("docs/command-line")).unwrap().map(|entry| entry.unwrap().path());
+    let pages: BTreeSet<String> = pages.map(|page| page.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    // Those of the plugin and of the operator have pages of their own.
+    let elsewhere = ["status", "refresh", "suspend", "resume", "explain", "diff", "tree", "controller", "probe", "crds", "help"];
+    let all = help(&[]);
+    let commands = all.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap().lines();
+    let commands = commands.filter(|line| line.starts_with("  ") && !line.starts_with("   ")).map(|line| line.split_whitespace().next().unwrap().to_owned());
+    assert_eq!(pages, commands.filter(|command| !elsewhere.contains(&command.as_str())).collect());
+    for command in &pages {
+        let page = read(&format!("docs/command-line/{command}.md"));
+        assert!(overview.contains(&format!("](command-line/{command}.md)")), "{command}");
+        assert!(page.starts_with(&format!("# {command}\n\n    robotosecret {command} ")), "{command}");
+        let (works, fails) = page.split_once("\n## What goes wrong\n").unwrap_or_else(|| panic!("{command}: it never fails"));
+        assert!(
+            works.contains("robotosecret ") && fails.contains("\nrobotosecret: ") && (fails.contains("exit code") || fails.contains("$ echo $?")),
+            "{command}: no output"
+        );
+        let text = help(&[command]);
+        let options = text.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 2 && *word != "--help");
+        for option in options.map(|word| word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric())) {
+            let short = if option == "--output" { "-o" } else { option };
+            assert!(["`", " "].iter().any(|end| page.contains(&format!("`{short}{end}"))), "{command}: {option}");
+        }
+        for store in Store::ALL.iter().filter(|_| command != "completion") {
+            assert!(page.contains(store.title()), "{command}: {store}");
+        }
+    }
+}
+
+/// So that it can be read where a terminal is no wider.
+#[test]
+fn every_help_text_fits_into_80_columns() {
+    let binary = env!("CARGO_BIN_EXE_robotosecret");
+    let all = Command::new(binary).arg("--help").output().unwrap();
+    let all = String::from_utf8(all.stdout).unwrap();
+    let commands = all.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap().lines();
+    let commands: Vec<&str> = commands.filter(|line| !line.starts_with("   ")).map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert!(commands.len() > 20, "{commands:?}");
+    for command in commands.into_iter().filter(|command| *command != "help").chain([""]) {
+        for how in ["-h", "--help"] {
+            let arguments = [command, how].into_iter().filter(|argument| !argument.is_empty());
+            let output = Command::new(binary).args(arguments).env("COLUMNS", "80").output().unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            assert!(text.contains("Usage:"), "{command} {how}");
+            for line in text.lines() {
+                assert!(line.chars().count() <= 80, "{command} {how}: {line}");
+                assert!(!line.contains('`') && !line.contains("<http"), "{command} {how}: marks of a document: {line}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -62,6 +62,7 @@ pub(super) async fn read<'c>(
             // What moved while it was listed may come twice; the later answer is the newer one.
             found.insert(name, reading);
         }
+        calls.found(found.len());
         if found.len() > MOST_NAMES {
             return Err(too_many_names());
         }

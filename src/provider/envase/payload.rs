@@ -116,13 +116,12 @@ fn missing(field: &str) -> ReadError {
 }
 
 /// A secret as it is sent.
-pub(super) fn sent(fields: &EnvaseFields, key: &str, secret: &Sensitive, description: Option<&str>) -> Result<Sensitive, ReadError> {
-    let value: &RawValue =
-        serde_json::from_slice(secret.expose()).map_err(|_| ReadError::new(Reason::DecodeError, "a secret of Envase is sent as JSON, and this is none"))?;
-    let text = |text: &str| serde_json::to_string(text).map_err(|_| misunderstood());
+pub(super) fn sent(fields: &EnvaseFields, key: &str, secret: &Sensitive, description: Option<&str>) -> Result<Sensitive, WriteError> {
+    let value: &RawValue = serde_json::from_slice(secret.expose()).map_err(|_| WriteError::Refused("Envase keeps JSON, and this is none".to_owned()))?;
+    let text = |text: &str| serde_json::to_string(text).map_err(|_| WriteError::from(misunderstood()));
     let before = format!("{{{}:{},{}:", text(fields.key())?, text(key)?, text(fields.secret())?);
     let after =
-        description.map(|description| Ok::<_, ReadError>(format!(",{}:{}", text(fields.description())?, text(description)?))).transpose()?.unwrap_or_default();
+        description.map(|description| Ok::<_, WriteError>(format!(",{}:{}", text(fields.description())?, text(description)?))).transpose()?.unwrap_or_default();
     // In one piece, so that no part of it is left behind where it grew.
     Ok(Sensitive::new([before.as_bytes(), value.get().as_bytes(), after.as_bytes(), b"}"].concat()))
 }

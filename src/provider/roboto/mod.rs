@@ -255,6 +255,7 @@ impl RobotoPlatform {
                     found.insert(record.name, None);
                 }
             }
+            calls.found(found.len());
             if found.len() > MOST_NAMES {
                 return Err(too_many_names());
             }

@@ -390,6 +390,7 @@ impl VaultProvider {
                 404 => return Err(ReadError::new(Reason::ProviderUnavailable, format!("a part of the list is missing: {mount}/{folder} (HTTP 404)"))),
                 status => return Err(refusal("list", status)),
             }
+            calls.found(found.len());
             if found.len() + folders.len() > MOST_NAMES {
                 return Err(too_many_names());
             }

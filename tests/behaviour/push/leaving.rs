@@ -31,7 +31,7 @@ async fn what_is_taken_out_of_the_spec_goes_only_if_that_is_asked_for_and_it_is_
         let parameter_uri = format!("aws.ps:///{gone}");
         push(s, "db", spec("Retain", &[kept_uri.clone(), retained_uri])).await;
         ready(s, "db", "True Pushed", SECONDS).await;
-        push(s, "db", spec("Retain", &[kept_uri.clone()])).await;
+        push(s, "db", spec("Retain", std::slice::from_ref(&kept_uri))).await;
         ready(s, "db", "True Pushed", SECONDS).await;
         push(s, "db", spec("Delete", &[kept_uri.clone(), gone_uri, parameter_uri, theirs_uri])).await;
         ready(s, "db", "True Pushed", SECONDS).await;

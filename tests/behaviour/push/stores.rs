@@ -168,7 +168,7 @@ async fn where_a_store_keeps_no_mark_the_status_says_whose_it_is() {
         assert_eq!((serde_json::to_value(target.ownership).unwrap(), target.version.as_deref()), (json!("Owned"), None));
         secret(s, "db", json!({"password": two})).await;
         let holds = async |expected: &Value| {
-            until("it holds what was pushed", WITHIN_TTL, async || (vault.plain("", &name).as_ref() == Some(expected)).then_some(())).await
+            until("it holds what was pushed", WITHIN_TTL, async || (vault.plain("", &name).as_ref() == Some(expected)).then_some(())).await;
         };
         holds(&json!({"password": two})).await;
         vault.put_plain("", &name, &json!({"password": "theirs"}));
