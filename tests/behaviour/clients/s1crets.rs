@@ -157,6 +157,7 @@ fn why(step: &Value, held: &Value, theirs: &Value, ours: &Value) -> Option<&'sta
         Some(INDEX) => Some(INDEX),
         // Each item of an empty list has the member.
         Some(EMPTY) => (missing || *ours == true || *ours == json!(["text", "[]"])).then_some(EMPTY),
+        Some(GAP) => (missing || ours[1].as_str().is_some_and(|list| list.contains("[]"))).then_some(GAP),
         Some(reason) => missing.then_some(reason),
         None => None,
     }
@@ -230,6 +231,7 @@ async fn listed_differences_of_secrets(both: &mut Both) {
         (r#"{"l":[{"m":{"k":5}},{"m":{"k":6}}]}"#, &["l", "m", "k"], None),
         (r#"{"l":[{"n":1},{}]}"#, &["l", "n"], Some(GAP)),
         (r#"{"l":[{"n":1},{"m":2}]}"#, &["l", "n"], Some(GAP)),
+        (r#"{"l":[[]]}"#, &["l", "n"], Some(GAP)),
         (r#"{"l":[{"n":1},{"n":2}]}"#, &["l", "0"], Some(INDEX)),
         (r#"{"l":[1,2]}"#, &["l", "n"], Some(PYTHON)),
         ("123", &["a"], Some(PYTHON)),
