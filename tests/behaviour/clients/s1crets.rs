@@ -180,7 +180,7 @@ fn walk(root: &Value, keypath: &[String]) -> Option<&'static str> {
             }
             (at, in_list) = (items.iter().collect(), true);
         }
-        if depth > 0 && !in_list && is_empty(at[0]) {
+        if (depth > 0 || root.is_array()) && !in_list && is_empty(at[0]) {
             return Some(EMPTY);
         }
         if in_list && at.iter().any(|item| !is_empty(item) && !item.is_object()) {
