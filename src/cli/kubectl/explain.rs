@@ -79,11 +79,11 @@ pub async fn run(connection: &Connection, name: &str) -> Result<ExitCode, Failur
 
 /// The resource and its conditions, with what helps.
 fn about<K: Kind>(resource: &K, policy: &str, now: Timestamp, colour: bool) -> Vec<String> {
-    let standing = Standing::of(resource);
+    let (status, standing) = (resource.told(), Standing::of(resource));
     let verdict = if standing.well { painted("well", Tone::Good, colour) } else { painted("not well", Tone::Bad, colour) };
     let mut lines = vec![format!("{} {}/{}: {verdict}", K::kind(&()), standing.namespace, resource.name_any())];
     let mut told: Option<&Condition> = None;
-    for condition in [READY, FRESH, STALLED].iter().filter_map(|type_| resource.conditions().iter().find(|condition| condition.type_ == *type_)) {
+    for condition in [READY, FRESH, STALLED].iter().filter_map(|type_| status.condition(type_)) {
         // Stalled is bad where it is True.
         let bad = if condition.type_ == STALLED { condition.status == "True" } else { condition.status != "True" };
         let tone = if condition.type_ == STALLED && bad { Tone::Bad } else { Tone::of(&condition.status) };
@@ -102,7 +102,7 @@ fn about<K: Kind>(resource: &K, policy: &str, now: Timestamp, colour: bool) -> V
         }
         told = Some(condition);
     }
-    if resource.conditions().is_empty() || standing.reason == Reason::Pending.as_str() && standing.ready == "True" {
+    if status.conditions.is_empty() || standing.reason == Reason::Pending.as_str() && standing.ready == "True" {
         lines.extend([format!("  {}", clean(&standing.message)), format!("    what helps: {}", Reason::Pending.cure())]);
     }
     let ago = |time: Option<Timestamp>| time.map_or_else(|| "never".to_owned(), |time| age(Some(time), now) + " ago");

@@ -24,20 +24,34 @@ pub trait Kind: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clo
 
     /// `spec.suspend`.
     fn is_suspended(&self) -> bool;
-    /// Its conditions.
-    fn conditions(&self) -> &[Condition];
-    /// Which generation its status speaks of.
-    fn observed(&self) -> Option<i64>;
-    /// When it was last checked with success.
-    fn checked(&self) -> Option<Timestamp>;
-    /// The last request to refresh that was carried out.
-    fn handled(&self) -> Option<&str>;
+    /// What its status says; nothing where there is none.
+    fn told(&self) -> Told<'_>;
     /// What tells contents apart.
     fn content(&self) -> Content;
 
     /// Its name, as it is typed.
     fn shown(&self) -> String {
         format!("{}{}", Self::PREFIX, self.name_any())
+    }
+}
+
+/// What the statuses of both kinds say.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Told<'k> {
+    /// Its conditions.
+    pub conditions: &'k [Condition],
+    /// Which generation it speaks of.
+    pub observed: Option<i64>,
+    /// When it was last checked with success.
+    pub checked: Option<&'k Time>,
+    /// The last request to refresh that was carried out.
+    pub handled: Option<&'k str>,
+}
+
+impl Told<'_> {
+    /// The condition of this type.
+    pub fn condition(&self, type_: &str) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.type_ == type_)
     }
 }
 
@@ -63,20 +77,13 @@ impl Kind for RobotoSecret {
         self.spec.suspend
     }
 
-    fn conditions(&self) -> &[Condition] {
-        self.status.as_ref().map_or(&[], |status| &status.conditions)
-    }
-
-    fn observed(&self) -> Option<i64> {
-        self.status.as_ref()?.observed_generation
-    }
-
-    fn checked(&self) -> Option<Timestamp> {
-        Some(self.status.as_ref()?.last_check_time.as_ref()?.0)
-    }
-
-    fn handled(&self) -> Option<&str> {
-        self.status.as_ref()?.last_handled_refresh.as_deref()
+    fn told(&self) -> Told<'_> {
+        self.status.as_ref().map_or_else(Told::default, |status| Told {
+            conditions: &status.conditions,
+            observed: status.observed_generation,
+            checked: status.last_check_time.as_ref(),
+            handled: status.last_handled_refresh.as_deref(),
+        })
     }
 
     fn content(&self) -> Content {
@@ -94,20 +101,13 @@ impl Kind for RobotoPush {
         self.spec.suspend
     }
 
-    fn conditions(&self) -> &[Condition] {
-        self.status.as_ref().map_or(&[], |status| &status.conditions)
-    }
-
-    fn observed(&self) -> Option<i64> {
-        self.status.as_ref()?.observed_generation
-    }
-
-    fn checked(&self) -> Option<Timestamp> {
-        Some(self.status.as_ref()?.last_check_time.as_ref()?.0)
-    }
-
-    fn handled(&self) -> Option<&str> {
-        self.status.as_ref()?.last_handled_refresh.as_deref()
+    fn told(&self) -> Told<'_> {
+        self.status.as_ref().map_or_else(Told::default, |status| Told {
+            conditions: &status.conditions,
+            observed: status.observed_generation,
+            checked: status.last_check_time.as_ref(),
+            handled: status.last_handled_refresh.as_deref(),
+        })
     }
 
     fn content(&self) -> Content {

@@ -159,7 +159,7 @@ fn result<K: Kind>(resource: &K, request: &Request) -> Option<Outcome> {
     if resource.is_suspended() {
         return Some(Outcome::Never("it is suspended; resume it"));
     }
-    let handled = resource.handled()?;
+    let handled = resource.told().handled?;
     let asked = resource.annotations().get(REFRESH_ANNOTATION);
     // Somebody may have asked once more meanwhile; a list may be older than the request.
     let later = asked.is_some_and(|asked| *asked != request.id && Some(asked) != request.before.as_ref() && asked == handled);

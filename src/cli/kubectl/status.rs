@@ -44,11 +44,11 @@ pub struct Standing {
 impl Standing {
     /// How this one stands.
     pub fn of<K: Kind>(resource: &K) -> Self {
-        let condition = |type_: &str| resource.conditions().iter().find(|condition| condition.type_ == type_);
-        let (ready, fresh) = (condition(READY), condition(FRESH));
+        let status = resource.told();
+        let (ready, fresh) = (status.condition(READY), status.condition(FRESH));
         let is = |condition: Option<&Condition>| condition.map_or_else(|| NONE.to_owned(), |condition| condition.status.clone());
         // While it is suspended the controller doesn't look at the spec.
-        let seen = resource.is_suspended() || resource.observed() == resource.meta().generation;
+        let seen = resource.is_suspended() || status.observed == resource.meta().generation;
         let well = seen && ready.is_some_and(|ready| ready.status == "True") && fresh.is_none_or(|fresh| fresh.status != "False");
         let told = ready.filter(|ready| ready.status != "True").or_else(|| fresh.filter(|fresh| fresh.status != "True")).or(ready);
         let (reason, message) = match told {
@@ -66,7 +66,7 @@ impl Standing {
             fresh: is(fresh),
             reason,
             since: since.or_else(|| resource.creation_timestamp().map(|time| time.0)),
-            checked: resource.checked(),
+            checked: status.checked.map(|time| time.0),
             message,
         }
     }

@@ -32,11 +32,8 @@ impl Opened {
     /// Whether a write can be made to depend on the version that is there, or what it went over can be found.
     #[must_use]
     pub fn compares(&self) -> bool {
-        match self {
-            Self::Aws(_) | Self::Edge(_) => true,
-            Self::Vault(provider) => provider.keeps_metadata(),
-            Self::Roboto(_) | Self::Envase(_) => false,
-        }
+        // Those that keep tags keep versions, too, and the others neither.
+        self.keeps_tags()
     }
 
     /// Which limit a look at what is there besides the value counts against.
