@@ -16,11 +16,12 @@ COPY src src
 COPY tests/testbed tests/testbed
 COPY .ci/licenses .ci/licenses
 # `arch` names the platform that this stage runs for (x86_64, aarch64); buildx emulates the one that isn't its own.
-# An explicit --target keeps crt-static away from build scripts and procedural macros, which can't be static.
+# An explicit --target keeps crt-static away from build scripts and procedural macros, which can't be static. As in the Makefile: on x86_64 LLVM's linker
+# puts functions of the same code together and packs relocations.
 # The cache mounts keep the registry and the compiled dependencies: a change of our code doesn't rebuild the AWS SDK.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target,sharing=locked \
-    RUSTFLAGS="-C target-feature=+crt-static" \
+    RUSTFLAGS="-C target-feature=+crt-static $([ "$(arch)" != x86_64 ] || echo -C link-arg=-Wl,--icf=all -C link-arg=-Wl,-z,pack-relative-relocs)" \
     cargo build --release --locked --bin robotosecret --target "$(arch)-unknown-linux-gnu" \
     && cp "target/$(arch)-unknown-linux-gnu/release/robotosecret" /robotosecret \
     && .ci/licenses /licenses

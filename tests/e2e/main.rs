@@ -47,7 +47,7 @@ struct Run {
     #[arg(long, value_name = "PATH")]
     binary: PathBuf,
     /// What the image may hold, in megabytes. Only a binary for release fits into the default.
-    #[arg(long, value_name = "MB", default_value_t = 33)]
+    #[arg(long, value_name = "MB", default_value_t = 32)]
     image_limit: u64,
     /// Plays these alone.
     #[arg(long, value_delimiter = ',', default_values_t = Scene::USUAL)]
