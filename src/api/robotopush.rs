@@ -67,7 +67,7 @@ pub struct RobotoPushSpec {
     #[serde(default)]
     pub update_policy: UpdatePolicy,
 
-    /// What happens at the store when a reference is taken out of this spec, or the RobotoPush is deleted. `Retain` (default): nothing. `Delete`: what is this RobotoPush's is deleted.
+    /// What happens at the store when a reference is taken out of this spec, or the RobotoPush is deleted. `Retain` (default): nothing. `Delete`: what is this RobotoPush's is deleted, once all that is in the spec is written. What members were written into is never deleted.
     #[serde(default)]
     pub deletion_policy: PushDeletionPolicy,
 
@@ -85,7 +85,7 @@ pub struct RobotoPushSpec {
     #[x_kube(validation = Rule::new(format!("self.matches('{}') && duration(self) >= duration('10s')", duration::PATTERN)).message("a duration of at least 10s, such as 30s, 15m or 1h30m (a day is 24h)"))]
     pub ttl: String,
 
-    /// While true, nothing is read and nothing is written; what is at the store stays as it is.
+    /// While true, nothing is read and nothing is written; what is at the store stays as it is. Deleting the RobotoPush still does what deletionPolicy says.
     #[serde(default, skip_serializing_if = "is_default")]
     pub suspend: bool,
 }
@@ -260,6 +260,9 @@ pub struct PushTarget {
     /// The version that was last written, or found to hold what the Secret holds: the version id of a secret, the number of a parameter or in Vault. Left out where the store has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// Whether members of it are written, among others that may be somebody else's; such a target is never deleted.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub shared: bool,
     /// Whose it is, where the store keeps no mark. `Making`: it was about to be made. `Owned`: this RobotoPush made it or took it over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ownership: Option<PushOwnership>,

@@ -51,12 +51,11 @@ pub(super) struct Gates {
 }
 
 impl Gates {
-    pub(super) fn new(readiness: &Readiness, scopes: usize, confined: bool, fan_out: bool, pushes: usize) -> Self {
+    pub(super) fn new(readiness: &Readiness, scopes: usize, confined: bool, fan_out: bool) -> Self {
         let secrets = (!confined).then_some((SECRETS, scopes));
         let parents = fan_out.then_some((CLUSTER_RESOURCES, 1));
-        let pushes = (pushes > 0).then_some((PUSHES, pushes));
         let always = [(RESOURCES, scopes), (NAMESPACES, scopes), (PROVIDERS, 1), (OWN_PROVIDERS, scopes)];
-        let missing: BTreeMap<_, _> = always.into_iter().chain(secrets).chain(parents).chain(pushes).collect();
+        let missing: BTreeMap<_, _> = always.into_iter().chain(secrets).chain(parents).collect();
         for what in missing.keys() {
             readiness.wait_for(what, "the first list");
         }

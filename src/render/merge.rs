@@ -19,10 +19,20 @@ struct Change<'v>(Vec<String>, Option<&'v RawValue>);
 #[derive(Default)]
 pub struct Owed(Vec<(Sensitive, Sensitive)>);
 
+/// How many versions before one that was written over are looked through for the one that it was made of.
+pub const DEPTH: usize = 4;
+
 impl Owed {
-    /// Somebody else made `theirs` of what was there, and that was written over.
-    pub fn add(&mut self, there: Sensitive, theirs: Sensitive) {
-        self.0.push((there, theirs));
+    /// The last `theirs` of these versions, oldest first, are somebody else's and were written over. Whoever wrote one may have written over others, too,
+    /// so that it is not their work that these are missing in it: it was made of that version before it from which it differs least.
+    pub fn add(&mut self, versions: &[Sensitive], theirs: usize) {
+        for at in versions.len().saturating_sub(theirs)..versions.len() {
+            let version = &versions[at];
+            let before = versions[at.saturating_sub(DEPTH)..at].iter().rev();
+            if let Some(from) = before.min_by_key(|from| changes(from, version)) {
+                self.0.push((from.clone(), version.clone()));
+            }
+        }
     }
 
     /// Whether nothing is owed.
@@ -35,6 +45,17 @@ impl Owed {
     pub fn onto(&self, there: &Sensitive) -> Result<Sensitive, RenderError> {
         self.0.iter().try_fold(there.clone(), |text, (from, to)| redo(utf8(from)?, utf8(to)?, utf8(&text)?))
     }
+}
+
+/// How many members differ; of what is no JSON, more than any.
+fn changes(from: &Sensitive, to: &Sensitive) -> usize {
+    let count = || {
+        let (from, to) = (serde_json::from_slice(from.expose()).ok()?, serde_json::from_slice(to.expose()).ok()?);
+        let mut changes = Vec::new();
+        differences(from, to, &mut Vec::new(), &mut changes);
+        Some(changes.len())
+    };
+    count().unwrap_or(usize::MAX)
 }
 
 /// A value as text.
@@ -116,6 +137,20 @@ mod tests {
         assert_eq!(redone(r#"{"a":1}"#, "{}", r#"{"b":1}"#), r#"{"b":1}"#, "gone already");
         assert_eq!(redone(r#"{"a":[1]}"#, r#"{"a":[1,2]}"#, r#"{"a":[0]}"#), r#"{"a":[1,2]}"#, "a list is one piece");
         assert_eq!(redone("{}", "{}", "{ }"), "{ }");
+    }
+
+    #[test]
+    fn what_somebody_wrote_over_is_not_taken_for_their_work() {
+        let versions = [r#"{"p":1}"#, r#"{"p":1,"b":1}"#, r#"{"p":2}"#].map(|text| Sensitive::from(text.to_owned()));
+        let onto = |theirs: usize, text: &str| {
+            let mut owed = Owed::default();
+            owed.add(&versions, theirs);
+            String::from_utf8(owed.onto(&Sensitive::from(text.to_owned())).expect("done").expose().to_vec()).expect("text")
+        };
+        // The third was made of the first: that it lacks b is nobody's wish.
+        assert_eq!(onto(1, r#"{"p":1,"b":1,"c":1}"#), r#"{"p":2,"b":1,"c":1}"#);
+        assert_eq!(onto(2, r#"{"p":1,"c":1}"#), r#"{"b":1,"p":2,"c":1}"#);
+        assert_eq!(onto(0, "{}"), "{}");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Whether two JSON texts say the same, however they are spelled: spaces, the order of members, and escapes of characters don't count; digits do.
+//! Whether two JSON texts say the same, however they are spelled: spaces, the order of members, escapes of characters and of numbers don't count. Numbers are
+//! the same that are the same in 64 bits with a point: some stores keep no others.
 //!
 //! Two values enter, yes or no leaves. What is no JSON is the same only byte for byte, except that a JSON string and its bare text are the same: some stores
 //! are given the one and give back the other.
@@ -45,8 +46,13 @@ fn alike(one: &RawValue, other: &RawValue) -> bool {
             a.len() == b.len() && a.iter().zip(&b).all(|(one, other)| alike(one, other))
         }
         (Some(b'"'), Some(b'"')) => text(one).is_some_and(|text_of_one| text(other).is_some_and(|other| text_of_one == other)),
+        (Some(b'-' | b'0'..=b'9'), Some(b'-' | b'0'..=b'9')) => a == b || number(a).is_some_and(|a| number(b).is_some_and(|b| a.total_cmp(&b).is_eq())),
         _ => a == b,
     }
+}
+
+fn number(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
 #[cfg(test)]
@@ -63,6 +69,8 @@ mod tests {
             (r#""12""#, "12"),
             ("no JSON", "no JSON"),
             ("18446744073709551616.0", "18446744073709551616.0"),
+            (r#"{"a":1.00,"b":[100]}"#, r#"{"a":1,"b":[1e2]}"#),
+            ("12345678901234567890", "12345678901234567000"),
         ] {
             assert!(same(one, other), "{one} {other}");
         }
@@ -70,7 +78,8 @@ mod tests {
             (r#"{"a":1}"#, r#"{"a":1,"b":2}"#),
             (r#"{"a":1,"c":2}"#, r#"{"a":1,"b":2}"#),
             (r#"{"a":1}"#, r#"{"a":"1"}"#),
-            (r#"{"a":1.0}"#, r#"{"a":1.00}"#),
+            (r#"{"a":1.0}"#, r#"{"a":1.01}"#),
+            ("1", r#""1.0""#),
             ("[1,2]", "[2,1]"),
             ("[1]", "[1,1]"),
             (r#"{"a":{}}"#, r#"{"a":[]}"#),

@@ -20,7 +20,7 @@ use crate::{
         writing::{Attributes, Described, Recovery, WriteError, Written},
     },
     render::{
-        merge::{Owed, utf8},
+        merge::{DEPTH, Owed, utf8},
         replace::replace,
     },
     sensitive::Sensitive,
@@ -133,8 +133,12 @@ impl Secrets {
     pub async fn describe(&self, reference: &str) -> Result<Described, Error> {
         let source = whole(reference)?;
         let described = match self.opened(source.store)? {
-            // What Vault's metadata say takes a right of its own; the version comes with the value, too.
-            Opened::Vault(_) | Opened::Edge(_) => None,
+            opened @ (Opened::Vault(_) | Opened::Edge(_)) => match opened.describe(&source).await {
+                // That takes a right of its own; the version comes with the value, too.
+                Some(Err(WriteError::Failed(error))) if error.reason == Reason::AccessDenied => None,
+                Some(Ok(Described { version: None, .. })) => Some(Err(WriteError::NotFound)),
+                described => described,
+            },
             opened => opened.describe(&source).await,
         };
         let Some(described) = described else {
@@ -197,11 +201,9 @@ impl Secrets {
             match answer {
                 Err(Error::Conflict { over: None, .. }) => {}
                 Err(Error::Conflict { message, over: Some((from, written)) }) if written > from + 1 => {
-                    let between = Source { version: Some(Version::Number(written - 1)), ..source.clone() };
                     let told = Error::Conflict { message, over: Some((from, written)) };
-                    let theirs = self.ask(&Question::Value(between)).await.and_then(|theirs| json_text(source, &theirs));
-                    let Ok(theirs) = theirs else { return Err(told) };
-                    owed.add(there, theirs);
+                    let Some(versions) = self.versions(source, from, written).await else { return Err(told) };
+                    owed.add(&versions, usize::try_from(written - 1 - from).unwrap_or(usize::MAX));
                     said = Some(told);
                 }
                 answer => return answer,
@@ -209,6 +211,20 @@ impl Secrets {
             tokio::time::sleep(jittered(super::PAUSE)).await;
         }
         Err(said.unwrap_or_else(|| Error::Conflict { message: format!("{source}: others write this all the time; try again"), over: None }))
+    }
+
+    /// The versions between two, oldest first, and some from before. `None`: one between them can't be read.
+    async fn versions(&self, source: &Source, from: u64, written: u64) -> Option<Vec<Sensitive>> {
+        let mut versions = Vec::new();
+        for number in from.saturating_sub(DEPTH as u64 - 1).max(1)..written {
+            let version = Source { version: Some(Version::Number(number)), ..source.clone() };
+            match self.ask(&Question::Value(version)).await.and_then(|reading| json_text(source, &reading)) {
+                Ok(text) => versions.push(text),
+                Err(_) if number < from => {}
+                Err(_) => return None,
+            }
+        }
+        Some(versions)
     }
 
     /// Does a write, again while the store only asks to slow down.

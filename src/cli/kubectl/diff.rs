@@ -22,7 +22,7 @@ use robotosecret::{
 
 use super::{
     access::{Connection, Failure, Sight},
-    keys, source,
+    keys, kinds, source,
     table::{self, Cell, Terminal, Tone, age, table},
 };
 use crate::cli::Access;
@@ -64,6 +64,9 @@ type Verdicts = BTreeMap<String, (Verdict, String)>;
 
 /// Does it.
 pub async fn run(connection: &Connection, name: &str, access: Option<Access>) -> Result<ExitCode, Failure> {
+    if kinds::push_name(name).is_some() {
+        return Err(Failure::Impossible("a RobotoPush has no diff; explain says how each of its targets stands".to_owned()));
+    }
     let resource: RobotoSecret = connection.resource(name).await?;
     let target = keys::target(&resource);
     let is_written = resource.status.as_ref().and_then(|status| status.target.as_ref()).is_some_and(|written| written.name == target);

@@ -98,12 +98,12 @@ fn about<K: Kind>(resource: &K, policy: &str, now: Timestamp, colour: bool) -> V
         }
         // What is meant to be so needs no cure.
         if bad && !standing.well {
-            lines.extend(Reason::named(&condition.reason).map(|reason| format!("    what helps: {}", reason.cure())));
+            lines.extend(Reason::named(&condition.reason).map(|reason| format!("    what helps: {}", K::cure(reason))));
         }
         told = Some(condition);
     }
     if status.conditions.is_empty() || standing.reason == Reason::Pending.as_str() && standing.ready == "True" {
-        lines.extend([format!("  {}", clean(&standing.message)), format!("    what helps: {}", Reason::Pending.cure())]);
+        lines.extend([format!("  {}", clean(&standing.message)), format!("    what helps: {}", K::cure(Reason::Pending))]);
     }
     let ago = |time: Option<Timestamp>| time.map_or_else(|| "never".to_owned(), |time| age(Some(time), now) + " ago");
     lines.push(format!("  checked {}, changed {}, {policy}", ago(standing.checked), ago(resource.content().changed())));

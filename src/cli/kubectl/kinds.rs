@@ -9,7 +9,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{Resource, ResourceExt, core::NamespaceResourceScope};
-use robotosecret::api::{RobotoPush, RobotoSecret};
+use robotosecret::api::{Reason, RobotoPush, RobotoSecret};
 use serde::de::DeserializeOwned;
 
 /// What the name of a RobotoPush begins with: as kubectl would have it, short, and shorter.
@@ -28,6 +28,11 @@ pub trait Kind: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clo
     fn told(&self) -> Told<'_>;
     /// What tells contents apart.
     fn content(&self) -> Content;
+
+    /// What helps against a reason.
+    fn cure(reason: Reason) -> &'static str {
+        reason.cure()
+    }
 
     /// Its name, as it is typed.
     fn shown(&self) -> String {
@@ -96,6 +101,19 @@ impl Kind for RobotoSecret {
 impl Kind for RobotoPush {
     const PREFIX: &'static str = "push/";
     const CHANGES: &'static str = "the store";
+
+    fn cure(reason: Reason) -> &'static str {
+        match reason {
+            Reason::Pending => "does the controller run and serve that namespace (push.enabled, push.namespaces)? Is it the leader?",
+            Reason::NotAllowed => "add a rule with verbs: [write], or name another provider",
+            Reason::SourceNotFound => "put the Secret, or its key, back; or take it out of the spec. The store keeps what it has",
+            Reason::KeypathNotFound => "correct the #/pointer, or what is at the store",
+            Reason::TargetNotOwned => "choose another name at the store, or take it over with adopt: true",
+            Reason::TargetConflict => "as the message says; nothing was lost",
+            Reason::TargetRejected => "as the message says: another value, another name, or another place",
+            other => other.cure(),
+        }
+    }
 
     fn is_suspended(&self) -> bool {
         self.spec.suspend

@@ -35,6 +35,7 @@ pub enum Command {
     /// Show RobotoSecrets and RobotoPushes, those that are not well first. Exits with 1 unless all are well.
     Status {
         /// Which, RobotoPushes as push/NAME; all of the namespace when left out.
+        #[arg(value_parser = name)]
         names: Vec<String>,
         /// Of all namespaces.
         #[arg(short = 'A', long, conflicts_with = "names")]
@@ -58,7 +59,7 @@ pub enum Command {
     /// Stop reading and writing for these; what is mirrored or pushed stays.
     Suspend {
         /// Which, RobotoPushes as push/NAME.
-        #[arg(required = true)]
+        #[arg(required = true, value_parser = name)]
         names: Vec<String>,
         #[command(flatten)]
         cluster: Cluster,
@@ -66,7 +67,7 @@ pub enum Command {
     /// Go on after suspend.
     Resume {
         /// Which, RobotoPushes as push/NAME.
-        #[arg(required = true)]
+        #[arg(required = true, value_parser = name)]
         names: Vec<String>,
         #[command(flatten)]
         cluster: Cluster,
@@ -74,6 +75,7 @@ pub enum Command {
     /// Walk from a RobotoSecret to its provider, its references, its Secret and who uses that, and say what is wrong and what helps.
     Explain {
         /// Which; a RobotoPush, with what it is written to, as push/NAME.
+        #[arg(value_parser = name)]
         name: String,
         #[command(flatten)]
         cluster: Cluster,
@@ -81,6 +83,7 @@ pub enum Command {
     /// Compare, key by key, what a RobotoSecret would make with what its Secret holds. Exits with 1 if they are not the same.
     Diff {
         /// Which.
+        #[arg(value_parser = name)]
         name: String,
         /// Read the stores, too, as whoever you are there, and compare the values; they are not printed.
         #[arg(long)]
@@ -93,6 +96,7 @@ pub enum Command {
     /// Show providers, their RobotoSecrets and RobotoPushes, the Secrets and who uses them, as a tree.
     Tree {
         /// Which, a RobotoPush as push/NAME; all of the namespace when left out.
+        #[arg(value_parser = name)]
         name: Option<String>,
         /// Of all namespaces.
         #[arg(short = 'A', long, conflicts_with = "name")]
@@ -112,7 +116,7 @@ pub enum Output {
 #[derive(Args)]
 pub struct Which {
     /// Which, RobotoPushes as push/NAME.
-    #[arg(required_unless_present = "all")]
+    #[arg(required_unless_present = "all", value_parser = name)]
     names: Vec<String>,
     /// All of the namespace.
     #[arg(long, conflicts_with = "names")]
@@ -120,6 +124,13 @@ pub struct Which {
     /// With --all: of all namespaces.
     #[arg(short = 'A', long, requires = "all")]
     all_namespaces: bool,
+}
+
+/// A name as Kubernetes takes it, or one of a RobotoPush.
+fn name(text: &str) -> Result<String, &'static str> {
+    let plain = kinds::push_name(text).unwrap_or(text);
+    let is_name = !plain.is_empty() && plain.len() <= 253 && plain.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'));
+    if is_name { Ok(text.to_owned()) } else { Err("a name has lower case letters, digits, - and ., or is push/NAME") }
 }
 
 fn duration(text: &str) -> Result<Duration, &'static str> {

@@ -183,12 +183,11 @@ impl Pushes {
     }
 }
 
-/// Watches the kind in one namespace.
+/// Watches the kind in one namespace. Nobody waits for it: a namespace that is gone, with the Role in it, holds up no other.
 pub(super) async fn watch(client: Client, namespace: String, context: Arc<Context>, gates: Gates) {
     let config = watcher::Config::default();
     let mut events = pin!(watcher(api::<DeserializeGuard<RobotoPush>>(&client, Some(&namespace)), config).backoff(Pauses::default()));
     let mut listed = BTreeSet::new();
-    let mut synced = false;
     let forget = |key: &Key| context.pushes.change(|known| drop(known.pushes.remove(key)));
     let take_in = |push: DeserializeGuard<RobotoPush>| {
         let key = key_of(&push);
@@ -208,9 +207,6 @@ pub(super) async fn watch(client: Client, namespace: String, context: Arc<Contex
             Ok(Event::Delete(push)) => forget(&key_of(&push)),
             Ok(Event::InitDone) => {
                 context.pushes.change(|known| known.pushes.retain(|key, _| key.0 != namespace || listed.contains(key)));
-                if !std::mem::replace(&mut synced, true) {
-                    gates.synced(PUSHES);
-                }
             }
             Err(error) => gates.trouble(PUSHES, Some(&namespace), &error),
         }

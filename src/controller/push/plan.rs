@@ -116,7 +116,9 @@ pub fn names(source: &Source) -> BTreeSet<String> {
     source.denotes().iter().map(|name| without_root(name)).collect()
 }
 
-fn overlap(one: &Source, other: &Source) -> bool {
+/// Whether two sources may be one.
+#[must_use]
+pub fn overlap(one: &Source, other: &Source) -> bool {
     !names(one).is_disjoint(&names(other))
 }
 

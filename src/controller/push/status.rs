@@ -18,7 +18,14 @@ use crate::{
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// Each target was looked at; those that failed say so.
-    Looked(Vec<PushTarget>),
+    Looked {
+        /// How each stands.
+        targets: Vec<PushTarget>,
+        /// Whether one that failed holds what the Secret held before.
+        behind: bool,
+        /// `updatePolicy: IfNotExists`: that they are there is all that was looked at.
+        leaves: bool,
+    },
     /// Nothing was looked at.
     Failed(ReadError),
     /// `suspend: true`.
@@ -47,12 +54,12 @@ pub fn next(prior: &RobotoPushStatus, about: Circumstances<'_>, outcome: &Outcom
         next.observed_generation = Some(about.generation);
         next.last_handled_refresh = about.refresh.map(str::to_owned).or(next.last_handled_refresh);
     }
-    if let Outcome::Looked(targets) = outcome {
+    if let Outcome::Looked { targets, .. } = outcome {
         next.targets.clone_from(targets);
         next.last_write_time = targets.iter().filter_map(|target| target.last_write_time.clone()).max().max(prior.last_write_time.clone());
     }
     let trouble = match outcome {
-        Outcome::Looked(targets) => worst(targets),
+        Outcome::Looked { targets, .. } => worst(targets),
         Outcome::Failed(error) => Some((error.reason, error.message.clone())),
         Outcome::Suspended => {
             let fresh = stamp(FRESH, "Unknown", Reason::Suspended, "suspend is true: nothing is read and nothing is written".to_owned());
@@ -67,15 +74,18 @@ pub fn next(prior: &RobotoPushStatus, about: Circumstances<'_>, outcome: &Outcom
     let Some((reason, message)) = trouble else {
         next.last_check_time = Some(Time(about.now));
         let count = next.targets.len();
-        let ready = if count == 1 { "1 target holds what the Secret holds".to_owned() } else { format!("{count} targets hold what the Secret holds") };
-        next.conditions = vec![
-            stamp(READY, "True", Reason::Pushed, ready),
-            stamp(FRESH, "True", Reason::Verified, "the Secret and the store were compared and agree".to_owned()),
-        ];
+        let (ready, fresh) = match (outcome, count) {
+            (Outcome::Looked { leaves: true, .. }, 1) => ("1 target is there", "what is there stays as it is (updatePolicy: IfNotExists), and is not compared"),
+            (Outcome::Looked { leaves: true, .. }, _) => ("targets are there", "what is there stays as it is (updatePolicy: IfNotExists), and is not compared"),
+            (_, 1) => ("1 target holds what the Secret holds", "the Secret and the store were compared and agree"),
+            _ => ("targets hold what the Secret holds", "the Secret and the store were compared and agree"),
+        };
+        let ready = if count == 1 { ready.to_owned() } else { format!("{count} {ready}") };
+        next.conditions = vec![stamp(READY, "True", Reason::Pushed, ready), stamp(FRESH, "True", Reason::Verified, fresh.to_owned())];
         return next;
     };
     // What passes by itself takes nothing away that was there.
-    let passing = reason.is_passing() || reason == Reason::KubernetesError;
+    let passing = (reason.is_passing() || reason == Reason::KubernetesError) && !matches!(outcome, Outcome::Looked { behind: true, .. });
     let was_ready = prior.condition(READY).filter(|ready| ready.status == "True" && prior.observed_generation == Some(about.generation));
     let ready = match was_ready {
         Some(ready) if passing => ready.clone(),
@@ -116,19 +126,27 @@ mod tests {
         next(prior, Circumstances { generation: 1, refresh: None, now: Timestamp::from_second(1_000_000).expect("a time") }, outcome)
     }
 
+    fn looked(targets: Vec<PushTarget>) -> Outcome {
+        Outcome::Looked { targets, behind: false, leaves: false }
+    }
+
     #[test]
     fn what_passes_leaves_ready_and_what_does_not_takes_it() {
-        let good = after(&RobotoPushStatus::default(), &Outcome::Looked(vec![target(None)]));
+        let good = after(&RobotoPushStatus::default(), &looked(vec![target(None)]));
         assert_eq!(said(&good), ["Ready True Pushed", "Fresh True Verified"]);
-        let throttled = after(&good, &Outcome::Looked(vec![target(Some(Reason::Throttled))]));
+        let throttled = after(&good, &looked(vec![target(Some(Reason::Throttled))]));
         assert_eq!(said(&throttled), ["Ready True Pushed", "Fresh False Throttled"]);
         assert_eq!(throttled.last_check_time, good.last_check_time);
-        let both = after(&good, &Outcome::Looked(vec![target(Some(Reason::Throttled)), target(Some(Reason::TargetNotOwned))]));
+        let both = after(&good, &looked(vec![target(Some(Reason::Throttled)), target(Some(Reason::TargetNotOwned))]));
         assert_eq!(said(&both), ["Ready False TargetNotOwned", "Fresh False TargetNotOwned"]);
         let invalid = after(&good, &Outcome::Failed(ReadError::new(Reason::InvalidSpec, "m")));
         assert_eq!(said(&invalid), ["Ready False InvalidSpec", "Fresh False InvalidSpec", "Stalled True InvalidSpec"]);
         let new = after(&RobotoPushStatus::default(), &Outcome::Failed(ReadError::new(Reason::ProviderUnavailable, "m")));
         assert_eq!(said(&new), ["Ready False ProviderUnavailable", "Fresh False ProviderUnavailable"]);
+        let outcome = Outcome::Looked { targets: vec![target(Some(Reason::Throttled))], behind: true, leaves: false };
+        assert_eq!(said(&after(&good, &outcome)), ["Ready False Throttled", "Fresh False Throttled"], "the Secret has changed since");
+        let left = after(&good, &Outcome::Looked { targets: vec![target(None), target(None)], behind: false, leaves: true });
+        assert_eq!(left.condition(READY).expect("Ready").message, "2 targets are there");
         let suspended = after(&good, &Outcome::Suspended);
         assert_eq!((said(&suspended), suspended.targets), (vec!["Ready True Pushed".to_owned(), "Fresh Unknown Suspended".to_owned()], good.targets));
     }

@@ -4,7 +4,11 @@
 //! the last moment, and is made over the version that was read. It must never write what is somebody else's, or nobody's; never write twice what is there
 //! already; and never tell a part of a value.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use futures::{FutureExt, future::BoxFuture};
 
@@ -26,7 +30,10 @@ use crate::{
         writing::{Described, Recovery, Written},
     },
     reader::Reader,
-    render::{RenderError, merge::Owed},
+    render::{
+        RenderError,
+        merge::{DEPTH, Owed},
+    },
     sensitive::Sensitive,
 };
 
@@ -84,6 +91,8 @@ pub struct Owned<'o> {
     pub permit: &'o (dyn Fn() -> Result<(), ReadError> + Send + Sync),
     /// Writes into the status that something is about to be made.
     pub announce: &'o (dyn Fn() -> BoxFuture<'o, Result<(), ReadError>> + Send + Sync),
+    /// Whether something was certainly made here.
+    pub made: AtomicBool,
 }
 
 /// What is known, besides the mark, about whose something is.
@@ -142,12 +151,18 @@ impl Owned<'_> {
             Err(Trouble::Write(WriteError::NotFound)) => return self.make(target, secret).await,
             there => there?,
         };
-        let leaves = self.policy == UpdatePolicy::IfNotExists;
-        if leaves && claim != Claim::Making {
-            return Ok(Done::Left(Box::new(there)));
+        // Of a value that was deleted Vault keeps what was said of it, the mark too.
+        let is_empty = !matches!(self.store, Opened::Aws(_)) && reading.is_none() && self.store.keeps_tags() && there.version.is_none();
+        if is_empty {
+            self.right(&there, Claim::Owned)?;
+            return self.make(target, secret).await;
         }
         if let Some(problem) = closed(source, &there) {
             return Err(ReadError::new(Reason::TargetRejected, problem).into());
+        }
+        let leaves = self.policy == UpdatePolicy::IfNotExists;
+        if leaves && claim != Claim::Making {
+            return Ok(Done::Left(Box::new(there)));
         }
         let right = self.right(&there, claim)?;
         let lacking = self.lacking(target, &there);
@@ -188,7 +203,7 @@ impl Owned<'_> {
         let description = target.attributes.description.as_deref();
         let written = self.write(source, self.store.update(source, &wanted, base.as_ref(), description).boxed()).await;
         let written = match (written, held) {
-            (Err(WriteError::Overtaken { base, written }), Some(held)) => self.overtaken(target, held, (base, written), owed).await?,
+            (Err(WriteError::Overtaken { base, written }), Some(_)) => self.overtaken(target, (base, written), owed).await?,
             (written, _) => written?,
         };
         Ok(Done::Written { written, anew: false })
@@ -197,16 +212,23 @@ impl Owned<'_> {
     /// Makes what isn't there.
     async fn make(&self, target: &Target, secret: &mut Pushed) -> Result<Done, Trouble> {
         let value = target.fresh(secret.data().await?)?;
-        let mut attributes = target.attributes.clone();
+        let (source, mut attributes) = (&target.source, target.attributes.clone());
         if self.store.keeps_tags() {
             attributes.tags.insert(OWNER_TAG.to_owned(), self.owner.to_owned());
         }
-        // Where the mark doesn't come with the value, a crash in between would leave something that nobody knows for ours.
-        if !matches!(self.store, Opened::Aws(_)) {
-            (self.permit)()?;
-            (self.announce)().await?;
+        if matches!(self.store, Opened::Aws(_)) {
+            let written = self.write(source, self.store.create(source, &value, &attributes).boxed()).await?;
+            return Ok(Done::Written { written, anew: true });
         }
-        let written = self.write(&target.source, self.store.create(&target.source, &value, &attributes).boxed()).await?;
+        // Where the mark doesn't come with the value, a crash in between would leave something that nobody knows for ours.
+        (self.permit)()?;
+        (self.announce)().await?;
+        let tags = std::mem::take(&mut attributes.tags);
+        let written = self.write(source, self.store.create(source, &value, &attributes).boxed()).await?;
+        self.made.store(true, Ordering::Relaxed);
+        if !tags.is_empty() {
+            self.write(source, self.store.tag(source, &tags).boxed()).await?;
+        }
         Ok(Done::Written { written, anew: true })
     }
 
@@ -233,7 +255,8 @@ impl Owned<'_> {
                 Reason::TargetNotOwned,
                 "it is another RobotoPush's, of this cluster or another one (tag robotosecret.dev/owner); choose another name, or delete the tag and set adopt: true",
             )),
-            None if claim == Claim::Owned && !self.store.keeps_tags() => Ok(Right::Ours),
+            // Where there is a mark, it is missing still.
+            None if claim == Claim::Owned => Ok(if self.store.keeps_tags() { Right::Adopted } else { Right::Ours }),
             None if self.adopt => Ok(Right::Adopted),
             None if claim == Claim::Making => Ok(Right::IfEqual),
             None if self.store.keeps_tags() => Err(unmarked()),
@@ -277,15 +300,21 @@ impl Owned<'_> {
 
     /// This was written over what somebody else wrote at the same moment. A whole value would have been put back in any case; what others changed beside
     /// members is owed to them.
-    async fn overtaken(&self, target: &Target, held: Sensitive, (base, written): (u64, u64), owed: &mut Owed) -> Result<Written, Trouble> {
+    async fn overtaken(&self, target: &Target, (base, written): (u64, u64), owed: &mut Owed) -> Result<Written, Trouble> {
         if !matches!(target.content, Content::Members(_)) || written <= base + 1 {
             return Ok(Written { arn: String::new(), version: written.to_string() });
         }
-        let between = Source { version: Some(Version::Number(written - 1)), ..target.source.clone() };
-        let told = || Trouble::Write(WriteError::Overtaken { base, written });
-        let Ok(Reading { value: Value::Text(theirs), .. }) = self.read(&between).await else { return Err(told()) };
-        owed.add(held, theirs);
-        Err(told())
+        let mut versions = Vec::new();
+        for number in base.saturating_sub(DEPTH as u64 - 1).max(1)..written {
+            let version = Source { version: Some(Version::Number(number)), ..target.source.clone() };
+            match self.read(&version).await {
+                Ok(Reading { value: Value::Text(text), .. }) => versions.push(text),
+                _ if number < base => {}
+                _ => return Err(WriteError::Overtaken { base, written }.into()),
+            }
+        }
+        owed.add(&versions, usize::try_from(written - 1 - base).unwrap_or(usize::MAX));
+        Err(WriteError::Overtaken { base, written }.into())
     }
 
     fn mark(&self, secret: &Pushed, there: &Described) -> Mark {
@@ -299,8 +328,10 @@ impl Owned<'_> {
                 Err(Trouble::Write(WriteError::NotFound)) => return Ok(false),
                 there => there?.0,
             };
-            let is_ours = if self.store.keeps_tags() { mark_of(&there)? == Some(self.owner) } else { self.claim == Claim::Owned };
-            if there.deletion.is_some() || !is_ours {
+            let mark = if self.store.keeps_tags() { mark_of(&there)? } else { None };
+            let is_ours = mark == Some(self.owner) || mark.is_none() && self.claim == Claim::Owned;
+            let is_gone = there.deletion.is_some() || self.store.keeps_tags() && there.version.is_none() && !matches!(self.store, Opened::Aws(_));
+            if is_gone || !is_ours {
                 return Ok(false);
             }
             match self.write(source, self.store.delete(source, recovery).boxed()).await {

@@ -16,7 +16,7 @@ use kube::ResourceExt;
 
 use super::{
     loops,
-    plan::{Plan, Target},
+    plan::{Content, Plan, Target, overlap},
     source::{Pushed, Seen},
     status::{self, Circumstances, Outcome},
     store::{Claim, Done, Mark, Owned},
@@ -25,7 +25,7 @@ use crate::{
     api::{
         REFRESH_ANNOTATION, Reason, RobotoPush,
         reference::{Reference, Source},
-        robotopush::{PUSH_FINALIZER, PushDeletionPolicy, PushOwnership, PushTarget},
+        robotopush::{PUSH_FINALIZER, PushDeletionPolicy, PushOwnership, PushTarget, UpdatePolicy},
         robotosecret::ProviderRef,
         status::{FRESH, LISTED},
     },
@@ -39,6 +39,8 @@ const KUBE_RETRY: Duration = Duration::from_secs(5);
 const LONGEST_REFRESH: usize = 256;
 /// How many targets a status lists.
 const MOST_TARGETS: usize = 200;
+/// What is said of what is to be deleted, and isn't yet.
+const WAITS: &str = "it is in the spec no more, and is deleted once all that is there is written";
 
 /// What a look leaves for the next one.
 #[derive(Default)]
@@ -53,6 +55,13 @@ pub struct Memory {
     failures: u32,
     /// Whether a change of a provider or a namespace may help.
     pub waits: bool,
+}
+
+/// What was found and done.
+struct Looked {
+    targets: Vec<PushTarget>,
+    /// Whether something failed that holds what the Secret held before.
+    behind: bool,
 }
 
 /// One resource at work.
@@ -79,7 +88,10 @@ pub(super) async fn tend(context: &Context, push: &RobotoPush, memory: &mut Memo
     let plan = Plan::new(&push.spec);
     let ttl = plan.as_ref().map_or(schedule::LONGEST_RETRY, |plan| plan.ttl);
     let outcome = match plan {
-        Ok(plan) => work.look(&plan, memory).await.map_or_else(Outcome::Failed, Outcome::Looked),
+        Ok(plan) => match work.look(&plan, memory).await {
+            Ok(Looked { targets, behind }) => Outcome::Looked { targets, behind, leaves: push.spec.update_policy == UpdatePolicy::IfNotExists },
+            Err(error) => Outcome::Failed(error),
+        },
         Err(error) => Outcome::Failed(error),
     };
     work.conclude(&outcome, ttl, memory).await
@@ -93,7 +105,7 @@ impl Work<'_> {
                 tracing::debug!(namespace = self.key.0, name = self.key.1, reason = %error.reason, problem = error.message, detail = error.detail, "pushing failed");
                 Some((error.reason, error.message.clone()))
             }
-            Outcome::Looked(targets) => status::worst(targets),
+            Outcome::Looked { targets, .. } => status::worst(targets),
             Outcome::Suspended => None,
         };
         let told = self.tell(outcome).await.err();
@@ -137,7 +149,7 @@ impl Work<'_> {
     }
 
     /// Brings every target up to date, and removes former ones.
-    async fn look(&self, plan: &Plan, memory: &mut Memory) -> Result<Vec<PushTarget>, ReadError> {
+    async fn look(&self, plan: &Plan, memory: &mut Memory) -> Result<Looked, ReadError> {
         let spec = &self.push.spec;
         let deletes = spec.deletion_policy == PushDeletionPolicy::Delete;
         // Before anything is written: what is made has to be deleted one day.
@@ -148,13 +160,17 @@ impl Work<'_> {
         let owner = self.owner().await?;
         let admitted: Vec<_> = plan.targets.iter().map(|target| self.context.providers.admit_write(&spec.provider, &target.source, self.asker())).collect();
         let mut entries: Vec<PushTarget> = plan.targets.iter().map(|target| self.entry(target)).collect();
+        let former = if deletes { self.former(plan) } else { Vec::new() };
+        if entries.len() + former.len() > MOST_TARGETS {
+            return self.too_many(entries, former, &owner, plan.recovery).await;
+        }
+        let mut behind = false;
         if admitted.iter().all(Result::is_err) {
             for (entry, refused) in entries.iter_mut().zip(admitted) {
                 fail(entry, refused.err());
             }
         } else {
             let mut secret = self.context.pushes.sources().find(&self.context.client, &self.key.0, &spec.secret_name).await?;
-            let former = self.former(plan);
             if deletes {
                 // A crash after the first write must not leave something that nobody knows of.
                 self.announce(&entries, &former).await?;
@@ -164,12 +180,28 @@ impl Work<'_> {
                     Ok(opened) => self.bring((target, entry), &opened, &owner, &mut secret, memory).await,
                     Err(error) => fail(entry, Some(error)),
                 }
+                let brought = memory.brought.get(&entry.uri);
+                behind |= entry.reason.is_some() && brought.is_some_and(|(seen, _)| seen != secret.seen());
             }
         }
-        let mut gone = if deletes { self.remove_all(self.former(plan), &owner, plan.recovery).await } else { Vec::new() };
-        entries.append(&mut gone);
-        entries.truncate(MOST_TARGETS);
-        Ok(entries)
+        // What takes their place comes first.
+        let mut left = if entries.iter().all(|entry| entry.reason.is_none()) {
+            self.remove_all(former, &owner, plan.recovery).await
+        } else {
+            former.into_iter().map(|target| PushTarget { reason: None, message: Some(WAITS.to_owned()), ..target }).collect()
+        };
+        entries.append(&mut left);
+        Ok(Looked { targets: entries, behind })
+    }
+
+    /// More is to be kept in mind than a status holds: nothing is written before some of it is gone.
+    async fn too_many(&self, entries: Vec<PushTarget>, former: Vec<PushTarget>, owner: &str, recovery: Recovery) -> Result<Looked, ReadError> {
+        let left = self.remove_all(former, owner, recovery).await;
+        let problem = format!("{} targets are still to be deleted, and nothing is written before some of them are gone", left.len());
+        let mut status = self.context.pushes.status(&self.key, self.push);
+        status.targets = entries.into_iter().filter(|entry| self.prior(&entry.uri).is_some()).chain(left).take(MOST_TARGETS).collect();
+        self.write(&status).await.map_err(|_| unwritten())?;
+        Err(ReadError::new(Reason::TargetConflict, problem))
     }
 
     /// Brings one target up to date, and notes how that went.
@@ -189,14 +221,16 @@ impl Work<'_> {
             claim: claim(entry),
             permit: &permit,
             announce: &announce,
+            made: AtomicBool::new(false),
         };
         let known = memory.marks.remove(&entry.uri);
         let answer = owned.bring(target, secret, known.as_ref()).await;
-        let announced = announced.into_inner();
+        let (announced, made) = (announced.load(Ordering::Relaxed), owned.made.load(Ordering::Relaxed));
         entry.ownership = match &answer {
             // The mark says it.
             Ok(Done::Agrees(..) | Done::Written { .. }) if opened.keeps_tags() => None,
             Ok(Done::Agrees(..) | Done::Written { .. }) => Some(PushOwnership::Owned),
+            Err(_) if made => Some(PushOwnership::Owned),
             // What was refused isn't there.
             Err(error) if announced && !is_definite(error.reason) => Some(PushOwnership::Making),
             Ok(Done::Left(_)) | Err(_) => entry.ownership,
@@ -250,17 +284,22 @@ impl Work<'_> {
     fn entry(&self, target: &Target) -> PushTarget {
         let uri = target.source.to_string();
         let prior = self.prior(&uri).filter(|prior| prior.provider == self.push.spec.provider).cloned().unwrap_or_default();
-        PushTarget { provider: self.push.spec.provider.clone(), reason: None, message: None, uri, ..prior }
+        let shared = matches!(target.content, Content::Members(_));
+        PushTarget { provider: self.push.spec.provider.clone(), reason: None, message: None, uri, shared, ..prior }
     }
 
     fn prior(&self, uri: &str) -> Option<&PushTarget> {
         self.push.status.iter().flat_map(|status| &status.targets).find(|known| known.uri == uri)
     }
 
-    /// What was written to and is in the spec no more.
+    /// What was written to and is in the spec no more, under no name that it may have. What is shared with others is none of it.
     fn former(&self, plan: &Plan) -> Vec<PushTarget> {
-        let stays = |known: &PushTarget| known.provider == self.push.spec.provider && plan.targets.iter().any(|target| target.source.to_string() == known.uri);
-        self.push.status.iter().flat_map(|status| &status.targets).filter(|known| !stays(known)).cloned().collect()
+        let stays = |known: &PushTarget| {
+            let source = known.uri.parse::<Reference>().map(|reference| reference.source);
+            let is_named = source.is_ok_and(|source| plan.targets.iter().any(|target| overlap(&target.source, &source)));
+            is_named && self.context.providers.may_be_one_place(&known.provider, &self.push.spec.provider, &self.key.0)
+        };
+        self.push.status.iter().flat_map(|status| &status.targets).filter(|known| !known.shared && !stays(known)).cloned().collect()
     }
 
     /// Writes down what is about to be written to, if the status doesn't list it yet.
@@ -320,6 +359,7 @@ impl Work<'_> {
             claim: claim(target),
             permit: &permit,
             announce: &announce,
+            made: AtomicBool::new(false),
         };
         owned.remove(&source, recovery).await
     }
@@ -329,7 +369,7 @@ impl Work<'_> {
         let plan = Plan::new(&self.push.spec).ok();
         let mut targets = Vec::new();
         if self.push.spec.deletion_policy == PushDeletionPolicy::Delete {
-            targets.extend(self.push.status.iter().flat_map(|status| status.targets.clone()));
+            targets.extend(self.push.status.iter().flat_map(|status| status.targets.clone()).filter(|target| !target.shared));
             let planned = plan.iter().flat_map(|plan| &plan.targets).map(|target| self.entry(target));
             let new: Vec<PushTarget> =
                 planned.filter(|entry| !targets.iter().any(|known| known.uri == entry.uri && known.provider == entry.provider)).collect();
@@ -350,7 +390,8 @@ impl Work<'_> {
             let uris: Vec<&str> = left.iter().map(|target| target.uri.as_str()).collect();
             tracing::warn!(namespace = self.key.0, name = self.key.1, uris = uris.join(" "), "the namespace goes, and what was pushed stays at the store");
         } else if !left.is_empty() {
-            return self.conclude(&Outcome::Looked(left), schedule::LONGEST_RETRY, memory).await;
+            let outcome = Outcome::Looked { targets: left, behind: false, leaves: false };
+            return self.conclude(&outcome, schedule::LONGEST_RETRY, memory).await;
         }
         self.set_finalizer(false).await.err().map(|()| KUBE_RETRY)
     }

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::{Answer, Ask, VaultProvider, refusal};
 use crate::{
-    api::{reference::Source, vault::KeyValue},
+    api::{Reason, reference::Source, vault::KeyValue},
     provider::{
         ReadError, WriteError, misunderstood,
         writing::{self, Written},
@@ -144,14 +144,17 @@ impl VaultProvider {
         self.key_value == KeyValue::V2
     }
 
-    /// What version 2 knows about a value; its custom metadata are the tags.
+    /// What version 2 knows about a value; its custom metadata are the tags. Without a version: the value was deleted, and only this is left.
     pub async fn describe(&self, source: &Source) -> Result<writing::Described, WriteError> {
         let metadata = self.metadata(source).await?.ok_or(WriteError::NotFound)?;
-        let There::Version(version) = there(&metadata) else { return Err(WriteError::NotFound) };
+        let version = match there(&metadata) {
+            There::Version(version) => Some(version.to_string()),
+            There::Nothing | There::Deleted(_) => None,
+        };
         let time = |time: String| Some(time).filter(|time| !time.is_empty());
         Ok(writing::Described {
             arn: Some(self.address_of(&source.id())),
-            version: Some(version.to_string()),
+            version,
             created: time(metadata.created_time),
             changed: time(metadata.updated_time),
             tags: Some(metadata.said.unwrap_or_default()),
@@ -167,7 +170,8 @@ impl VaultProvider {
         let place = self.place_of(source, "metadata")?;
         match self.post("WriteMetadata", &place, &Said { said }).await?.status {
             200..=299 => Ok(()),
-            status => Err(refusal("create and update (its metadata)", status).into()),
+            403 => Err(unlabelled("create and update").into()),
+            status => Err(refusal("update", status).into()),
         }
     }
 
@@ -236,7 +240,8 @@ impl VaultProvider {
         match answer.status {
             200 => serde_json::from_slice::<Described>(answer.body.expose()).map(|said| Some(said.data)).map_err(|_| misunderstood()),
             404 => Ok(None),
-            status => Err(refusal("read (its metadata)", status)),
+            403 => Err(unlabelled("read")),
+            status => Err(refusal("read", status)),
         }
     }
 
@@ -253,6 +258,12 @@ impl VaultProvider {
             status => Err(refusal("create and update", status).into()),
         }
     }
+}
+
+/// What is known of a value besides may not be seen, or written.
+fn unlabelled(capability: &str) -> ReadError {
+    let problem = format!("the identity may not {capability} its metadata; give it a policy with {capability} on the path below metadata/ (HTTP 403)");
+    ReadError::new(Reason::AccessDenied, problem)
 }
 
 /// A value as Vault takes it.

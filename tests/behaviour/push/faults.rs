@@ -134,11 +134,14 @@ async fn members_that_others_write_at_the_same_time_are_not_lost() {
             (0..2).flat_map(|writer| (0..5).map(move |number| (format!("{writer}-{number}"), json!("kept")))).collect::<serde_json::Map<_, _>>().into();
         let expected = json!({"theirs": theirs, "password": s.value(&round.to_string())});
         for uri in &uris {
-            until(&format!("{uri} holds all"), WITHIN_TTL * 2, async || {
-                let text = if uri.starts_with("aws.sm") { held(&id).await?.0 } else { parameter(&name).await? };
-                (serde_json::from_str::<Value>(&text).unwrap() == expected).then_some(())
-            })
-            .await;
+            let text = async || if uri.starts_with("aws.sm") { Some(held(&id).await?.0) } else { parameter(&name).await };
+            let holds = async || (serde_json::from_str::<Value>(&text().await?).unwrap() == expected).then_some(());
+            let waited = tokio::time::timeout(WITHIN_TTL * 2, async {
+                while holds().await.is_none() {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            });
+            assert!(waited.await.is_ok(), "{uri} holds {:?} and not {expected}; its history: {:#?}", text().await, history(&name).await);
         }
     })
     .await;

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, api::DeleteParams};
 use serde_json::{Value, json};
 
-use super::{SECONDS, WITHIN_TTL, held, holds, parameter, push, pushes, pushing, ready, says, secret, until, world};
+use super::{SECONDS, Scene, WITHIN_TTL, apply_object, held, holds, parameter, push, pushes, pushing, ready, says, secret, until, world};
 
 /// When a secret is gone for good, if it is to be deleted.
 async fn deletion(id: &str) -> Option<aws_sdk_secretsmanager::primitives::DateTime> {
@@ -46,6 +46,132 @@ async fn what_is_taken_out_of_the_spec_goes_only_if_that_is_asked_for_and_it_is_
             assert_eq!((held(id).await.map(|(value, _)| value), deletion(id).await), (Some(one.clone()), None), "{id}");
         }
         s.event("db", &format!("Removed: aws.sm://{gone} was deleted, as deletionPolicy asks for")).await;
+    })
+    .await;
+}
+
+/// A second provider for the same place, and one for another region; both may be written through.
+async fn providers(s: &Scene) -> [String; 2] {
+    let url = s.front.url();
+    let mut names = Vec::new();
+    for (suffix, region) in [("same", "eu-west-1"), ("other", "eu-central-1")] {
+        let name = format!("{}.{suffix}", s.namespace);
+        let spec = json!({
+            "aws": {"region": region, "endpoints": {"secretsManager": url, "ssm": url, "sts": url}, "identity": {"ambient": {}}},
+            "allow": [{"namespaces": {"names": [s.namespace]}, "references": ["*"], "verbs": ["write"]}],
+        });
+        let provider = json!({"apiVersion": "robotosecret.dev/v1alpha1", "kind": "ClusterRobotoProvider", "metadata": {"name": name}, "spec": spec});
+        apply_object(&s.client, &provider).await.unwrap();
+        names.push(name);
+    }
+    names.try_into().unwrap()
+}
+
+#[tokio::test]
+async fn what_others_share_or_what_is_still_written_is_never_deleted() {
+    pushing("push-kept", &["write"], async |s| {
+        let one = s.value("one");
+        secret(s, "db", json!({"password": one})).await;
+        let [same, _] = providers(s).await;
+        let [shared, own, place] = ["shared", "own", "place"].map(|name| s.path(name));
+        s.put_secret("shared", r#"{"others":"theirs","mine":"x"}"#).await;
+        let entry = |uri: String| json!({"key": "password", "uri": uri});
+        // A member that is written among others; then, in one edit, something else, and Delete.
+        push(s, "db", json!({"secretName": "db", "adopt": true, "data": [entry(format!("aws.sm://{shared}#/mine"))]})).await;
+        ready(s, "db", "True Pushed", SECONDS).await;
+        let forced = |data: Value| json!({"secretName": "db", "deletionPolicy": "Delete", "recovery": {"force": true}, "data": data});
+        push(s, "db", forced(json!([entry(format!("aws.sm://{own}")), entry(format!("aws.ps:///{place}"))]))).await;
+        ready(s, "db", "True Pushed", SECONDS).await;
+        let there = held(&shared).await.expect("what others share is there").0;
+        assert_eq!(serde_json::from_str::<Value>(&there).unwrap(), json!({"others": "theirs", "mine": one}));
+
+        // The same place through another provider, and by another name.
+        let version = held(&own).await.unwrap().1;
+        let mut spec = forced(json!([entry(format!("aws.sm://{own}")), entry(format!("aws.ps:///{place}"))]));
+        spec["provider"] = json!({"kind": "ClusterRobotoProvider", "name": same});
+        push(s, "db", spec.clone()).await;
+        ready(s, "db", "True Pushed", SECONDS).await;
+        let arn = world().moto.secrets_manager().describe_secret().secret_id(&own).send().await.unwrap().arn.unwrap();
+        spec["data"] = json!([entry(arn), entry(format!("aws.ps:///{place}"))]);
+        push(s, "db", spec.clone()).await;
+        let (_, status) = ready(s, "db", "True Pushed", SECONDS).await;
+        assert_eq!((held(&own).await, parameter(&format!("/{place}")).await, status.targets.len()), (Some((one.clone(), version)), Some(one.clone()), 2));
+
+        // What is to take its place can't be written: what was there stays until it can.
+        spec["data"] = json!([entry(format!("aws.sm://{own}")), entry(format!("aws.ps:///{place}2"))]);
+        let denied = s.front.deny_action("ssm", "PutParameter");
+        push(s, "db", spec).await;
+        let (_, status) = ready(s, "db", "False AccessDenied", SECONDS).await;
+        assert_eq!(parameter(&format!("/{place}")).await.as_ref(), Some(&one));
+        says(status.targets[2].message.as_deref().unwrap(), "deleted once all that is there is written");
+        s.front.remove_fault(denied);
+        ready(s, "db", "True Pushed", WITHIN_TTL).await;
+        assert_eq!((parameter(&format!("/{place}")).await, parameter(&format!("/{place}2")).await), (None, Some(one)));
+        // With the RobotoPush goes what is its own.
+        pushes(s).delete("db", &DeleteParams::default()).await.unwrap();
+        until("it goes", WITHIN_TTL, async || pushes(s).get_opt("db").await.unwrap().is_none().then_some(())).await;
+        assert!(held(&own).await.is_none() && held(&shared).await.is_some());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_still_to_be_deleted_is_not_forgotten_however_much_it_is() {
+    pushing("push-many", &["write"], async |s| {
+        secret(s, "db", json!({"password": s.value("one")})).await;
+        let spec = |round: usize| {
+            let data: Vec<Value> = (0..100).map(|i| json!({"key": "password", "uri": format!("aws.sm://{}", s.path(&format!("{round}-{i}")))})).collect();
+            json!({"secretName": "db", "deletionPolicy": "Delete", "recovery": {"force": true}, "data": data})
+        };
+        s.limit(json!({"secretsManagerWrites": 1000})).await;
+        push(s, "db", spec(1)).await;
+        ready(s, "db", "True Pushed", SECONDS * 2).await;
+        let denied = s.front.deny_action("secretsmanager", "DeleteSecret");
+        push(s, "db", spec(2)).await;
+        ready(s, "db", "False AccessDenied", SECONDS * 2).await;
+        push(s, "db", spec(3)).await;
+        let (message, status) = ready(s, "db", "False TargetConflict", SECONDS * 2).await;
+        says(&message, "200 targets are still to be deleted, and nothing is written before some of them are gone");
+        assert_eq!(status.targets.len(), 200);
+        s.front.remove_fault(denied);
+        let (_, status) = ready(s, "db", "True Pushed", SECONDS * 4).await;
+        assert_eq!(status.targets.len(), 100);
+        assert!(held(&s.path("1-0")).await.is_none() && held(&s.path("2-99")).await.is_none() && held(&s.path("3-99")).await.is_some());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_namespace_without_its_role_holds_up_no_other_and_what_is_known_to_be_old_is_not_ready() {
+    pushing("push-gone", &["read", "write"], async |s| {
+        let (id, one) = (s.path("db"), s.value("one"));
+        secret(s, "db", json!({"password": one})).await;
+        let entry = json!({"key": "password", "uri": format!("aws.sm://{id}")});
+        push(s, "db", json!({"secretName": "db", "data": [entry]})).await;
+        ready(s, "db", "True Pushed", SECONDS).await;
+        // An outage takes nothing away while the Secret is what it was.
+        let outage = s.front.fail(503);
+        let fresh = async |reason: &str| {
+            let status = pushes(s).get("db").await.unwrap().status?;
+            status.condition("Fresh").filter(|fresh| fresh.reason == reason).map(|_| status.condition("Ready").unwrap().status.clone())
+        };
+        assert_eq!(until("the outage is told", WITHIN_TTL, async || fresh("ProviderUnavailable").await).await, "True");
+        secret(s, "db", json!({"password": s.value("two")})).await;
+        ready(s, "db", "False ProviderUnavailable", WITHIN_TTL).await;
+        s.front.remove_fault(outage);
+        holds(&id, &s.value("two"), WITHIN_TTL * 3).await;
+        ready(s, "db", "True Pushed", SECONDS).await;
+        // What is only looked at for being there is not said to agree.
+        let left = json!({"secretName": "db", "updatePolicy": "IfNotExists", "data": [{"key": "none", "uri": format!("aws.sm://{id}")}]});
+        push(s, "left", left).await;
+        assert_eq!(ready(s, "left", "True Pushed", SECONDS).await.0, "1 target is there");
+
+        // Without the right to see RobotoPushes the controller does all else, and says so.
+        s.kill_controller();
+        super::start_as(s, |rule| !rule["resources"].as_array().unwrap().contains(&json!("robotopushes")), &[]).await;
+        s.apply("mirror", &json!({"uri": format!("aws.sm://{id}")}).to_string()).await;
+        s.ready("mirror").await;
+        says(&std::fs::read_to_string(s.controller().process.log_path()).unwrap(), "watch=\"robotopushes.robotosecret.dev\"");
     })
     .await;
 }

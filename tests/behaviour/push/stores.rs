@@ -137,13 +137,21 @@ async fn what_vault_lost_between_value_and_mark_is_still_known_for_ours_and_goes
         let (message, status) = ready(s, "db", "False AccessDenied", SECONDS).await;
         says(&message, "metadata");
         assert_eq!((vault.value("", &name), vault.said("", &name)), (Some(json!({"password": one})), Value::Null));
-        assert_eq!(serde_json::to_value(status.targets[0].ownership).unwrap(), json!("Making"));
+        assert_eq!(serde_json::to_value(status.targets[0].ownership).unwrap(), json!("Owned"), "the store said that it was made");
         s.kill_controller();
         vault.allow(&s.value("token"), policy);
         start(s, &[vault.url()]).await;
         let (_, status) = ready(s, "db", "True Pushed", WITHIN_TTL).await;
         assert_eq!((status.targets[0].version.as_deref(), status.targets[0].ownership), (Some("1"), None), "written once, and marked");
         assert!(vault.said("", &name)["robotosecret.dev/owner"].is_string());
+        // What has another's mark stays another's also while its value is deleted.
+        let marked = format!("kv/{ns}/marked");
+        vault.put("", &marked, &json!({"password": "theirs"}));
+        vault.say_of("", &marked, &json!({"robotosecret.dev/owner": "other/ns/name"}));
+        vault.delete("", &marked, false);
+        push(s, "marked", "vault", json!({"secretName": "db", "data": [{"uri": format!("vault://{marked}")}]})).await;
+        says(&ready(s, "marked", "False TargetNotOwned", SECONDS).await.0, "it is another RobotoPush's");
+        assert_eq!((vault.value("", &marked), &vault.said("", &marked)["robotosecret.dev/owner"]), (None, &json!("other/ns/name")));
         // What somebody else made is not taken for ours.
         vault.put("", &format!("kv/{ns}/theirs"), &json!({"password": "theirs"}));
         push(s, "theirs", "vault", json!({"secretName": "db", "deletionPolicy": "Delete", "data": [{"uri": format!("vault://kv/{ns}/theirs")}]})).await;

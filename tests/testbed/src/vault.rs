@@ -142,6 +142,12 @@ impl Vault {
         self.state().said.get(&(namespace.to_owned(), mount.to_owned(), path.to_owned())).cloned().unwrap_or_default()
     }
 
+    /// Says this of a value of a store of version 2, as its custom metadata.
+    pub fn say_of(&self, namespace: &str, name: &str, said: &Value) {
+        let (mount, path) = name.split_once('/').unwrap_or((name, ""));
+        self.state().said.insert((namespace.to_owned(), mount.to_owned(), path.to_owned()), said.clone());
+    }
+
     /// The value of a store of version 1, if it is there.
     #[must_use]
     pub fn plain(&self, namespace: &str, name: &str) -> Option<Value> {

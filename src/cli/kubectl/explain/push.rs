@@ -11,6 +11,7 @@ use super::{SUSPENDED, about, event_lines, events, provider_lines};
 use crate::cli::kubectl::{
     access::{Connection, Failure, Sight},
     keys::{self, Kept},
+    kinds::Kind,
     provider,
     table::{self, Terminal, age, clean, counted},
 };
@@ -54,7 +55,7 @@ fn target_lines(push: &RobotoPush, now: Timestamp) -> Vec<String> {
         let mut lines = vec![format!("{}{keys}{version}{written}", clean(&target.uri))];
         if let Some(reason) = &target.reason {
             lines.push(format!("  {}: {}", clean(reason), clean(target.message.as_deref().unwrap_or_default())));
-            lines.extend(Reason::named(reason).map(|reason| format!("  what helps: {}", reason.cure())));
+            lines.extend(Reason::named(reason).map(|reason| format!("  what helps: {}", RobotoPush::cure(reason))));
         }
         lines
     };
