@@ -1,7 +1,7 @@
 //! Doing again what somebody did: the changes between two JSON texts, put on top of a third.
 //!
-//! Three JSON texts enter; a fourth leaves, with what became of the first in the second also done to the third, member by member. Objects are taken apart,
-//! everything else is one piece. No error holds any part of a text.
+//! Three JSON texts enter; a fourth leaves, with what was added and changed from the first to the second also done to the third, member by member. Objects
+//! are taken apart, everything else is one piece. No member is ever taken out. No error holds any part of a text.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ struct Change<'v>(Vec<String>, Option<&'v RawValue>);
 pub struct Owed(Vec<(Sensitive, Sensitive)>);
 
 /// How many versions before one that was written over are looked through for the one that it was made of.
-pub const DEPTH: usize = 4;
+pub const DEPTH: usize = 8;
 
 impl Owed {
     /// The last `theirs` of these versions, oldest first, are somebody else's and were written over. Whoever wrote one may have written over others, too,
@@ -63,7 +63,7 @@ pub fn utf8(value: &Sensitive) -> Result<&str, RenderError> {
     std::str::from_utf8(value.expose()).map_err(|_| error(&[], "the value is not UTF-8"))
 }
 
-/// The text `onto` with all that is otherwise in `to` than in `from`.
+/// The text `onto` with all that is in `to` and not, or otherwise, in `from`.
 pub fn redo(from: &str, to: &str, onto: &str) -> Result<Sensitive, RenderError> {
     let parse = |text| serde_json::from_str::<&RawValue>(text).map_err(|_| error(&[], "the value is not JSON"));
     let mut changes = Vec::new();
@@ -71,10 +71,10 @@ pub fn redo(from: &str, to: &str, onto: &str) -> Result<Sensitive, RenderError> 
     let mut text = Sensitive::from(onto.to_owned());
     for Change(keypath, json) in changes {
         let now = std::str::from_utf8(text.expose()).map_err(|_| error(&keypath, "the value is not UTF-8"))?;
-        text = match json {
-            Some(json) => replace(now, &keypath, json.get())?,
-            None => removed(now, &keypath)?,
-        };
+        // What is missing may have been written over, and not taken out: rather it comes back.
+        if let Some(json) = json {
+            text = replace(now, &keypath, json.get())?;
+        }
     }
     Ok(text)
 }
@@ -103,23 +103,6 @@ fn differences<'v>(from: &'v RawValue, to: &'v RawValue, path: &mut Vec<String>,
     }
 }
 
-/// The text without this member; where it isn't, the text.
-fn removed(text: &str, keypath: &[String]) -> Result<Sensitive, RenderError> {
-    let unchanged = || Sensitive::from(text.to_owned());
-    let Some((last, parents)) = keypath.split_last() else { return Ok(unchanged()) };
-    let mut parent: &RawValue = serde_json::from_str(text).map_err(|_| error(keypath, "the value is not JSON"))?;
-    for step in parents {
-        let Some(inner) = members(parent).and_then(|mut members| members.remove(step)) else { return Ok(unchanged()) };
-        parent = inner;
-    }
-    let Some(mut all) = members(parent) else { return Ok(unchanged()) };
-    if all.remove(last).is_none() {
-        return Ok(unchanged());
-    }
-    let rest = serde_json::value::to_raw_value(&all).map_err(|_| error(keypath, "the rest can't be written"))?;
-    replace(text, parents, rest.get())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,9 +115,7 @@ mod tests {
     fn what_somebody_changed_is_done_to_another_text_and_nothing_else() {
         assert_eq!(redone("{}", r#"{"a":1.50}"#, r#"{"b":2}"#), r#"{"a":1.50,"b":2}"#);
         assert_eq!(redone(r#"{"a":1,"b":{"c":1}}"#, r#"{"a":1,"b":{"c":2,"d":3}}"#, r#"{"a":9,"b":{"c":1,"e":4}}"#), r#"{"a":9,"b":{"d":3,"c":2,"e":4}}"#);
-        assert_eq!(redone(r#"{"a":1,"b":2}"#, r#"{"b":2}"#, r#"{"a":1,"b":2,"c":3}"#), r#"{"b":2,"c":3}"#);
-        assert_eq!(redone(r#"{"a":{"x":1,"y":2}}"#, r#"{"a":{"y":2}}"#, r#"{"a":{"x":1,"z":3}}"#), r#"{"a":{"z":3}}"#);
-        assert_eq!(redone(r#"{"a":1}"#, "{}", r#"{"b":1}"#), r#"{"b":1}"#, "gone already");
+        assert_eq!(redone(r#"{"a":1,"b":2}"#, r#"{"b":3}"#, r#"{"a":1,"b":2,"c":3}"#), r#"{"a":1,"b":3,"c":3}"#, "nothing is taken out");
         assert_eq!(redone(r#"{"a":[1]}"#, r#"{"a":[1,2]}"#, r#"{"a":[0]}"#), r#"{"a":[1,2]}"#, "a list is one piece");
         assert_eq!(redone("{}", "{}", "{ }"), "{ }");
     }

@@ -356,6 +356,14 @@ fn every_store_is_written_as_its_environment_says() {
         shell.writes(&["put", reference], &value(reference, 3));
         assert_eq!(shell.prints(&["get", reference]), value(reference, 3));
         says(&shell.prints(&["describe", reference]), "arn: ");
+        if reference.starts_with("vault") || reference.starts_with("edge") {
+            let tagged = format!("{reference}-tagged");
+            shell.writes(&["create", &tagged, "--tag", "team=shop"], &value(reference, 1));
+            let described: Value = serde_json::from_str(&shell.prints(&["describe", &tagged, "-o", "json"])).unwrap();
+            assert_eq!((&described["tags"], &described["version"]), (&json!({"team": "shop"}), &json!("1")));
+            shell.writes(&["put", &tagged, "--tag", "team=shop"], &value(reference, 2));
+            assert_eq!(shell.fails(&["put", &tagged, "--tag", "team=other", "--value", &value(reference, 3)]).0, 5);
+        }
         let (code, said) = shell.fails(&["create", &format!("{reference}x"), "--value", &value(reference, 1), "--kms-key", "k"]);
         assert_eq!(code, 5, "{reference}: {said}");
         assert_eq!(shell.fails(&["update", &format!("{reference}?version=1"), "--value", "{}"]).0, if reference.starts_with("vault") { 5 } else { 2 });
