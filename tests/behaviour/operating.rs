@@ -45,7 +45,7 @@ fn program(arguments: &[&str], environment: &[(&str, &str)]) -> Said {
 #[test]
 fn the_help_names_each_flag_and_its_environment_variable() {
     let help = program(&["--help"], &[]).out;
-    for part in ["mirrors secrets from AWS Secrets Manager", "controller", "crds", "--version"] {
+    for part in ["Mirrors secrets from where they live into Kubernetes Secrets", "controller", "crds", "--version"] {
         says(&help, part);
     }
     let help = program(&["controller", "--help"], &[]).out;

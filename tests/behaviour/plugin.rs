@@ -204,7 +204,8 @@ async fn kubectl_finds_it_and_it_finds_the_cluster_as_kubectl_does() {
         // A copy does as well.
         let copy = world().dir.join("bin-copy").join("kubectl-robotosecret");
         std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
-        std::fs::copy(binary, &copy).unwrap();
+        // By another process: what this one has open to write, its other children would hold open, and then it can't be run.
+        assert!(Command::new("cp").args([binary, &copy]).status().unwrap().success());
         says(user.run(&copy, &["status", "good", "-n", &s.namespace]).ended(0), "1 well");
 
         let path = user.kubeconfig.to_str().unwrap();
