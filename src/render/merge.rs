@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::future::BoxFuture;
 use serde_json::value::RawValue;
 
 use super::{RenderError, keypath::error, replace::replace};
@@ -20,12 +21,26 @@ struct Change<'v>(Vec<String>, Option<&'v RawValue>);
 pub struct Owed(Vec<(Sensitive, Sensitive)>);
 
 /// How many versions before one that was written over are looked through for the one that it was made of.
-pub const DEPTH: usize = 8;
+const DEPTH: usize = 8;
 
 impl Owed {
+    /// This was written as one version over those that came after another one: reads them, and some from before. Whether all between could be read.
+    pub async fn learn<'r>(&mut self, base: u64, written: u64, read: impl Fn(u64) -> BoxFuture<'r, Option<Sensitive>>) -> bool {
+        let mut versions = Vec::new();
+        for number in base.saturating_sub(DEPTH as u64 - 1).max(1)..written {
+            match read(number).await {
+                Some(text) => versions.push(text),
+                None if number < base => {}
+                None => return false,
+            }
+        }
+        self.add(&versions, usize::try_from(written - 1 - base).unwrap_or(usize::MAX));
+        true
+    }
+
     /// The last `theirs` of these versions, oldest first, are somebody else's and were written over. Whoever wrote one may have written over others, too,
     /// so that it is not their work that these are missing in it: it was made of that version before it from which it differs least.
-    pub fn add(&mut self, versions: &[Sensitive], theirs: usize) {
+    fn add(&mut self, versions: &[Sensitive], theirs: usize) {
         for at in versions.len().saturating_sub(theirs)..versions.len() {
             let version = &versions[at];
             let before = versions[at.saturating_sub(DEPTH)..at].iter().rev();

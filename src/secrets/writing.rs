@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use futures::FutureExt;
 use serde_json::value::RawValue;
 
 use super::{Error, Secrets, about, jittered};
@@ -20,7 +21,7 @@ use crate::{
         writing::{Attributes, Described, Recovery, WriteError, Written},
     },
     render::{
-        merge::{DEPTH, Owed, utf8},
+        merge::{Owed, utf8},
         replace::replace,
     },
     sensitive::Sensitive,
@@ -202,8 +203,13 @@ impl Secrets {
                 Err(Error::Conflict { over: None, .. }) => {}
                 Err(Error::Conflict { message, over: Some((from, written)) }) if written > from + 1 => {
                     let told = Error::Conflict { message, over: Some((from, written)) };
-                    let Some(versions) = self.versions(source, from, written).await else { return Err(told) };
-                    owed.add(&versions, usize::try_from(written - 1 - from).unwrap_or(usize::MAX));
+                    let read = |number| {
+                        let version = Question::Value(Source { version: Some(Version::Number(number)), ..source.clone() });
+                        async move { self.ask(&version).await.and_then(|reading| json_text(source, &reading)).ok() }.boxed()
+                    };
+                    if !owed.learn(from, written, read).await {
+                        return Err(told);
+                    }
                     said = Some(told);
                 }
                 answer => return answer,
@@ -211,20 +217,6 @@ impl Secrets {
             tokio::time::sleep(jittered(super::PAUSE)).await;
         }
         Err(said.unwrap_or_else(|| Error::Conflict { message: format!("{source}: others write this all the time; try again"), over: None }))
-    }
-
-    /// The versions between two, oldest first, and some from before. `None`: one between them can't be read.
-    async fn versions(&self, source: &Source, from: u64, written: u64) -> Option<Vec<Sensitive>> {
-        let mut versions = Vec::new();
-        for number in from.saturating_sub(DEPTH as u64 - 1).max(1)..written {
-            let version = Source { version: Some(Version::Number(number)), ..source.clone() };
-            match self.ask(&Question::Value(version)).await.and_then(|reading| json_text(source, &reading)) {
-                Ok(text) => versions.push(text),
-                Err(_) if number < from => {}
-                Err(_) => return None,
-            }
-        }
-        Some(versions)
     }
 
     /// Does a write, again while the store only asks to slow down.

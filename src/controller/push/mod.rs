@@ -1,8 +1,8 @@
 //! Pushing: a `RobotoPush` has keys of a Secret written into a store, and keeps them there.
 //!
 //! Watch events enter; each resource is looked at when it or its Secret changed, when its time has come, or when a provider that it waits for changed. A
-//! panic or a hang of one stops no other. Only the namespaces that the controller's flags name are watched; in no other is a Secret read. What is being written to a store
-//! when the controller stops is finished.
+//! panic or a hang of one stops no other. Only the namespaces that the controller's flags name are watched; in no other is a Secret read. What is being
+//! written to a store when the controller stops is finished.
 
 pub mod loops;
 pub mod plan;
@@ -267,16 +267,12 @@ pub(super) async fn run(context: Arc<Context>, gates: Gates, stop: CancellationT
         for key in changed {
             due.insert(key, now);
         }
-        for key in touched {
-            // A Secret that changes all the time doesn't make the store be asked all the time.
+        let woken = std::mem::take(&mut wakes);
+        let waiting = memories.iter().filter(|(_, memory)| woken && memory.waits).map(|(key, _)| key.clone());
+        for key in touched.into_iter().chain(waiting) {
+            // What changes all the time doesn't make the store be asked all the time.
             let soon = due.entry(key).or_insert(now + DEBOUNCE);
             *soon = (*soon).min(now + DEBOUNCE);
-        }
-        if std::mem::take(&mut wakes) {
-            for (key, _) in memories.iter().filter(|(_, memory)| memory.waits) {
-                let soon = due.entry(key.clone()).or_insert(now + DEBOUNCE);
-                *soon = (*soon).min(now + DEBOUNCE);
-            }
         }
         let mut ripe: Vec<(Instant, Key)> = due.iter().filter(|(key, at)| **at <= now && !at_work.contains(*key)).map(|(key, at)| (*at, key.clone())).collect();
         // Who waits longest comes first.

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     api::{
         Reason,
-        reference::{Source, Version},
+        reference::{Source, Store, Version},
         robotopush::{OWNER_TAG, UpdatePolicy},
     },
     limit::{Calls, Family},
@@ -30,11 +30,7 @@ use crate::{
         writing::{Described, Recovery, Written},
     },
     reader::Reader,
-    render::{
-        RenderError,
-        merge::{DEPTH, Owed},
-    },
-    sensitive::Sensitive,
+    render::{RenderError, merge::Owed},
 };
 
 /// How often a target is looked at anew because somebody else wrote meanwhile.
@@ -151,9 +147,7 @@ impl Owned<'_> {
             Err(Trouble::Write(WriteError::NotFound)) => return self.make(target, secret).await,
             there => there?,
         };
-        // Of a value that was deleted Vault keeps what was said of it, the mark too.
-        let is_empty = !matches!(self.store, Opened::Aws(_)) && reading.is_none() && self.store.keeps_tags() && there.version.is_none();
-        if is_empty {
+        if self.is_deleted(&there) {
             self.right(&there, Claim::Owned)?;
             return self.make(target, secret).await;
         }
@@ -194,17 +188,17 @@ impl Owned<'_> {
             Right::IfEqual if !agrees => return Err(unmarked().into()),
             Right::Adopted | Right::IfEqual => self.put_mark(source).await?,
         }
-        self.supply(target, &lacking, &wanted).await?;
-        if agrees {
+        self.supply(source, &lacking).await?;
+        if agrees && (lacking.description.is_none() || source.store != Store::ParameterStore) {
             // Read after the look: only what both saw is known to agree.
             let there = Described { version: base.filter(ServedVersion::lasts).map(|base| base.id), ..there };
             return Ok(Done::Agrees(Box::new(there.clone()), self.mark(secret, &there)));
         }
         let description = target.attributes.description.as_deref();
         let written = self.write(source, self.store.update(source, &wanted, base.as_ref(), description).boxed()).await;
-        let written = match (written, held) {
-            (Err(WriteError::Overtaken { base, written }), Some(_)) => self.overtaken(target, (base, written), owed).await?,
-            (written, _) => written?,
+        let written = match written {
+            Err(WriteError::Overtaken { base, written }) => self.overtaken(target, (base, written), owed).await?,
+            written => written?,
         };
         Ok(Done::Written { written, anew: false })
     }
@@ -246,6 +240,11 @@ impl Owned<'_> {
         Ok((Described { arn, ..Described::default() }, Some(reading)))
     }
 
+    /// Of a value that was deleted Vault keeps what was said of it, the mark too.
+    fn is_deleted(&self, there: &Described) -> bool {
+        self.store.keeps_tags() && there.version.is_none() && !matches!(self.store, Opened::Aws(_))
+    }
+
     /// Whether it may be written to.
     fn right(&self, there: &Described, claim: Claim) -> Result<Right, ReadError> {
         let mark = if self.store.keeps_tags() { mark_of(there)? } else { None };
@@ -285,15 +284,13 @@ impl Owned<'_> {
         Lacking { tags, description }
     }
 
-    /// Gives a target what it lacks besides its value.
-    async fn supply(&self, target: &Target, lacking: &Lacking, value: &Sensitive) -> Result<(), Trouble> {
-        let source = &target.source;
+    /// Gives a target what it lacks besides its value; what Parameter Store takes with a value alone is written with that.
+    async fn supply(&self, source: &Source, lacking: &Lacking) -> Result<(), Trouble> {
         if !lacking.tags.is_empty() {
             self.write(source, self.store.tag(source, &lacking.tags).boxed()).await?;
         }
-        if let (Some(description), Opened::Aws(provider)) = (&lacking.description, self.store) {
-            let value = Value::of(value.clone());
-            self.write(source, provider.set_description(source, description, &value).boxed()).await?;
+        if let (Some(description), Opened::Aws(provider), Store::SecretsManager) = (&lacking.description, self.store, source.store) {
+            self.write(source, provider.set_description(source, description).boxed()).await?;
         }
         Ok(())
     }
@@ -304,16 +301,18 @@ impl Owned<'_> {
         if !matches!(target.content, Content::Members(_)) || written <= base + 1 {
             return Ok(Written { arn: String::new(), version: written.to_string() });
         }
-        let mut versions = Vec::new();
-        for number in base.saturating_sub(DEPTH as u64 - 1).max(1)..written {
+        let read = |number| {
             let version = Source { version: Some(Version::Number(number)), ..target.source.clone() };
-            match self.read(&version).await {
-                Ok(Reading { value: Value::Text(text), .. }) => versions.push(text),
-                _ if number < base => {}
-                _ => return Err(WriteError::Overtaken { base, written }.into()),
-            }
-        }
-        owed.add(&versions, usize::try_from(written - 1 - base).unwrap_or(usize::MAX));
+            let read = async move {
+                match self.read(&version).await.ok()?.value {
+                    Value::Text(text) => Some(text),
+                    Value::Binary(_) | Value::List(_) => None,
+                }
+            };
+            read.boxed()
+        };
+        // Where they can't be read it is told, with the versions.
+        owed.learn(base, written, read).await;
         Err(WriteError::Overtaken { base, written }.into())
     }
 
@@ -330,8 +329,7 @@ impl Owned<'_> {
             };
             let mark = if self.store.keeps_tags() { mark_of(&there)? } else { None };
             let is_ours = mark == Some(self.owner) || mark.is_none() && self.claim == Claim::Owned;
-            let is_gone = there.deletion.is_some() || self.store.keeps_tags() && there.version.is_none() && !matches!(self.store, Opened::Aws(_));
-            if is_gone || !is_ours {
+            if there.deletion.is_some() || self.is_deleted(&there) || !is_ours {
                 return Ok(false);
             }
             match self.write(source, self.store.delete(source, recovery).boxed()).await {

@@ -84,27 +84,25 @@ impl Opened {
             Self::Envase(provider) => provider.create(source, value, description.as_deref()).await,
             _ if of_aws || description.is_some() || !tags.is_empty() && !self.keeps_tags() => Err(attributes_unsupported(source)),
             Self::Roboto(provider) => provider.create(source, Some(value)).await,
-            Self::Vault(provider) => {
-                let written = provider.create(source, value).await?;
-                self.tagged(source, attributes).await.map(|()| written)
-            }
-            Self::Edge(provider) => {
-                let written = provider.create(source, value).await?;
-                self.tagged(source, attributes).await.map(|()| written)
-            }
+            Self::Vault(provider) => self.tagged(source, provider.create(source, value).await?, tags).await,
+            Self::Edge(provider) => self.tagged(source, provider.create(source, value).await?, tags).await,
         }
     }
 
-    async fn tagged(&self, source: &Source, attributes: &Attributes) -> Result<(), WriteError> {
-        if attributes.tags.is_empty() { Ok(()) } else { self.tag(source, &attributes.tags).await }
+    /// What was made, once it has its tags.
+    async fn tagged(&self, source: &Source, written: Written, tags: &BTreeMap<String, String>) -> Result<Written, WriteError> {
+        if !tags.is_empty() {
+            self.tag(source, tags).await?;
+        }
+        Ok(written)
     }
 
     /// Puts another value in place of the one that is there. `base`: only if that is the version that is there, where the store can tell (see each
-    /// provider). Envase takes a description with each value, and keeps none that it isn't told.
+    /// provider). `description`: for Parameter Store, and for Envase, which keeps none that it isn't told; the others take none with a value.
     pub async fn update(&self, source: &Source, value: &Sensitive, base: Option<&ServedVersion>, description: Option<&str>) -> Result<Written, WriteError> {
         let known = base.map(|base| base.id.as_str());
         match self {
-            Self::Aws(provider) => provider.update(source, &Value::of(value.clone()), base).await,
+            Self::Aws(provider) => provider.update_as(source, &Value::of(value.clone()), base, description).await,
             Self::Roboto(provider) => provider.update(source, value).await,
             Self::Vault(provider) => provider.update(source, value, known).await,
             Self::Edge(provider) => provider.update(source, value, known).await,

@@ -152,12 +152,17 @@ async fn what_a_member_is_written_over_in_parameter_store_is_done_again_each_tim
     pushing("push-over", &["write"], async |s| {
         let (name, one, two) = (format!("/{}", s.path("app")), s.value("one"), s.value("two"));
         secret(s, "db", json!({"password": one})).await;
-        push(s, "db", json!({"secretName": "db", "data": [{"key": "password", "uri": format!("aws.ps://{name}#/password")}]})).await;
+        let described = |description: &str| {
+            let entry = json!({"key": "password", "uri": format!("aws.ps://{name}#/password"), "attributes": {"description": description}});
+            json!({"secretName": "db", "data": [entry]})
+        };
+        push(s, "db", described("one")).await;
         ready(s, "db", "True Pushed", SECONDS).await;
         // Twice somebody writes between the controller's look and its write.
         let hold = || s.front.add_fault(Fault::new(|call| call.action == "PutParameter", Answer::Hold).times(1));
         let (mut held_back, puts) = (hold(), s.calls("PutParameter"));
         secret(s, "db", json!({"password": two})).await;
+        push(s, "db", described("two")).await;
         for (round, member) in (1..).zip(["a", "b"]) {
             until("a write is under way", WITHIN_TTL, async || (s.calls("PutParameter") >= puts + round).then_some(())).await;
             let mut there: Value = serde_json::from_str(&parameter(&name).await.unwrap()).unwrap();
@@ -263,6 +268,16 @@ async fn description_and_tags_are_kept_as_the_spec_says_and_those_of_others_stay
         until("it was looked at twice more", WITHIN_TTL * 2, async || (s.calls("DescribeParameters") >= looked + 2).then_some(())).await;
         assert_eq!(history(&name).await.len(), before);
         says(&ready(s, "db", "True Pushed", SECONDS).await.0, "2 targets hold");
+        // A parameter gets its value and its description in one write.
+        let mut both = spec("three", "store");
+        both["suspend"] = json!(true);
+        push(s, "db", both.clone()).await;
+        secret(s, "db", json!({"password": s.value("two")})).await;
+        both["suspend"] = json!(false);
+        push(s, "db", both).await;
+        ready(s, "db", "True Pushed", SECONDS).await;
+        assert_eq!((described().await, history(&name).await.len()), (("three".to_owned(), "three".to_owned()), before + 1));
+        assert_eq!((held(&id).await.unwrap().0, parameter(&name).await), (s.value("two"), Some(s.value("two"))));
     })
     .await;
 }

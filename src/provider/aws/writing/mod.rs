@@ -48,6 +48,11 @@ impl AwsProvider {
     /// [`WriteError::Overtaken`] says so: the versions between are theirs, and a caller that must not lose them reads and merges them. Putting theirs
     /// back from here would only be the next write that nobody compares.
     pub async fn update(&self, source: &Source, value: &Value, base: Option<&ServedVersion>) -> Result<Written, WriteError> {
+        self.update_as(source, value, base, None).await
+    }
+
+    /// As [`AwsProvider::update`], and a parameter is described like this from then on. A secret is described by [`AwsProvider::set_description`].
+    pub async fn update_as(&self, source: &Source, value: &Value, base: Option<&ServedVersion>, description: Option<&str>) -> Result<Written, WriteError> {
         checks::place(source, true)?;
         match source.store {
             Store::SecretsManager => {
@@ -60,8 +65,8 @@ impl AwsProvider {
                 let text = checks::parameter(value, Some(checks::LARGEST))?;
                 self.check_own(source).await?;
                 let stores = self.clients.of(source);
-                let (arn, version) =
-                    parameters::update(stores.parameter_store(), source, parameters::Put { value, text, description: None }, base, &self.metrics).await?;
+                let put = parameters::Put { value, text, description };
+                let (arn, version) = parameters::update(stores.parameter_store(), source, put, base, &self.metrics).await?;
                 let arn = match arn {
                     Some(arn) => arn,
                     None => self.parameter_arn(source).await,
@@ -102,20 +107,13 @@ impl AwsProvider {
         }
     }
 
-    /// Describes a secret or a parameter otherwise. `value`: what it holds, which Parameter Store wants to be told anew with that, and makes a version of.
-    pub async fn set_description(&self, source: &Source, description: &str, value: &Value) -> Result<(), WriteError> {
+    /// Describes a secret otherwise. Parameter Store takes a description with a value alone: [`AwsProvider::update_as`].
+    pub async fn set_description(&self, source: &Source, description: &str) -> Result<(), WriteError> {
         checks::place(source, false)?;
         match source.store {
             Store::SecretsManager => {
                 self.check(source).await?;
                 secrets::set_description(self.clients.of(source).secrets_manager(), source, description, &self.metrics).await
-            }
-            Store::ParameterStore => {
-                let text = checks::parameter(value, Some(checks::LARGEST))?;
-                self.check_own(source).await?;
-                let stores = self.clients.of(source);
-                let put = parameters::Put { value, text, description: Some(description) };
-                parameters::update(stores.parameter_store(), source, put, None, &self.metrics).await.map(drop)
             }
             _ => Err(misrouted().into()),
         }
