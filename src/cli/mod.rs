@@ -267,7 +267,7 @@ async fn carry_out(command: Command) -> Result<ExitCode, Failure> {
                 let all: BTreeMap<String, Secret> = progress::shown(line, all).await?;
                 print(output::many(&all, form.format())?.expose())?;
             } else {
-                let found = find(&secrets, &path, name.as_deref(), tags.into_iter().collect(), flat);
+                let found = find(&secrets, &path, name.as_deref(), distinct(tags)?, flat);
                 let found = progress::shown(|| format!("{} found", secrets.found_so_far()), found).await?;
                 print(found.iter().fold(String::new(), |lines, reference| lines + reference + "\n").as_bytes())?;
             }
@@ -293,6 +293,18 @@ fn print(bytes: &[u8]) -> Result<(), Failure> {
         out.write_all(b"\n")?;
     }
     Ok(out.flush()?)
+}
+
+/// Tags by their names, of which none may come twice.
+fn distinct(tags: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Failure> {
+    let mut distinct = BTreeMap::new();
+    for (name, value) in tags {
+        if distinct.contains_key(&name) {
+            return Err(Failure::Arguments("--tag: one of the tags is given twice; each has one value".to_owned()));
+        }
+        distinct.insert(name, value);
+    }
+    Ok(distinct)
 }
 
 fn tag(text: &str) -> Result<(String, String), &'static str> {

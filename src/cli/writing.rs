@@ -139,9 +139,9 @@ pub struct Besides {
 }
 
 impl Besides {
-    fn attributes(self) -> Attributes {
+    fn attributes(self) -> Result<Attributes, Failure> {
         let Self { description, tags, kms_key, kind, tier } = self;
-        Attributes { description, tags: tags.into_iter().collect(), kms_key, kind, tier }
+        Ok(Attributes { description, tags: super::distinct(tags)?, kms_key, kind, tier })
     }
 }
 
@@ -191,7 +191,7 @@ pub async fn carry_out(write: Write) -> Result<(), Failure> {
     match write {
         Write::Create { reference, content, besides, access } => {
             let value = content.read()?;
-            access.client().await?.create(&reference, &value, &besides.attributes()).await?;
+            access.client().await?.create(&reference, &value, &besides.attributes()?).await?;
             say(&format!("{reference} created"));
         }
         Write::Update { reference, json, content, access } => {
@@ -207,7 +207,7 @@ pub async fn carry_out(write: Write) -> Result<(), Failure> {
         }
         Write::Put { reference, content, besides, access } => {
             let value = content.read()?;
-            access.client().await?.put(&reference, &value, &besides.attributes()).await?;
+            access.client().await?.put(&reference, &value, &besides.attributes()?).await?;
             say(&format!("{reference} written"));
         }
         Write::Delete { reference, recovery_days, force, access } => {

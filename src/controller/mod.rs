@@ -90,7 +90,7 @@ pub struct Settings {
     pub allow_rollout: bool,
     /// Whether `ClusterRobotoSecret`s are served.
     pub fan_out: bool,
-    /// The namespaces in which `RobotoPush`es are served, and whose Secrets may be read for that.
+    /// The namespaces in which `RobotoPush`es are served, and whose Secrets may be read for that; empty for no pushing at all.
     pub push: Vec<String>,
     /// What providers may do, whoever writes them.
     pub terms: Terms,
@@ -234,6 +234,9 @@ pub async fn run(config: Config, settings: Settings, metrics: Metrics, readiness
 fn start_watches(context: &Arc<Context>, scopes: Vec<Option<String>>, fans_out: bool, pushed: &[String], gates: &Gates, beside: &mut JoinSet<()>) {
     let client = &context.client;
     for scope in scopes {
+        if !pushed.is_empty() {
+            beside.spawn(push::watch(client.clone(), scope.clone(), context.clone(), gates.clone()));
+        }
         beside.spawn(watches::resources(client.clone(), scope.clone(), context.clone(), gates.clone()));
         if !context.confined {
             beside.spawn(watches::secrets(client.clone(), scope.clone(), context.clone(), gates.clone()));
@@ -247,7 +250,6 @@ fn start_watches(context: &Arc<Context>, scopes: Vec<Option<String>>, fans_out: 
         beside.spawn(fan_out::watch(context.clone(), gates.clone()));
     }
     for namespace in pushed {
-        beside.spawn(push::watch(client.clone(), namespace.clone(), context.clone(), gates.clone()));
         beside.spawn(push::watch_secrets(client.clone(), namespace.clone(), context.clone(), gates.clone()));
     }
     let everybodys = Api::<DeserializeGuard<ClusterRobotoProvider>>::all(client.clone());

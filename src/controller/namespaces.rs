@@ -65,6 +65,12 @@ impl NamespaceCache {
         self.known().clone()
     }
 
+    /// Whether a namespace is being deleted, or gone.
+    #[must_use]
+    pub fn leaves(&self, name: &str) -> bool {
+        self.known().get(name).is_none_or(|known| known.leaves)
+    }
+
     /// Tells of every change from now on.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<()> {

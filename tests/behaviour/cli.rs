@@ -2,10 +2,12 @@
 
 use std::process::{Command, Output};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use testbed::{Emulator, Envase, Roboto, Vault, aws};
 
 use crate::{
+    proxy::Proxy,
     support::{run, says},
     writing::moto,
 };
@@ -121,6 +123,8 @@ fn what_cannot_be_had_is_told_in_a_line_and_by_the_exit_code() {
         (&["get", "envase://a"], 5, "ENVASE_ENVIRONMENT"),
         (&["list", "envase://a"], 5, "Envase has no list of its secrets"),
         (&["list", "aws.ps://app"], 5, "a path in Parameter Store starts with a slash"),
+        (&["list", "aws.sm", "--tag", "a=b", "--tag", "a=c"], 2, "one of the tags is given twice"),
+        (&["create", "aws.sm://new", "--tag", "a=b", "--tag", "a=c", "--value", "x"], 2, "one of the tags is given twice"),
         (&["list", "aws.sm"], 5, "write at least one of path, name and tags"),
     ] {
         let (ended, said) = shell.fails(arguments);
@@ -166,6 +170,38 @@ fn a_profile_that_is_named_goes_before_what_the_environment_has() {
     assert_eq!(code, 3, "{said}");
     says(&said, "there are no AWS credentials");
     std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
+fn aws_is_called_through_the_proxy_of_the_environment() {
+    let proxy = Proxy::start(false);
+    let shell = |more: &[(&'static str, String)]| {
+        let mut shell = Shell::of_aws("");
+        shell.0.retain(|(name, _)| *name != "AWS_ENDPOINT_URL");
+        shell.0.extend(more.iter().cloned());
+        shell
+    };
+    let address = &proxy.address;
+    let named = [("HTTPS_PROXY", format!("http://us%40er:{CANARY}@{address}")), ("https_proxy", address.clone()), ("ALL_PROXY", format!("http://{address}"))];
+    for named in named {
+        let has_password = named.1.contains(CANARY);
+        let (code, said) = shell(&[named]).fails(&["get", "aws.sm://db"]);
+        assert_eq!(code, 4, "{said}");
+        let asked = proxy.asked();
+        assert!(!asked.is_empty() && asked.iter().all(|head| head.starts_with("CONNECT secretsmanager.eu-west-1.amazonaws.com:443 ")), "{asked:?}");
+        let login = format!("Basic {}", BASE64_STANDARD.encode(format!("us@er:{CANARY}")));
+        assert_eq!(asked[0].contains(&login), has_password, "{asked:?}");
+    }
+    // What is to be had directly is not asked of it, and neither is plain HTTP: that is what hands out the machine's own credentials.
+    shell(&[("HTTPS_PROXY", address.clone()), ("NO_PROXY", "localhost,.amazonaws.com".to_owned())]).fails(&["get", "aws.sm://db"]);
+    let emulator = Emulator::start().unwrap();
+    emulator.put_secret("db", "s3cret");
+    let endpoint = ("AWS_ENDPOINT_URL", emulator.url());
+    let direct = shell(&[("HTTPS_PROXY", address.clone()), ("HTTP_PROXY", address.clone()), ("ALL_PROXY", address.clone()), endpoint.clone()]);
+    assert_eq!(direct.prints(&["get", "aws.sm://db"]), "s3cret");
+    assert_eq!(proxy.asked(), [""; 0]);
+    // One that can't be used is not worth failing for, and is not repeated.
+    assert_eq!(shell(&[("HTTPS_PROXY", format!("socks5://{CANARY}@{address}")), endpoint]).run(&["get", "aws.sm://db"]).stdout, b"s3cret");
 }
 
 #[test]

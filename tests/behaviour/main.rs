@@ -33,6 +33,7 @@ mod operating;
 mod plugin;
 mod policies;
 mod provider;
+mod proxy;
 mod push;
 mod reading;
 mod refusal;

@@ -11,6 +11,7 @@ use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 use crate::{
+    proxy::Proxy,
     push,
     support::{SECONDS, Scene, apply_object, emulated, says, until, world},
 };
@@ -221,6 +222,37 @@ async fn kubectl_finds_it_and_it_finds_the_cluster_as_kubectl_does() {
         let printed = nowhere.there(&["status", "--kubeconfig", gone_path.to_str().unwrap()]);
         assert_eq!(printed.failed(4), "robotosecret: robotosecrets can't be listed: the API server can't be reached\n");
         std::fs::remove_file(gone_path).unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_cluster_is_found_behind_a_proxy() {
+    emulated("plugin-proxy", async |s| {
+        one_well_one_not(s).await;
+        let proxy = Proxy::start(true);
+        let server = world().plane.url().replace("https://", "CONNECT ");
+        let status = ["status", "good"];
+        let mut user = User::admin(s);
+        user.environment = vec![("HTTPS_PROXY", format!("http://{}", proxy.address))];
+        says(user.there(&status).ended(0), "1 well");
+        let asked = proxy.asked();
+        assert!(!asked.is_empty() && asked.iter().all(|head| head.starts_with(&server)), "{asked:?}");
+        user.environment.push(("NO_PROXY", "127.0.0.1".to_owned()));
+        says(user.there(&status).ended(0), "1 well");
+        assert_eq!(proxy.asked(), [""; 0]);
+        // What the kubeconfig says goes before that.
+        let mut config: Value = serde_json::from_slice(&std::fs::read(&user.kubeconfig).unwrap()).unwrap();
+        for (way, code, said) in [("http", 0, "1 well"), ("socks5", 5, "this program can use those of http and https alone")] {
+            config["clusters"][0]["cluster"]["proxy-url"] = json!(format!("{way}://{}", proxy.address));
+            let path = world().dir.join(format!("{}.{way}.kubeconfig", s.namespace));
+            std::fs::write(&path, config.to_string()).unwrap();
+            let by_proxy = User { scene: s, kubeconfig: path, environment: Vec::new() };
+            let printed = by_proxy.there(&status);
+            says(if code == 0 { printed.ended(0) } else { printed.failed(code) }, said);
+            std::fs::remove_file(by_proxy.kubeconfig).unwrap();
+        }
+        assert!(!proxy.asked().is_empty());
     })
     .await;
 }

@@ -429,14 +429,19 @@ impl Scene {
     /// A kubeconfig of an account of the scene's own, with the chart's rights under these values (as `--set` takes them), but only those
     /// rules that are to be kept.
     pub async fn account(&self, values: &[&str], keep: impl Fn(&Value) -> bool) -> PathBuf {
-        let rbac = testbed::chart::rbac(&root().join("charts/robotosecret"), &self.namespace, values).unwrap();
+        self.account_of(&self.namespace, values, keep).await
+    }
+
+    /// As [`Scene::account`], of a release in another namespace.
+    pub async fn account_of(&self, release: &str, values: &[&str], keep: impl Fn(&Value) -> bool) -> PathBuf {
+        let rbac = testbed::chart::rbac(&root().join("charts/robotosecret"), release, values).unwrap();
         for mut object in rbac.objects {
             if let Some(rules) = object.get_mut("rules").and_then(Value::as_array_mut) {
                 rules.retain(&keep);
             }
             apply_object(&self.client, &object).await.unwrap();
         }
-        world().plane.kubeconfig_for(&self.namespace, &rbac.service_account).unwrap()
+        world().plane.kubeconfig_for(release, &rbac.service_account).unwrap()
     }
 
     /// A door before the API server, and this kubeconfig by way of it.

@@ -118,7 +118,7 @@ impl Cluster {
 const fn unusable(error: &Error) -> &'static str {
     match error {
         Error::ProxyProtocolUnsupported { .. } | Error::ProxyProtocolDisabled { .. } => {
-            "the way to the API server leads through a proxy (proxy-url of the kubeconfig, or HTTPS_PROXY), and this program can use none"
+            "the way to the API server leads through a proxy (proxy-url of the kubeconfig, or HTTPS_PROXY), and this program can use those of http and https alone"
         }
         _ => "the kubeconfig's certificates or credentials can't be used",
     }

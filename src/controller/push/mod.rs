@@ -1,8 +1,8 @@
 //! Pushing: a `RobotoPush` has keys of a Secret written into a store, and keeps them there.
 //!
 //! Watch events enter; each resource is looked at when it or its Secret changed, when its time has come, or when a provider that it waits for changed. A
-//! panic or a hang of one stops no other. Only the namespaces that the controller's flags name are watched; in no other is a Secret read. What is being
-//! written to a store when the controller stops is finished.
+//! panic or a hang of one stops no other. Only in the namespaces that the controller's flags name is a Secret read; elsewhere a resource is told so, and
+//! may go. What is being written to a store when the controller stops is finished.
 
 pub mod loops;
 pub mod plan;
@@ -39,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     source::Sources,
-    work::{Memory, tend},
+    work::{Memory, Waits, tend},
 };
 use super::{
     cache::Key,
@@ -183,10 +183,10 @@ impl Pushes {
     }
 }
 
-/// Watches the kind in one namespace. Nobody waits for it: a namespace that is gone, with the Role in it, holds up no other.
-pub(super) async fn watch(client: Client, namespace: String, context: Arc<Context>, gates: Gates) {
+/// Watches the kind in one namespace, or in all. Nobody waits for it: mirroring needs none of it.
+pub(super) async fn watch(client: Client, scope: Option<String>, context: Arc<Context>, gates: Gates) {
     let config = watcher::Config::default();
-    let mut events = pin!(watcher(api::<DeserializeGuard<RobotoPush>>(&client, Some(&namespace)), config).backoff(Pauses::default()));
+    let mut events = pin!(watcher(api::<DeserializeGuard<RobotoPush>>(&client, scope.as_deref()), config).backoff(Pauses::default()));
     let mut listed = BTreeSet::new();
     let forget = |key: &Key| context.pushes.change(|known| drop(known.pushes.remove(key)));
     let take_in = |push: DeserializeGuard<RobotoPush>| {
@@ -206,9 +206,10 @@ pub(super) async fn watch(client: Client, namespace: String, context: Arc<Contex
             Ok(Event::Apply(push)) => drop(take_in(push)),
             Ok(Event::Delete(push)) => forget(&key_of(&push)),
             Ok(Event::InitDone) => {
-                context.pushes.change(|known| known.pushes.retain(|key, _| key.0 != namespace || listed.contains(key)));
+                let elsewhere = |key: &Key| scope.as_ref().is_some_and(|scope| *scope != key.0);
+                context.pushes.change(|known| known.pushes.retain(|key, _| elsewhere(key) || listed.contains(key)));
             }
-            Err(error) => gates.trouble(PUSHES, Some(&namespace), &error),
+            Err(error) => gates.trouble(PUSHES, scope.as_deref(), &error),
         }
     }
 }
@@ -268,7 +269,12 @@ pub(super) async fn run(context: Arc<Context>, gates: Gates, stop: CancellationT
             due.insert(key, now);
         }
         let woken = std::mem::take(&mut wakes);
-        let waiting = memories.iter().filter(|(_, memory)| woken && memory.waits).map(|(key, _)| key.clone());
+        let helps = |key: &Key, waits: Waits| match waits {
+            Waits::Time => false,
+            Waits::Change => true,
+            Waits::End => context.namespaces.leaves(&key.0),
+        };
+        let waiting = memories.iter().filter(|(key, memory)| woken && helps(key, memory.waits)).map(|(key, _)| key.clone());
         for key in touched.into_iter().chain(waiting) {
             // What changes all the time doesn't make the store be asked all the time.
             let soon = due.entry(key).or_insert(now + DEBOUNCE);

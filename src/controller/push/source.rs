@@ -22,13 +22,18 @@ impl Sources {
         Self(namespaces.iter().cloned().collect())
     }
 
+    /// Whether Secrets of a namespace may be read.
+    pub fn admit(&self, namespace: &str) -> Result<(), ReadError> {
+        if self.0.contains(namespace) {
+            return Ok(());
+        }
+        let problem = format!("Secrets of the namespace {namespace} may not be pushed; add it to the controller's --push-namespaces (chart: push.namespaces)");
+        Err(ReadError::new(Reason::NotAllowed, problem))
+    }
+
     /// A Secret as it is now, by its metadata alone.
     pub async fn find(&self, client: &Client, namespace: &str, name: &str) -> Result<Pushed, ReadError> {
-        if !self.0.contains(namespace) {
-            let problem =
-                format!("Secrets of the namespace {namespace} may not be pushed; add it to the controller's --push-namespaces (chart: push.namespaces)");
-            return Err(ReadError::new(Reason::NotAllowed, problem));
-        }
+        self.admit(namespace)?;
         let api = Api::<PartialObjectMeta<Secret>>::namespaced(client.clone(), namespace);
         let found = api.get(name).await.map_err(|error| trouble(namespace, name, &error))?;
         let seen = seen(&found);

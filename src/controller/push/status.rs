@@ -98,11 +98,15 @@ pub fn next(prior: &RobotoPushStatus, about: Circumstances<'_>, outcome: &Outcom
     next
 }
 
+/// The failures: why, and in what words.
+pub fn failed(targets: &[PushTarget]) -> impl Iterator<Item = (Reason, String)> {
+    targets.iter().filter_map(|target| Some((Reason::named(target.reason.as_deref()?)?, target.message.clone().unwrap_or_default())))
+}
+
 /// The failure that counts for the whole: the first that doesn't pass by itself, or the first.
 #[must_use]
 pub fn worst(targets: &[PushTarget]) -> Option<(Reason, String)> {
-    let failed = targets.iter().filter_map(|target| Some((Reason::named(target.reason.as_deref()?)?, target.message.clone().unwrap_or_default())));
-    failed.min_by_key(|(reason, _)| reason.is_passing())
+    failed(targets).min_by_key(|(reason, _)| reason.is_passing())
 }
 
 #[cfg(test)]

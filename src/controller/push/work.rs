@@ -53,8 +53,20 @@ pub struct Memory {
     brought: HashMap<String, (Seen, i64)>,
     /// How often it failed in a row.
     failures: u32,
-    /// Whether a change of a provider or a namespace may help.
-    pub waits: bool,
+    /// What may help, besides time.
+    pub waits: Waits,
+}
+
+/// What may help before a retry is due.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Waits {
+    /// Nothing is known.
+    #[default]
+    Time,
+    /// Any change of a provider or a namespace.
+    Change,
+    /// That its namespace goes.
+    End,
 }
 
 /// What was found and done.
@@ -78,12 +90,15 @@ pub(super) async fn tend(context: &Context, push: &RobotoPush, memory: &mut Memo
     if memory.uid != push.uid() {
         *memory = Memory { uid: push.uid(), ..Memory::default() };
     }
-    memory.waits = false;
+    memory.waits = Waits::Time;
     if push.metadata.deletion_timestamp.is_some() {
         return if work.is_held() { work.leave(memory).await } else { None };
     }
     if push.spec.suspend {
         return work.tell(&Outcome::Suspended).await.err();
+    }
+    if let Err(error) = context.pushes.sources().admit(&work.key.0) {
+        return work.conclude(&Outcome::Failed(error), schedule::LONGEST_RETRY, memory).await;
     }
     let plan = Plan::new(&push.spec);
     let ttl = plan.as_ref().map_or(schedule::LONGEST_RETRY, |plan| plan.ttl);
@@ -118,9 +133,16 @@ impl Work<'_> {
             self.event(true, "CheckFailed", "Push", format!("{reason}: {message}"));
         }
         memory.failures = memory.failures.saturating_add(1);
-        memory.waits = matches!(reason, Reason::NotAllowed | Reason::ProviderNotFound | Reason::CredentialsError | Reason::InvalidSpec);
-        let retry = schedule::until_retry(reason, memory.failures, ttl, self.push.uid().as_deref().unwrap_or_default());
-        retry.into_iter().chain(told).min()
+        let targets = if let Outcome::Looked { targets, .. } = outcome { targets.as_slice() } else { &[] };
+        let reasons: Vec<Reason> = status::failed(targets).map(|(reason, _)| reason).chain([reason]).collect();
+        let change_helps = |reason: &Reason| matches!(reason, Reason::NotAllowed | Reason::ProviderNotFound | Reason::CredentialsError | Reason::InvalidSpec);
+        if reasons.iter().any(change_helps) {
+            memory.waits = Waits::Change;
+        }
+        let uid = self.push.uid().unwrap_or_default();
+        // What heals soon does not wait for what heals late.
+        let retries = reasons.into_iter().filter_map(|reason| schedule::until_retry(reason, memory.failures, ttl, &uid));
+        retries.chain(told).min()
     }
 
     fn event(&self, warning: bool, reason: &'static str, action: &'static str, note: String) {
@@ -384,14 +406,17 @@ impl Work<'_> {
                 targets
             }
         };
-        let leaves = self.context.namespaces.all().get(&self.key.0).is_none_or(|namespace| namespace.leaves);
-        if !left.is_empty() && leaves {
+        if !left.is_empty() && self.context.namespaces.leaves(&self.key.0) {
             // A namespace that is deleted waits for no store.
             let uris: Vec<&str> = left.iter().map(|target| target.uri.as_str()).collect();
             tracing::warn!(namespace = self.key.0, name = self.key.1, uris = uris.join(" "), "the namespace goes, and what was pushed stays at the store");
         } else if !left.is_empty() {
             let outcome = Outcome::Looked { targets: left, behind: false, leaves: false };
-            return self.conclude(&outcome, schedule::LONGEST_RETRY, memory).await;
+            let again = self.conclude(&outcome, schedule::LONGEST_RETRY, memory).await;
+            if memory.waits == Waits::Time {
+                memory.waits = Waits::End;
+            }
+            return again;
         }
         self.set_finalizer(false).await.err().map(|()| KUBE_RETRY)
     }

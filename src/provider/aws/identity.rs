@@ -24,10 +24,11 @@ use aws_config::{
 };
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_http_client::{
-    Builder,
+    Builder, Connector,
+    proxy::ProxyConfig,
     tls::{Provider as TlsProvider, rustls_provider::CryptoMode},
 };
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::{http::SharedHttpClient, runtime_components::RuntimeComponents};
 use tokio::sync::OnceCell;
 
 use super::{
@@ -127,7 +128,31 @@ impl Ambient {
 }
 
 fn http_client() -> SharedHttpClient {
-    Builder::new().tls_provider(TlsProvider::Rustls(CryptoMode::Ring)).build_https()
+    let proxy = proxy(|name| std::env::var(name).ok());
+    Builder::new().build_with_connector_fn(move |settings, components| {
+        let mut connector = Connector::builder().tls_provider(TlsProvider::Rustls(CryptoMode::Ring));
+        connector.set_proxy_config(proxy.clone());
+        connector.set_connector_settings(settings.cloned());
+        connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
+        connector.build()
+    })
+}
+
+/// The proxy for `https` that the environment names, as curl understands it. Plain `http` never takes one: beside emulators that is the machine's own
+/// credentials (instance metadata, EKS Pod Identity), which no proxy can reach and none should see.
+fn proxy(variable: impl Fn(&str) -> Option<String>) -> Option<ProxyConfig> {
+    let first = |names: &[&str]| names.iter().find_map(|name| variable(name).filter(|value| !value.is_empty()));
+    let address = first(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])?;
+    let address = if address.contains("://") { address } else { format!("http://{address}") };
+    let Ok(proxy) = ProxyConfig::https(address) else {
+        // Without the address, which may hold a password.
+        tracing::warn!("the proxy that HTTPS_PROXY or ALL_PROXY names is none of http or https; AWS is called without it");
+        return None;
+    };
+    Some(match first(&["NO_PROXY", "no_proxy"]) {
+        Some(rules) => proxy.no_proxy(rules),
+        None => proxy,
+    })
 }
 
 /// As whom a provider reads.

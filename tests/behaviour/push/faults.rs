@@ -3,6 +3,7 @@
 
 use std::{process::Command, time::Duration};
 
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use testbed::{
     aws,
@@ -27,6 +28,25 @@ async fn settled(s: &Scene, version: &str) {
         let status = pushes(s).get("db").await.unwrap().status?;
         let is_well = status.conditions.iter().all(|condition| condition.status == "True" && condition.type_ != "Stalled");
         (is_well && status.targets[0].version.as_deref() == Some(version)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_target_that_may_not_be_written_does_not_slow_down_the_others() {
+    pushing("push-mixed", &["write"], async |s| {
+        let (id, one) = (s.path("db"), s.value("one"));
+        let rule = json!({"namespaces": {"names": [s.namespace]}, "references": [format!("aws.sm://{id}")], "verbs": ["write"]});
+        s.providers().patch(&s.namespace, &PatchParams::default(), &Patch::Merge(&json!({"spec": {"allow": [rule]}}))).await.unwrap();
+        secret(s, "db", json!({"password": one})).await;
+        s.front.fail(503);
+        let data = json!([{"key": "password", "uri": format!("aws.sm://{id}")}, {"key": "password", "uri": format!("aws.sm://{}", s.path("not"))}]);
+        push(s, "db", json!({"secretName": "db", "data": data})).await;
+        // After 1, 2 and 4 seconds, and not after 10, 20 and 40 as what isn't allowed.
+        until("the store is asked for the fourth time", SECONDS, async || (s.calls("DescribeSecret") >= 4).then_some(())).await;
+        s.front.clear_faults();
+        holds(&id, &one, WITHIN_TTL).await;
+        ready(s, "db", "False NotAllowed", SECONDS).await;
     })
     .await;
 }

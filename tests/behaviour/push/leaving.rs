@@ -1,11 +1,18 @@
 //! What becomes of what was pushed when it is pushed no more, and what is made with attributes and by ARN.
 
+use std::path::{Path, PathBuf};
+
 use aws_sdk_ssm::types::ParameterStringFilter;
-use k8s_openapi::api::core::v1::Namespace;
-use kube::{Api, api::DeleteParams};
+use k8s_openapi::api::{core::v1::Namespace, rbac::v1::RoleBinding};
+use kube::{
+    Api,
+    api::{DeleteParams, PostParams},
+};
 use serde_json::{Value, json};
 
-use super::{SECONDS, Scene, WITHIN_TTL, apply_object, held, holds, parameter, push, pushes, pushing, ready, says, secret, until, world};
+use super::{
+    SECONDS, Scene, WITHIN_TTL, apply_object, held, holds, parameter, push, pushes, pushing, ready, says, scene_before_controller, secret, until, world,
+};
 
 /// When a secret is gone for good, if it is to be deleted.
 async fn deletion(id: &str) -> Option<aws_sdk_secretsmanager::primitives::DateTime> {
@@ -176,23 +183,123 @@ async fn a_namespace_without_its_role_holds_up_no_other_and_what_is_known_to_be_
     .await;
 }
 
-#[tokio::test]
-async fn a_namespace_that_is_deleted_waits_for_no_store() {
-    pushing("push-namespace", &["write"], async |s| {
+/// The rights of pushing from these namespaces, for a release in a namespace that isn't among them.
+async fn operator(s: &Scene, serves: &[&str]) -> PathBuf {
+    let release = format!("{}-operator", s.namespace);
+    if namespaces(s).get_opt(&release).await.unwrap().is_none() {
+        create(s, &release).await;
+    }
+    let served = format!("push.namespaces={{{}}}", serves.join(","));
+    s.account_of(&release, &["confined=true", "push.enabled=true", &served], |_| true).await
+}
+
+fn namespaces(s: &Scene) -> Api<Namespace> {
+    Api::all(s.client.clone())
+}
+
+async fn create(s: &Scene, namespace: &str) {
+    namespaces(s).create(&PostParams::default(), &serde_json::from_value(json!({"metadata": {"name": namespace}})).unwrap()).await.unwrap();
+}
+
+/// Takes the Role of pushing from the scene's namespace, as the deletion of a namespace does at some moment.
+async fn unbind(s: &Scene) {
+    let bindings: Api<RoleBinding> = Api::namespaced(s.client.clone(), &s.namespace);
+    bindings.delete("robotosecret-push", &DeleteParams::default()).await.unwrap();
+}
+
+/// A namespace with a RobotoPush whose target can't be deleted goes; before that happens to it what is given here.
+async fn goes(name: &str, before: impl AsyncFnOnce(&mut Scene, &Path)) {
+    scene_before_controller(name, async |s| {
+        s.provide(&["*"]).await;
+        super::allow(s, &["write"]).await;
+        let account = operator(s, &[&s.namespace]).await;
+        let pushing = ["--confined", "--push-namespaces", &s.namespace.clone()];
+        s.start_controller_as(&account, &pushing);
+        s.controller_ready().await;
         let (id, one) = (s.path("db"), s.value("one"));
         secret(s, "db", json!({"password": one})).await;
         push(s, "db", json!({"secretName": "db", "deletionPolicy": "Delete", "data": [{"key": "password", "uri": format!("aws.sm://{id}")}]})).await;
         ready(s, "db", "True Pushed", SECONDS).await;
         s.front.deny_action("secretsmanager", "DeleteSecret");
-        let namespaces: Api<Namespace> = Api::all(s.client.clone());
-        namespaces.delete(&s.namespace, &DeleteParams::background()).await.unwrap();
-        let log = s.controller().process.log_path().to_owned();
-        until(&format!("the namespace goes; see {}", log.display()), WITHIN_TTL * 2, async || {
-            namespaces.get_opt(&s.namespace).await.unwrap().is_none().then_some(())
-        })
-        .await;
+        before(s, &account).await;
+        let all = namespaces(s);
+        all.delete(&s.namespace, &DeleteParams::background()).await.unwrap();
+        // Sooner than the next try would be.
+        until("the RobotoPush goes", SECONDS, async || pushes(s).get_opt("db").await.unwrap().is_none().then_some(())).await;
+        let gone = async || all.get_opt(&s.namespace).await.unwrap().is_none().then_some(());
+        until(&format!("the namespace goes; see {}", s.controller().process.log_path().display()), WITHIN_TTL * 2, gone).await;
         assert_eq!(held(&id).await.unwrap().0, one);
-        says(&std::fs::read_to_string(&log).unwrap(), "the namespace goes, and what was pushed stays at the store");
+        says(&std::fs::read_to_string(s.controller().process.log_path()).unwrap(), "the namespace goes, and what was pushed stays at the store");
+        all.delete(&format!("{}-operator", s.namespace), &DeleteParams::background()).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_deleted_waits_for_no_store() {
+    goes("push-namespace", async |_, _| {}).await;
+}
+
+#[tokio::test]
+async fn a_namespace_waits_no_longer_once_it_is_deleted_itself() {
+    goes("push-namespace-late", async |s, _| {
+        pushes(s).delete("db", &DeleteParams::default()).await.unwrap();
+        // By now the next try is a while away.
+        let tried = async || (s.calls("DeleteSecret") >= 3).then_some(());
+        until("its deletion fails", WITHIN_TTL * 2, tried).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_namespace_that_lost_the_role_while_the_controller_was_away_goes_too() {
+    goes("push-namespace-role", async |s, account| {
+        s.kill_controller();
+        unbind(s).await;
+        let pushing = ["--confined", "--push-namespaces", &s.namespace.clone()];
+        s.start_controller_as(account, &pushing);
+        s.controller_ready().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_served_no_more_is_told_so_and_its_pushes_go_with_what_they_made() {
+    scene_before_controller("push-unserved", async |s| {
+        s.provide(&["*"]).await;
+        super::allow(s, &["write"]).await;
+        let other = format!("{}-other", s.namespace);
+        create(s, &other).await;
+        let account = operator(s, &[&s.namespace]).await;
+        let both = ["--confined", "--namespaces", &other];
+        s.start_controller_as(&account, &[&both[..], &["--push-namespaces", &s.namespace.clone()]].concat());
+        s.controller_ready().await;
+        let (id, one) = (s.path("db"), s.value("one"));
+        secret(s, "db", json!({"password": one})).await;
+        let spec = |id: &str| json!({"secretName": "db", "deletionPolicy": "Delete", "data": [{"key": "password", "uri": format!("aws.sm://{id}")}]});
+        push(s, "db", spec(&id)).await;
+        ready(s, "db", "True Pushed", SECONDS).await;
+        s.stop_controller();
+        unbind(s).await;
+        let account = operator(s, &[&other]).await;
+        s.start_controller_as(&account, &[&both[..], &["--push-namespaces", &other]].concat());
+        s.controller_ready().await;
+        let written = super::writes(s);
+        // What was pushed stays, and what is new isn't begun.
+        push(s, "new", spec(&s.path("new"))).await;
+        for name in ["db", "new"] {
+            let (message, _) = ready(s, name, "False NotAllowed", SECONDS).await;
+            says(&message, &format!("Secrets of the namespace {} may not be pushed; add it to", s.namespace));
+        }
+        assert_eq!((super::writes(s), held(&id).await.unwrap().0), (written, one));
+        for name in ["db", "new"] {
+            pushes(s).delete(name, &DeleteParams::default()).await.unwrap();
+            until(&format!("{name} goes"), SECONDS, async || pushes(s).get_opt(name).await.unwrap().is_none().then_some(())).await;
+        }
+        assert!(deletion(&id).await.is_some());
+        for namespace in [other, format!("{}-operator", s.namespace)] {
+            namespaces(s).delete(&namespace, &DeleteParams::background()).await.unwrap();
+        }
     })
     .await;
 }
