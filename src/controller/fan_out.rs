@@ -213,7 +213,7 @@ pub(super) async fn watch(context: Arc<Context>, gates: Gates) {
             Ok(Event::InitDone) => {
                 context.fan_out.change(|known| known.parents.retain(|name, _| listed.contains(name)));
                 if !std::mem::replace(&mut synced, true) {
-                    gates.synced(CLUSTER_RESOURCES);
+                    gates.synced(CLUSTER_RESOURCES, None);
                 }
             }
             Err(error) => gates.trouble(CLUSTER_RESOURCES, None, &error),

@@ -175,7 +175,7 @@ pub async fn run(config: Config, settings: Settings, metrics: Metrics, readiness
     let everybody = settings.namespaces.is_empty();
     let scopes: Vec<Option<String>> = if settings.namespaces.is_empty() { vec![None] } else { settings.namespaces.into_iter().map(Some).collect() };
     let mut beside = JoinSet::new();
-    let gates = Gates::new(&readiness, scopes.len(), settings.confined, settings.fan_out);
+    let gates = Gates::new(&readiness, context.namespaces.clone(), &scopes, settings.confined, settings.fan_out);
     start_watches(&context, scopes, settings.fan_out, &settings.push, &gates, &mut beside);
     if let Some(candidate) = &mut election {
         let win = async {

@@ -126,7 +126,7 @@ pub(super) async fn watch(client: Client, scope: Option<String>, context: Arc<Co
                 }
                 listed.clear();
                 if !std::mem::replace(&mut synced, true) {
-                    gates.synced(NAMESPACES);
+                    gates.synced(NAMESPACES, scope.as_deref());
                 }
             }
             Err(error) => gates.trouble(NAMESPACES, scope.as_deref(), &error),

@@ -29,6 +29,7 @@ use super::{
     cache::Key,
     drift::Seen,
     mirror::Context,
+    namespaces::NamespaceCache,
     providers::{Provided, ProviderResource},
 };
 use crate::{
@@ -42,42 +43,59 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 type Guarded = DeserializeGuard<RobotoSecret>;
 
+/// Where something is watched: in a namespace, or in all.
+type Scope = Option<String>;
+
 /// Opens when all caches hold their first complete list.
 #[derive(Clone)]
 pub(super) struct Gates {
     readiness: Readiness,
-    /// How many first lists of each kind are missing.
-    missing: Arc<tokio::sync::watch::Sender<BTreeMap<&'static str, usize>>>,
+    namespaces: Arc<NamespaceCache>,
+    /// Where the first list of each kind is missing.
+    missing: Arc<tokio::sync::watch::Sender<BTreeMap<&'static str, BTreeSet<Scope>>>>,
 }
 
 impl Gates {
-    pub(super) fn new(readiness: &Readiness, scopes: usize, confined: bool, fan_out: bool) -> Self {
-        let secrets = (!confined).then_some((SECRETS, scopes));
-        let parents = fan_out.then_some((CLUSTER_RESOURCES, 1));
-        let always = [(RESOURCES, scopes), (NAMESPACES, scopes), (PROVIDERS, 1), (OWN_PROVIDERS, scopes)];
+    pub(super) fn new(readiness: &Readiness, namespaces: Arc<NamespaceCache>, scopes: &[Scope], confined: bool, fan_out: bool) -> Self {
+        let each: BTreeSet<Scope> = scopes.iter().cloned().collect();
+        let once = BTreeSet::from([None]);
+        let secrets = (!confined).then(|| (SECRETS, each.clone()));
+        let parents = fan_out.then(|| (CLUSTER_RESOURCES, once.clone()));
+        let always = [(RESOURCES, each.clone()), (NAMESPACES, each.clone()), (PROVIDERS, once), (OWN_PROVIDERS, each)];
         let missing: BTreeMap<_, _> = always.into_iter().chain(secrets).chain(parents).collect();
         for what in missing.keys() {
             readiness.wait_for(what, "the first list");
         }
-        Self { readiness: readiness.clone(), missing: Arc::new(tokio::sync::watch::Sender::new(missing)) }
+        Self { readiness: readiness.clone(), namespaces, missing: Arc::new(tokio::sync::watch::Sender::new(missing)) }
     }
 
-    pub(super) fn synced(&self, what: &'static str) {
+    pub(super) fn synced(&self, what: &'static str, scope: Option<&str>) {
         self.missing.send_modify(|missing| {
             let left = missing.entry(what).or_default();
-            *left = left.saturating_sub(1);
             // Said of each kind by itself, so that what is still waited for does not hide behind what came meanwhile.
-            if *left == 0 {
+            if left.remove(&scope.map(str::to_owned)) && left.is_empty() {
                 self.readiness.done(what);
             }
         });
     }
 
-    /// Says in the log and, until its kind is synced, in `/readyz` why a watch does not get on.
+    fn is_missing(&self, what: &str, scope: Option<&str>) -> bool {
+        self.missing.borrow().get(what).is_some_and(|left| left.contains(&scope.map(str::to_owned)))
+    }
+
+    /// Says in the log and, until its kind is synced, in `/readyz` why a watch does not get on. A namespace that is known to be gone, with the Role in it,
+    /// is waited for no more: there is nothing to be listed, and all others have to be served.
     pub(super) fn trouble(&self, what: &'static str, scope: Option<&str>, error: &watcher::Error) {
+        let is_gone = scope.is_some_and(|namespace| !self.is_missing(NAMESPACES, scope) && self.namespaces.leaves(namespace));
+        if is_gone {
+            if self.is_missing(what, scope) {
+                tracing::warn!(watch = what, namespace = scope, "the namespace is gone, or going; it is not waited for");
+            }
+            return self.synced(what, scope);
+        }
         let why = explain(error);
         tracing::warn!(watch = what, namespace = scope, why, "watching failed; trying again");
-        if self.missing.borrow().get(what).is_some_and(|left| *left > 0) {
+        if self.is_missing(what, scope) {
             let place = scope.map(|namespace| format!(" (namespace {namespace})")).unwrap_or_default();
             self.readiness.wait_for(what, format!("{why}{place}"));
         }
@@ -85,7 +103,7 @@ impl Gates {
 
     pub(super) async fn all_synced(&self) {
         // The sender lives as long as the gate, so that waiting can't fail.
-        let _ = self.missing.subscribe().wait_for(|missing| missing.values().all(|left| *left == 0)).await;
+        let _ = self.missing.subscribe().wait_for(|missing| missing.values().all(BTreeSet::is_empty)).await;
     }
 }
 
@@ -160,7 +178,7 @@ pub(super) async fn resources(client: Client, scope: Option<String>, context: Ar
                 context.fan_out.keep_only(scope.as_deref(), &listed);
                 listed.clear();
                 if !std::mem::replace(&mut synced, true) {
-                    gates.synced(RESOURCES);
+                    gates.synced(RESOURCES, scope.as_deref());
                 }
             }
             Err(error) => gates.trouble(RESOURCES, scope.as_deref(), &error),
@@ -245,7 +263,7 @@ pub(super) async fn secrets(client: Client, scope: Option<String>, context: Arc<
                 if std::mem::replace(&mut synced, true) {
                     context.resources.keys(scope.as_deref()).iter().for_each(|key| context.queue.push(key, Lane::Periodic));
                 } else {
-                    gates.synced(SECRETS);
+                    gates.synced(SECRETS, scope.as_deref());
                 }
             }
             Err(error) => gates.trouble(SECRETS, scope.as_deref(), &error),
@@ -286,7 +304,7 @@ where
                 context.providers.ids().iter().filter(|id| is_mine(id) && !listed.contains(*id)).for_each(&let_go);
                 listed.clear();
                 if !std::mem::replace(&mut synced, true) {
-                    gates.synced(what);
+                    gates.synced(what, scope.as_deref());
                 }
             }
             Err(error) => gates.trouble(what, scope.as_deref(), &error),

@@ -7,6 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
 use serde_json::{Value, json};
 use testbed::{
     ControlPlane, Front, Process, chart, install,
@@ -283,6 +288,39 @@ async fn without_its_roles_the_controller_says_so_and_with_those_of_its_namespac
             let (kind, name) = (object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap());
             assert!(kubectl(plane, &["delete", kind, name], "").ok);
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_gone_keeps_a_new_controller_from_serving_no_other_and_is_served_when_it_is_back() {
+    scene_before_controller("one-gone", async |s| {
+        let plane = &world().plane;
+        s.put_secret("db", &s.value("db")).await;
+        s.provide(&["*"]).await;
+        let (here, gone) = (s.namespace.clone(), format!("{}-gone", s.namespace));
+        let all = json!({"spec": {"allow": [{"namespaces": {"names": [here, gone]}, "references": ["*"]}]}});
+        s.providers().patch(&here, &PatchParams::default(), &Patch::Merge(&all)).await.unwrap();
+        let both = format!("{{{here},{gone}}}");
+        let values = [&format!("rbac.namespaces={both}")[..], "rbac.scope=namespaces", "push.enabled=true", &format!("push.namespaces={both}")];
+        assert!(kubectl(plane, &["create", "namespace", &gone], "").ok);
+        let kubeconfig = s.account(&values, |_| true).await;
+        // With the namespace, what was in it went: the Roles, too.
+        assert!(kubectl(plane, &["delete", "namespace", &gone], "").ok);
+        let push = format!("{here},{gone}");
+        s.start_controller_as(&kubeconfig, &["--namespaces", &gone, "--push-namespaces", &push]);
+        s.controller_ready().await;
+        let spec = format!("uri: aws.sm://{}", s.path("db"));
+        s.apply("db", &spec).await;
+        s.holds("db", &[("value", &s.value("db"))], SECONDS).await;
+        assert!(kubectl(plane, &["create", "namespace", &gone], "").ok);
+        let mut resource = s.resource("db", &spec);
+        resource["metadata"]["namespace"] = json!(gone);
+        apply_object(&s.client, &resource).await.unwrap();
+        s.account(&values, |_| true).await;
+        let secrets: Api<Secret> = Api::namespaced(s.client.clone(), &gone);
+        until("it is served again", SECONDS, async || secrets.get_opt("db").await.unwrap().map(|_| ())).await;
+        assert!(kubectl(plane, &["delete", "namespace", &gone, "--wait=false"], "").ok);
     })
     .await;
 }
