@@ -258,7 +258,14 @@ pub(super) async fn run(context: Arc<Context>, gates: Gates, stop: CancellationT
     let mut due: BTreeMap<Key, Instant> = BTreeMap::new();
     let mut working: JoinSet<(Key, Memory, Option<Duration>)> = JoinSet::new();
     let mut at_work: BTreeSet<Key> = BTreeSet::new();
+    // Those at work while something changed that may help: they may have begun before it.
+    let mut overtaken: BTreeSet<Key> = BTreeSet::new();
     let mut wakes = false;
+    let helps = |key: &Key, memory: &Memory| match memory.waits {
+        Waits::Time => false,
+        Waits::Change => true,
+        Waits::End => context.namespaces.leaves(&key.0),
+    };
     while !stop.is_cancelled() {
         let now = Instant::now();
         let (changed, touched) = {
@@ -269,12 +276,10 @@ pub(super) async fn run(context: Arc<Context>, gates: Gates, stop: CancellationT
             due.insert(key, now);
         }
         let woken = std::mem::take(&mut wakes);
-        let helps = |key: &Key, waits: Waits| match waits {
-            Waits::Time => false,
-            Waits::Change => true,
-            Waits::End => context.namespaces.leaves(&key.0),
-        };
-        let waiting = memories.iter().filter(|(key, memory)| woken && helps(key, memory.waits)).map(|(key, _)| key.clone());
+        if woken {
+            overtaken.extend(at_work.iter().cloned());
+        }
+        let waiting = memories.iter().filter(|(key, memory)| woken && helps(key, memory)).map(|(key, _)| key.clone());
         for key in touched.into_iter().chain(waiting) {
             // What changes all the time doesn't make the store be asked all the time.
             let soon = due.entry(key).or_insert(now + DEBOUNCE);
@@ -300,7 +305,8 @@ pub(super) async fn run(context: Arc<Context>, gates: Gates, stop: CancellationT
             _ = namespaces.changed() => wakes = true,
             Some(Ok((key, memory, again))) = working.join_next() => {
                 at_work.remove(&key);
-                if let Some(again) = again {
+                let soon = (overtaken.remove(&key) && helps(&key, &memory)).then_some(DEBOUNCE);
+                if let Some(again) = again.into_iter().chain(soon).min() {
                     let at = Instant::now() + again;
                     let soon = due.entry(key.clone()).or_insert(at);
                     *soon = (*soon).min(at);
