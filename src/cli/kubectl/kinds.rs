@@ -104,8 +104,8 @@ impl Kind for RobotoPush {
 
     fn cure(reason: Reason) -> &'static str {
         match reason {
-            Reason::Pending => "does the controller run and serve that namespace (push.enabled, push.namespaces)? Is it the leader?",
-            Reason::NotAllowed => "add a rule with verbs: [write], or name another provider",
+            Reason::Pending => "does the controller run and serve that namespace (push.enabled, rbac.namespaces)? Is it the leader?",
+            Reason::NotAllowed => "as the message says: a rule of the provider with verbs: [write], or the namespace in push.namespaces",
             Reason::SourceNotFound => "put the Secret, or its key, back; or take it out of the spec. The store keeps what it has",
             Reason::KeypathNotFound => "correct the #/pointer, or what is at the store",
             Reason::TargetNotOwned => "choose another name at the store, or take it over with adopt: true",
