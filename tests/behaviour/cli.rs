@@ -182,7 +182,8 @@ fn aws_is_called_through_the_proxy_of_the_environment() {
         shell
     };
     let address = &proxy.address;
-    let named = [("HTTPS_PROXY", format!("http://us%40er:{CANARY}@{address}")), ("https_proxy", address.clone()), ("ALL_PROXY", format!("http://{address}"))];
+    let named =
+        [("HTTPS_PROXY", format!("http://us%40er:{CANARY}@{address}")), ("https_proxy", format!(" {address}")), ("ALL_PROXY", format!("http://{address}"))];
     for named in named {
         let has_password = named.1.contains(CANARY);
         let (code, said) = shell(&[named]).fails(&["get", "aws.sm://db"]);

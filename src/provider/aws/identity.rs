@@ -141,7 +141,7 @@ fn http_client() -> SharedHttpClient {
 /// The proxy for `https` that the environment names, as curl understands it. Plain `http` never takes one: beside emulators that is the machine's own
 /// credentials (instance metadata, EKS Pod Identity), which no proxy can reach and none should see.
 fn proxy(variable: impl Fn(&str) -> Option<String>) -> Option<ProxyConfig> {
-    let first = |names: &[&str]| names.iter().find_map(|name| variable(name).filter(|value| !value.is_empty()));
+    let first = |names: &[&str]| names.iter().find_map(|name| variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()));
     let address = first(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])?;
     let address = if address.contains("://") { address } else { format!("http://{address}") };
     let Ok(proxy) = ProxyConfig::https(address) else {
