@@ -270,6 +270,33 @@ fn workloads_are_out_of_reach_unless_rollout_is_enabled_and_then_guarded() {
 }
 
 #[test]
+fn two_releases_of_one_name_have_no_object_in_common() {
+    let objects = |release: &str| {
+        let served = format!("{release}-team");
+        let values = [
+            &format!(r#"rbac={{"scope": "namespaces", "namespaces": ["{served}"]}}"#)[..],
+            &format!(r#"push={{"enabled": true, "namespaces": ["{served}"]}}"#),
+            "confined=true",
+            "rollout.enabled=true",
+            "clusterRobotoSecrets.enabled=true",
+            "admissionPolicy.enabled=true",
+        ];
+        let said = template(release, &values);
+        assert!(said.ok, "{said:?}");
+        let places = documents(&said.out).unwrap().into_iter().map(|object| {
+            let of = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+            // What names no namespace is put into the release's, or has none.
+            let is_everybodys = object["kind"].as_str().unwrap().starts_with("Cluster") || object["kind"].as_str().unwrap().starts_with("Validating");
+            let namespace = if of("namespace").is_empty() && !is_everybodys { release.to_owned() } else { of("namespace") };
+            format!("{} {namespace}/{}", object["kind"].as_str().unwrap(), of("name"))
+        });
+        places.collect::<std::collections::BTreeSet<String>>()
+    };
+    let (here, there) = (objects("here"), objects("there"));
+    assert!(here.len() > 10 && here.is_disjoint(&there), "{:?}", here.intersection(&there).collect::<Vec<_>>());
+}
+
+#[test]
 fn secrets_are_read_to_be_pushed_only_where_that_is_switched_on() {
     let about_pushes = |objects: &[Value]| rules(objects, "robotopushes").len() + rules(objects, "robotopushes/status").len();
     let pushes = |objects: &[Value]| of_kind(objects, "Deployment").to_string().contains("--push-namespaces");

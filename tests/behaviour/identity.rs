@@ -438,7 +438,10 @@ async fn two_hundred_roles_are_assumed_once_each() {
         assumed.dedup();
         assert_eq!((assumed.len(), all), (200, 200), "each once: {:?}", s.front.totals());
         until("each provider knows who it is", SECONDS * 2, async || (roles("GetCallerIdentity").len() >= 200).then_some(())).await;
-        assert_eq!(roles("GetCallerIdentity").len(), 200);
+        // Who got no answer in time, since this machine is busy, asks once more.
+        let asked = sts(s, "GetCallerIdentity");
+        let askers: std::collections::BTreeSet<&str> = asked.iter().map(|call| call.access_key_id.as_str()).collect();
+        assert!(askers.len() == 200 && asked.len() <= 210, "{} of {}: {:?}", asked.len(), askers.len(), s.front.totals());
         // Each reads with its own.
         let keys: std::collections::BTreeSet<String> =
             s.front.calls().into_iter().filter(|call| call.service == "secretsmanager").map(|call| call.access_key_id).collect();
