@@ -129,8 +129,20 @@ pub enum Ended {
     #[error(transparent)]
     Lost(#[from] Lost),
     /// No client for the API server could be made.
-    #[error("no client for the API server could be made")]
-    Client(#[from] kube::Error),
+    #[error("no client for the API server could be made: {0}")]
+    Client(&'static str),
+}
+
+impl From<kube::Error> for Ended {
+    /// The error itself may quote a proxy's address, and with it a password.
+    fn from(error: kube::Error) -> Self {
+        Self::Client(match error {
+            kube::Error::ProxyProtocolUnsupported { .. } | kube::Error::ProxyProtocolDisabled { .. } => {
+                "the proxy that the kubeconfig or HTTPS_PROXY names is none of http or https"
+            }
+            _ => "the certificates or credentials of the kubeconfig or the pod can't be used",
+        })
+    }
 }
 
 /// Runs until the token is cancelled; then finishes what is being written.

@@ -39,6 +39,8 @@ const KUBE_RETRY: Duration = Duration::from_secs(5);
 const LONGEST_REFRESH: usize = 256;
 /// How many targets a status lists.
 const MOST_TARGETS: usize = 200;
+/// How long deleting may take while the namespace goes.
+const FAREWELL: Duration = Duration::from_secs(30);
 /// What is said of what is to be deleted, and isn't yet.
 const WAITS: &str = "it is in the spec no more, and is deleted once all that is there is written";
 
@@ -93,6 +95,11 @@ pub(super) async fn tend(context: &Context, push: &RobotoPush, memory: &mut Memo
     memory.waits = Waits::Time;
     if push.metadata.deletion_timestamp.is_some() {
         return if work.is_held() { work.leave(memory).await } else { None };
+    }
+    // Who is to leave what was made behind has nothing to wait for, whatever else keeps it from being looked at.
+    let is_idle = push.spec.suspend || context.pushes.sources().admit(&work.key.0).is_err();
+    if is_idle && push.spec.deletion_policy == PushDeletionPolicy::Retain && work.is_held() && work.set_finalizer(false).await.is_err() {
+        return Some(KUBE_RETRY);
     }
     if push.spec.suspend {
         return work.tell(&Outcome::Suspended).await.err();
@@ -398,7 +405,16 @@ impl Work<'_> {
             targets.extend(new);
         }
         let left = match self.owner().await {
-            Ok(owner) => self.remove_all(targets, &owner, plan.map_or_else(Recovery::default, |plan| plan.recovery)).await,
+            Ok(owner) => {
+                let known = targets.clone();
+                let removing = self.remove_all(targets, &owner, plan.map_or_else(Recovery::default, |plan| plan.recovery));
+                if self.context.namespaces.leaves(&self.key.0) {
+                    // A store that hangs holds up no namespace; what was deleted by then is among these, too.
+                    tokio::time::timeout(FAREWELL, removing).await.unwrap_or(known)
+                } else {
+                    removing.await
+                }
+            }
             Err(error) => {
                 for target in &mut targets {
                     fail(target, Some(error.clone()));
