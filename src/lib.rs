@@ -3,9 +3,11 @@
 //! mirrors them into the Secret and writes back what happened ([`controller`]). A value lives only in [`sensitive::Sensitive`].
 
 pub mod api;
+pub mod apiserver;
 pub mod controller;
 pub mod limit;
 pub mod provider;
+pub mod proxy;
 pub mod reader;
 pub mod render;
 pub mod secrets;

@@ -16,7 +16,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use kube::CustomResourceExt;
 use robotosecret::{
-    api,
+    api, apiserver,
     controller::{
         self, Insight, Settings,
         lease::LeaseName,
@@ -278,9 +278,7 @@ async fn run_controller(arguments: ControllerArguments) -> anyhow::Result<()> {
     logs::start(&arguments.log_level, arguments.log_format, traces.as_ref().map(Traces::layer)).context("--log-level")?;
     let stop = CancellationToken::new();
     tokio::spawn(stop_on_signal(stop.clone()));
-    let mut config = kube::Config::infer().await.context("no way to an API server: neither a kubeconfig nor a pod's ServiceAccount")?;
-    // The queue has pauses of its own; retries inside a call would hide them and hold a worker.
-    config.default_retry = false;
+    let config = apiserver::find(None, None).await?;
     let (metrics, readiness, insight) = (Metrics::default(), Readiness::default(), Insight::default());
     let scrape = {
         let (metrics, insight) = (metrics.clone(), insight.clone());

@@ -26,6 +26,7 @@ use futures::TryStreamExt;
 use robotosecret::{
     Secrets,
     api::reference::Store,
+    proxy::Proxy,
     secrets::{Error, Secret},
 };
 
@@ -127,6 +128,9 @@ pub struct Access {
 impl Access {
     /// The stores, as these arguments and the environment say.
     pub async fn client(self) -> Result<Secrets, Error> {
+        if let Err(problem) = Proxy::of_aws() {
+            say(&format!("robotosecret: {problem}. AWS is called without it"));
+        }
         let builder = Secrets::builder().no_cache();
         let builder = self.profile.into_iter().fold(builder, robotosecret::secrets::Builder::profile);
         let builder = self.region.into_iter().fold(builder, robotosecret::secrets::Builder::region);

@@ -67,6 +67,7 @@ use self::{
 };
 use crate::{
     api::{ClusterRobotoProvider, RobotoProvider, RobotoSecret},
+    apiserver,
     provider::aws::Ambient,
     reader::{Denied, Lane, Reader},
     telemetry::{Metrics, Readiness, metrics::SERIES, traces},
@@ -136,12 +137,7 @@ pub enum Ended {
 impl From<kube::Error> for Ended {
     /// The error itself may quote a proxy's address, and with it a password.
     fn from(error: kube::Error) -> Self {
-        Self::Client(match error {
-            kube::Error::ProxyProtocolUnsupported { .. } | kube::Error::ProxyProtocolDisabled { .. } => {
-                "the proxy that the kubeconfig or HTTPS_PROXY names is none of http or https"
-            }
-            _ => "the certificates or credentials of the kubeconfig or the pod can't be used",
-        })
+        Self::Client(apiserver::unusable(&error))
     }
 }
 

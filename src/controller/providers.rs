@@ -18,6 +18,7 @@ use super::{
     absence::{Tally, Vanished},
     namespaces::NamespaceCache,
     plan::{Plan, Planned},
+    push::breakers::Breakers,
     tenant::{IdentityGrants, KeyGrants, SecretGrants, Tenant, Terms, TokenGrants, UsedVersion},
 };
 use crate::{
@@ -175,6 +176,8 @@ struct Scoped {
     provider: Opened,
     used: Instant,
     keys: Vec<UsedKey>,
+    /// Those of what is written through it.
+    breakers: Arc<Breakers>,
 }
 
 /// A Secret that an identity depends on, and the version of it that was read.
@@ -451,7 +454,7 @@ impl Providers {
         let (provider, keys) = self.open(found, asker)?;
         provider.reach(accounts(&known.rules));
         let scope = self.reader.open(provider.provider());
-        known.scopes.insert(variant, Scoped { scope, provider, used: Instant::now(), keys });
+        known.scopes.insert(variant, Scoped { scope, provider, used: Instant::now(), keys, breakers: Arc::default() });
         self.changes.send_replace(());
         Ok(through(scope, known))
     }
@@ -844,7 +847,7 @@ pub fn answered_otherwise(provider: &ProviderRef, namespace: &str, reference: &s
     )
 }
 
-mod writing;
+pub mod writing;
 
 #[cfg(test)]
 mod tests;

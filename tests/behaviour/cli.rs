@@ -174,7 +174,7 @@ fn a_profile_that_is_named_goes_before_what_the_environment_has() {
 
 #[test]
 fn aws_is_called_through_the_proxy_of_the_environment() {
-    let proxy = Proxy::start(false);
+    let proxy = Proxy::start(None);
     let shell = |more: &[(&'static str, String)]| {
         let mut shell = Shell::of_aws("");
         shell.0.retain(|(name, _)| *name != "AWS_ENDPOINT_URL");
@@ -194,7 +194,9 @@ fn aws_is_called_through_the_proxy_of_the_environment() {
         assert_eq!(asked[0].contains(&login), has_password, "{asked:?}");
     }
     // What is to be had directly is not asked of it, and neither is plain HTTP: that is what hands out the machine's own credentials.
-    shell(&[("HTTPS_PROXY", address.clone()), ("NO_PROXY", "localhost,.amazonaws.com".to_owned())]).fails(&["get", "aws.sm://db"]);
+    for direct in ["localhost, .amazonaws.com,", "*.amazonaws.com", "secretsmanager.eu-west-1.amazonaws.com:443", "*"] {
+        shell(&[("HTTPS_PROXY", address.clone()), ("NO_PROXY", direct.to_owned())]).fails(&["get", "aws.sm://db"]);
+    }
     let emulator = Emulator::start().unwrap();
     emulator.put_secret("db", "s3cret");
     let endpoint = ("AWS_ENDPOINT_URL", emulator.url());
@@ -202,7 +204,13 @@ fn aws_is_called_through_the_proxy_of_the_environment() {
     assert_eq!(direct.prints(&["get", "aws.sm://db"]), "s3cret");
     assert_eq!(proxy.asked(), [""; 0]);
     // One that can't be used is not worth failing for, and is not repeated.
-    assert_eq!(shell(&[("HTTPS_PROXY", format!("socks5://{CANARY}@{address}")), endpoint]).run(&["get", "aws.sm://db"]).stdout, b"s3cret");
+    for unusable in [format!("socks5://{CANARY}@{address}"), format!("http://us:{CANARY}#1@{address}")] {
+        let said = shell(&[("HTTPS_PROXY", unusable), endpoint.clone()]).run(&["get", "aws.sm://db"]);
+        assert_eq!(said.stdout, b"s3cret");
+        let told = String::from_utf8(said.stderr).unwrap();
+        says(&told, "HTTPS_PROXY is no address of a proxy: it is to be http://HOST:PORT or https://HOST:PORT");
+        assert!(!told.contains(CANARY), "{told}");
+    }
 }
 
 #[test]

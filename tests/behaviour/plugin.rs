@@ -230,29 +230,56 @@ async fn kubectl_finds_it_and_it_finds_the_cluster_as_kubectl_does() {
 async fn the_cluster_is_found_behind_a_proxy() {
     emulated("plugin-proxy", async |s| {
         one_well_one_not(s).await;
-        let proxy = Proxy::start(true);
-        let server = world().plane.url().replace("https://", "CONNECT ");
+        let proxy = Proxy::start(Some(world().plane.url().strip_prefix("https://").unwrap()));
         let status = ["status", "good"];
-        let mut user = User::admin(s);
-        user.environment = vec![("HTTPS_PROXY", format!("http://{}", proxy.address))];
-        says(user.there(&status).ended(0), "1 well");
-        let asked = proxy.asked();
-        assert!(!asked.is_empty() && asked.iter().all(|head| head.starts_with(&server)), "{asked:?}");
-        user.environment.push(("NO_PROXY", "127.0.0.1".to_owned()));
-        says(user.there(&status).ended(0), "1 well");
-        assert_eq!(proxy.asked(), [""; 0]);
-        // What the kubeconfig says goes before that.
-        let mut config: Value = serde_json::from_slice(&std::fs::read(&user.kubeconfig).unwrap()).unwrap();
-        for (way, code, said) in [("http", 0, "1 well"), ("socks5", 5, "this program can use those of http and https alone")] {
-            config["clusters"][0]["cluster"]["proxy-url"] = json!(format!("{way}://{}", proxy.address));
-            let path = world().dir.join(format!("{}.{way}.kubeconfig", s.namespace));
+        let mut config: Value = serde_json::from_slice(&std::fs::read(User::admin(s).kubeconfig).unwrap()).unwrap();
+        // A name that nothing but the proxy leads to.
+        config["clusters"][0]["cluster"]["server"] = json!("https://api.example.test:6443");
+        config["clusters"][0]["cluster"]["tls-server-name"] = json!("127.0.0.1");
+        let path = world().dir.join(format!("{}.far.kubeconfig", s.namespace));
+        let far = |proxy_url: Option<&str>, environment: &[(&'static str, &str)]| {
+            config["clusters"][0]["cluster"]["proxy-url"] = json!(proxy_url);
             std::fs::write(&path, config.to_string()).unwrap();
-            let by_proxy = User { scene: s, kubeconfig: path, environment: Vec::new() };
-            let printed = by_proxy.there(&status);
-            says(if code == 0 { printed.ended(0) } else { printed.failed(code) }, said);
-            std::fs::remove_file(by_proxy.kubeconfig).unwrap();
+            User { scene: s, kubeconfig: path.clone(), environment: environment.iter().map(|(name, value)| (*name, (*value).to_owned())).collect() }
+        };
+        let mut far = far;
+        let (address, url) = (proxy.address.as_str(), format!("http://{}", proxy.address));
+        for named in [url.as_str(), address] {
+            says(far(None, &[("HTTPS_PROXY", named), ("NO_PROXY", "127.0.0.1,.other.test")]).there(&status).ended(0), "1 well");
+            let asked = proxy.asked();
+            assert!(!asked.is_empty() && asked.iter().all(|head| head.starts_with("CONNECT api.example.test:6443 ")), "{asked:?}");
         }
+        for direct in ["api.example.test", "*.example.test", "api.example.test:6443", "*"] {
+            assert_eq!(
+                far(None, &[("HTTPS_PROXY", address), ("NO_PROXY", direct)]).there(&status).failed(4),
+                "robotosecret: the RobotoSecret good can't be read: the API server can't be reached\n"
+            );
+        }
+        let mut near = User::admin(s);
+        near.environment = vec![("HTTPS_PROXY", url.clone())];
+        says(near.there(&status).ended(0), "1 well");
+        assert_eq!(proxy.asked(), [""; 0], "what is to be called directly, and what is on this machine");
+        // What the kubeconfig says goes before that.
+        says(far(Some(&url), &[("HTTPS_PROXY", "http://127.0.0.1:1"), ("NO_PROXY", "127.0.0.1,api.example.test")]).there(&status).ended(0), "1 well");
         assert!(!proxy.asked().is_empty());
+        let closed = Proxy::start(None);
+        let said = far(None, &[("HTTPS_PROXY", &format!("http://us:{CANARY}@{}", closed.address))]).there(&status);
+        says(said.failed(4), &format!("the API server can't be reached through the proxy {} (proxy-url of the kubeconfig, or HTTPS_PROXY", closed.address));
+        let socks = format!("socks5://us:{CANARY}@{address}");
+        let unusable: [(Option<&str>, &[(&'static str, &str)], &str); 5] = [
+            (Some(&socks), &[], "this program can use those of http and https alone"),
+            (None, &[("HTTPS_PROXY", &socks)], "HTTPS_PROXY is no address of a proxy"),
+            (None, &[("HTTPS_PROXY", " http://proxy")], "HTTPS_PROXY begins or ends with a blank"),
+            (None, &[("HTTPS_PROXY", &url), ("NO_PROXY", "a,")], "NO_PROXY can't be understood"),
+            (Some("http://us er"), &[], "the kubeconfig's proxy-url is no address"),
+        ];
+        for (proxy_url, environment, said) in unusable {
+            let printed = far(proxy_url, environment).there(&status);
+            let told = printed.failed(5);
+            says(told, said);
+            assert!(!told.contains(CANARY), "{told}");
+        }
+        std::fs::remove_file(&path).unwrap();
     })
     .await;
 }

@@ -15,15 +15,16 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// One that lets everybody through to wherever they ask for, or nobody.
-    pub fn start(lets_through: bool) -> Self {
+    /// One that leads to this host and port, whatever it is asked for; or one that lets nobody through.
+    pub fn start(leads_to: Option<&str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (tell, asked) = mpsc::channel();
+        let leads_to = leads_to.map(str::to_owned);
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let tell = tell.clone();
-                thread::spawn(move || serve(client, lets_through, &tell));
+                let (tell, leads_to) = (tell.clone(), leads_to.clone());
+                thread::spawn(move || serve(client, leads_to.as_deref(), &tell));
             }
         });
         Self { address, asked }
@@ -35,12 +36,12 @@ impl Proxy {
     }
 }
 
-fn serve(mut client: TcpStream, lets_through: bool, tell: &mpsc::Sender<String>) -> Option<()> {
+fn serve(mut client: TcpStream, leads_to: Option<&str>, tell: &mpsc::Sender<String>) -> Option<()> {
     // What comes after the head comes only after the answer, so that the buffer takes nothing of it along.
     let head: Vec<String> = BufReader::new(&client).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
     let _ = tell.send(head.join("\n"));
-    let target = head.first()?.strip_prefix("CONNECT ")?.split(' ').next()?.to_owned();
-    let Some(mut server) = lets_through.then(|| TcpStream::connect(target).ok()).flatten() else {
+    head.first()?.strip_prefix("CONNECT ")?;
+    let Some(mut server) = leads_to.and_then(|target| TcpStream::connect(target).ok()) else {
         return client.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n").ok();
     };
     client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").ok()?;

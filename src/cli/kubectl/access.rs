@@ -6,15 +6,10 @@
 use std::{fmt::Debug, path::PathBuf};
 
 use clap::Args;
-use kube::{
-    Api, Client, Config, Error, Resource,
-    api::ListParams,
-    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
-    core::NamespaceResourceScope,
-};
+use kube::{Api, Client, Error, Resource, api::ListParams, core::NamespaceResourceScope};
 use robotosecret::{
     api::{RobotoPush, RobotoSecret, reference::ReferenceError},
-    secrets,
+    apiserver, proxy, secrets,
 };
 use serde::de::DeserializeOwned;
 
@@ -46,6 +41,8 @@ pub struct Connection {
     pub namespace: String,
     /// Whether all of them are meant.
     pub everywhere: bool,
+    /// Host and port of the proxy that leads there.
+    proxy: Option<String>,
 }
 
 /// Why a command ended without doing what it was told.
@@ -93,47 +90,12 @@ impl Failure {
 impl Cluster {
     /// Finds the way. `everywhere`: all namespaces are meant.
     pub async fn connect(self, everywhere: bool) -> Result<Connection, Failure> {
-        let options = KubeConfigOptions { context: self.context, ..KubeConfigOptions::default() };
-        let config = match self.kubeconfig {
-            Some(path) => {
-                let kubeconfig = Kubeconfig::read_from(&path).map_err(|error| unreadable(&error))?;
-                Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| unreadable(&error))
-            }
-            None if options.context.is_some() => Config::from_kubeconfig(&options).await.map_err(|error| unreadable(&error)),
-            // In a pod without a kubeconfig it is the pod's ServiceAccount.
-            None => {
-                Config::infer().await.map_err(|_| Failure::Impossible("no way to an API server: neither a kubeconfig nor a pod's ServiceAccount".to_owned()))
-            }
-        };
-        let mut config = config?;
-        // Whoever sits before a terminal rather knows at once.
-        config.default_retry = false;
+        let config = apiserver::find(self.kubeconfig.as_deref(), self.context).await.map_err(|error| Failure::Impossible(error.to_string()))?;
         let namespace = self.namespace.unwrap_or_else(|| config.default_namespace.clone());
-        let client = Client::try_from(config).map_err(|error| Failure::Impossible(unusable(&error).to_owned()))?;
-        Ok(Connection { client, namespace, everywhere })
+        let proxy = config.proxy_url.as_ref().map(proxy::place);
+        let client = Client::try_from(config).map_err(|error| Failure::Impossible(apiserver::unusable(&error).to_owned()))?;
+        Ok(Connection { client, namespace, everywhere, proxy })
     }
-}
-
-/// Why no client can be made of a kubeconfig.
-const fn unusable(error: &Error) -> &'static str {
-    match error {
-        Error::ProxyProtocolUnsupported { .. } | Error::ProxyProtocolDisabled { .. } => {
-            "the way to the API server leads through a proxy (proxy-url of the kubeconfig, or HTTPS_PROXY), and this program can use those of http and https alone"
-        }
-        _ => "the kubeconfig's certificates or credentials can't be used",
-    }
-}
-
-/// A kubeconfig holds credentials, so that nothing of it is repeated but names.
-fn unreadable(error: &KubeconfigError) -> Failure {
-    Failure::Impossible(match error {
-        KubeconfigError::CurrentContextNotSet => "the kubeconfig has no current context; name one with --context".to_owned(),
-        KubeconfigError::LoadContext(name) => format!("the kubeconfig has no context {name}"),
-        KubeconfigError::LoadClusterOfContext(name) => format!("the kubeconfig has no cluster {name}"),
-        KubeconfigError::FindPath => "there is no kubeconfig".to_owned(),
-        KubeconfigError::ReadConfig(error, path) => format!("the kubeconfig {} can't be read: {}", path.display(), error.kind()),
-        _ => "the kubeconfig can't be used".to_owned(),
-    })
 }
 
 impl Connection {
@@ -154,8 +116,18 @@ impl Connection {
     /// The one of this name.
     pub async fn resource<K: Kind>(&self, name: &str) -> Result<K, Failure> {
         let kind = K::kind(&());
-        let found = self.api::<K>().get_opt(name).await.map_err(|error| failure(&format!("the {kind} {name} can't be read"), &error))?;
+        let found = self.api::<K>().get_opt(name).await.map_err(|error| self.failure(&format!("the {kind} {name} can't be read"), &error))?;
         found.ok_or_else(|| Failure::Missing(format!("there is no {kind} {name} in the namespace {}", self.namespace)))
+    }
+
+    /// As [`failure`], with the proxy that may be why nothing is reached.
+    fn failure(&self, what: &str, error: &Error) -> Failure {
+        match (failure(what, error), &self.proxy) {
+            (Failure::Silent(said), Some(proxy)) if !matches!(error, Error::Api(_)) => {
+                Failure::Silent(format!("{said} through the proxy {proxy} (proxy-url of the kubeconfig, or HTTPS_PROXY without this host in NO_PROXY)"))
+            }
+            (failure, _) => failure,
+        }
     }
 
     /// Those of these names, or all; and what is to be said of those that aren't there.
@@ -166,12 +138,12 @@ impl Connection {
                 Error::Api(status) if status.code == 404 => {
                     Failure::Missing("the cluster knows no RobotoSecrets: the definitions of robotosecret.dev are not installed".to_owned())
                 }
-                error => failure("robotosecrets can't be listed", &error),
+                error => self.failure("robotosecrets can't be listed", &error),
             })?;
             // Pushing is off in most clusters, and whoever may not see a RobotoPush has none.
             chosen.pushes = match self.list().await {
                 Err(Error::Api(status)) if matches!(status.code, 403 | 404) => Vec::new(),
-                found => found.map_err(|error| failure("robotopushes can't be listed", &error))?,
+                found => found.map_err(|error| self.failure("robotopushes can't be listed", &error))?,
             };
             return Ok(chosen);
         }

@@ -3,6 +3,8 @@
 //! A reference and who asks enter; a client leaves, or the reason why nothing may be written. Makes no call. What may be read may not be
 //! written by that: a rule has to name the verb.
 
+use std::sync::Arc;
+
 use super::{Asker, Providers};
 use crate::{
     api::{
@@ -13,12 +15,22 @@ use crate::{
         reference::Source,
         robotosecret::ProviderRef,
     },
+    controller::push::breakers::Breakers,
     provider::{ReadError, opened::Opened},
 };
 
+/// What something may be written through.
+#[derive(Clone)]
+pub struct Writable {
+    /// The client.
+    pub store: Opened,
+    /// Whether it is asked at all.
+    pub breakers: Arc<Breakers>,
+}
+
 impl Providers {
     /// A client to write a source with, if the provider's rules let the namespace write it under every name that it denotes.
-    pub fn admit_write(&self, provider: &ProviderRef, source: &Source, asker: Asker<'_>) -> Result<Opened, ReadError> {
+    pub fn admit_write(&self, provider: &ProviderRef, source: &Source, asker: Asker<'_>) -> Result<Writable, ReadError> {
         let id = ProviderId::meant(provider, asker.namespace);
         let found = self.find(&id)?;
         if let Some(problem) = self.terms.refuse(&id, &found.backend) {
@@ -35,7 +47,11 @@ impl Providers {
         let home = Home { region: found.region(), account: account.as_deref() };
         permit(&found.rules, Verb::Write, place, source, home).map_err(|refusal| refused(&id, asker.namespace, source, &refusal))?;
         self.through(&found, asker, &labels)?;
-        let opened = self.built().get(&id).and_then(|built| built.scopes.get(&found.variant(asker))).map(|scoped| scoped.provider.clone());
+        let opened = self
+            .built()
+            .get(&id)
+            .and_then(|built| built.scopes.get(&found.variant(asker)))
+            .map(|scoped| Writable { store: scoped.provider.clone(), breakers: scoped.breakers.clone() });
         opened.ok_or_else(|| ReadError::new(Reason::InternalError, "a defect of the controller: a provider that was just opened is gone"))
     }
 

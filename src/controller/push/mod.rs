@@ -1,9 +1,10 @@
 //! Pushing: a `RobotoPush` has keys of a Secret written into a store, and keeps them there.
 //!
 //! Watch events enter; each resource is looked at when it or its Secret changed, when its time has come, or when a provider that it waits for changed. A
-//! panic or a hang of one stops no other. Only in the namespaces that the controller's flags name is a Secret read; elsewhere a resource is told so, and
+//! panic or a hang of one stops no other, and no provider that hangs those of others. Only in the namespaces that the controller's flags name is a Secret read; elsewhere a resource is told so, and
 //! may go. What is being written to a store when the controller stops is finished.
 
+pub mod breakers;
 pub mod loops;
 pub mod plan;
 pub mod source;
@@ -39,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     source::Sources,
-    work::{Memory, Waits, tend},
+    work::{Memory, Waits, give_up, tend},
 };
 use super::{
     cache::Key,
@@ -51,6 +52,7 @@ use super::{
 use crate::{
     api::{
         REFRESH_ANNOTATION, Reason, RobotoPush,
+        provider::ProviderId,
         robotopush::RobotoPushStatus,
         status::{FRESH, READY},
     },
@@ -60,7 +62,11 @@ use crate::{
 /// How long one look may take.
 const LIMIT: Duration = Duration::from_mins(2);
 /// How many are looked at at the same time.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 8;
+/// How many of them through one provider: if that one hangs, the others have room.
+const SHARE: usize = 4;
+/// How long telling may take that a look came to no end.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 /// How long after a defect one is looked at again.
 const AFTER_DEFECT: Duration = Duration::from_mins(1);
 /// The shortest time between two looks at one whose Secret changed, or that waits for a provider.
@@ -157,11 +163,11 @@ impl Pushes {
         self.known().pushes.get(key).is_some_and(|known| gist(known) == gist(push))
     }
 
-    /// How many are not suspended, and how many of them are Ready and Fresh.
+    /// How many may be pushed and are not suspended, and how many of them are Ready and Fresh.
     #[must_use]
     pub fn totals(&self) -> (usize, usize) {
         let known = self.known();
-        let serving = known.pushes.values().filter(|push| !push.spec.suspend);
+        let serving = known.pushes.iter().filter(|(key, push)| !push.spec.suspend && self.sources.admit(&key.0).is_ok()).map(|(_, push)| push);
         let is_true = |push: &RobotoPush, type_| push.status.as_ref().and_then(|status| status.condition(type_)).is_some_and(|told| told.status == "True");
         serving.fold((0, 0), |(all, well), push| (all + 1, well + usize::from(is_true(push, READY) && is_true(push, FRESH))))
     }
@@ -257,7 +263,7 @@ pub(super) async fn run(context: Arc<Context>, gates: Gates, stop: CancellationT
     let mut memories: HashMap<Key, Memory> = HashMap::new();
     let mut due: BTreeMap<Key, Instant> = BTreeMap::new();
     let mut working: JoinSet<(Key, Memory, Option<Duration>)> = JoinSet::new();
-    let mut at_work: BTreeSet<Key> = BTreeSet::new();
+    let mut at_work: BTreeMap<Key, ProviderId> = BTreeMap::new();
     // Those at work while something changed that may help: they may have begun before it.
     let mut overtaken: BTreeSet<Key> = BTreeSet::new();
     let mut wakes = false;
@@ -277,7 +283,7 @@ pub(super) async fn run(context: Arc<Context>, gates: Gates, stop: CancellationT
         }
         let woken = std::mem::take(&mut wakes);
         if woken {
-            overtaken.extend(at_work.iter().cloned());
+            overtaken.extend(at_work.keys().cloned());
         }
         let waiting = memories.iter().filter(|(key, memory)| woken && helps(key, memory)).map(|(key, _)| key.clone());
         for key in touched.into_iter().chain(waiting) {
@@ -285,19 +291,31 @@ pub(super) async fn run(context: Arc<Context>, gates: Gates, stop: CancellationT
             let soon = due.entry(key).or_insert(now + DEBOUNCE);
             *soon = (*soon).min(now + DEBOUNCE);
         }
-        let mut ripe: Vec<(Instant, Key)> = due.iter().filter(|(key, at)| **at <= now && !at_work.contains(*key)).map(|(key, at)| (*at, key.clone())).collect();
+        let mut ripe: Vec<(Instant, Key)> =
+            due.iter().filter(|(key, at)| **at <= now && !at_work.contains_key(*key)).map(|(key, at)| (*at, key.clone())).collect();
         // Who waits longest comes first.
         ripe.sort();
-        for (_, key) in ripe.into_iter().take(AT_ONCE.saturating_sub(at_work.len())) {
+        for (_, key) in ripe {
+            if at_work.len() >= AT_ONCE {
+                break;
+            }
+            let push = context.pushes.known().pushes.get(&key).cloned();
+            let Some(push) = push else {
+                due.remove(&key);
+                memories.remove(&key);
+                continue;
+            };
+            let provider = ProviderId::meant(&push.spec.provider, &key.0);
+            if at_work.values().filter(|other| **other == provider).count() >= SHARE {
+                continue;
+            }
             due.remove(&key);
             let memory = memories.remove(&key).unwrap_or_default();
-            let push = context.pushes.known().pushes.get(&key).cloned();
-            if let Some(push) = push {
-                at_work.insert(key.clone());
-                working.spawn(look(context.clone(), key, push, memory));
-            }
+            at_work.insert(key.clone(), provider);
+            working.spawn(look(context.clone(), key, push, memory));
         }
-        let next = due.iter().filter(|(key, _)| !at_work.contains(*key)).map(|(_, at)| *at).min().filter(|_| at_work.len() < AT_ONCE);
+        // What is ripe and has no room is looked for once somebody is through.
+        let next = due.values().filter(|at| **at > now).min().copied();
         tokio::select! {
             () = stop.cancelled() => {}
             _ = changes.changed() => {}
@@ -329,12 +347,15 @@ async fn until(time: Option<Instant>) {
 /// Looks at one of them. A panic or a hang stays here.
 async fn look(context: Arc<Context>, key: Key, push: Arc<RobotoPush>, mut memory: Memory) -> (Key, Memory, Option<Duration>) {
     let work = tokio::time::timeout(LIMIT, tend(&context, &push, &mut memory));
-    let problem = match AssertUnwindSafe(work).catch_unwind().await {
+    let error = match AssertUnwindSafe(work).catch_unwind().await {
         Ok(Ok(again)) => return (key, memory, again),
-        Ok(Err(_)) => "working on the RobotoPush took longer than two minutes and was given up; it is tried again",
-        Err(_) => "a defect of the controller met this RobotoPush; it is tried again. Please report it with the controller's log",
+        Ok(Err(_)) => ReadError::new(Reason::ProviderUnavailable, "working on it took longer than two minutes and was given up; it is tried again"),
+        Err(_) => ReadError::new(Reason::InternalError, "a defect of the controller; it is tried again. Please report it with the controller's log"),
     };
-    tracing::error!(namespace = key.0, name = key.1, problem, "pushing failed");
+    tracing::error!(namespace = key.0, name = key.1, problem = error.message, "pushing failed");
+    let told = tokio::time::timeout(LAST_WORDS, give_up(&context, &push, error));
+    // Whether it could be told or not.
+    drop(AssertUnwindSafe(told).catch_unwind().await);
     (key, Memory::default(), Some(AFTER_DEFECT))
 }
 

@@ -1,18 +1,19 @@
 //! One secret or parameter at the store: looked at, compared with what the Secret holds, and written if it differs and is ours.
 //!
 //! A target, the Secret and whose it is enter; what was found or written leaves. Each write waits for its turn within the provider's limits, is permitted at
-//! the last moment, and is made over the version that was read. It must never write what is somebody else's, or nobody's; never write twice what is there
+//! the last moment, and is made over the version that was read; a store that doesn't answer is left alone for a while. It must never write what is somebody else's, or nobody's; never write twice what is there
 //! already; and never tell a part of a value.
 
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::{FutureExt, future::BoxFuture};
 
 use super::{
+    breakers::Breakers,
     plan::{Content, Target},
     source::{Pushed, Seen},
 };
@@ -22,7 +23,7 @@ use crate::{
         reference::{Source, Store, Version},
         robotopush::{OWNER_TAG, UpdatePolicy},
     },
-    limit::{Calls, Family},
+    limit::{Calls, Family, Turns},
     provider::{
         Question, ReadError, Reading, ServedVersion, Value, WriteError, misunderstood,
         opened::{Opened, unsupported},
@@ -67,6 +68,9 @@ pub enum Done {
     Left(Box<Described>),
 }
 
+/// Whether something may be done at this very moment.
+type Permit<'p> = &'p (dyn Fn() -> Result<(), ReadError> + Send + Sync);
+
 /// Whose target it is, and under which terms.
 pub struct Owned<'o> {
     /// The store.
@@ -84,11 +88,15 @@ pub struct Owned<'o> {
     /// What the status says of what is there, where the store itself can't say it.
     pub claim: Claim,
     /// Whether something may be written at this very moment.
-    pub permit: &'o (dyn Fn() -> Result<(), ReadError> + Send + Sync),
+    pub permit: Permit<'o>,
     /// Writes into the status that something is about to be made.
     pub announce: &'o (dyn Fn() -> BoxFuture<'o, Result<(), ReadError>> + Send + Sync),
     /// Whether something was certainly made here.
     pub made: AtomicBool,
+    /// Whether the store is asked at all.
+    pub breakers: &'o Breakers,
+    /// Whether it was asked anything.
+    pub asked: AtomicBool,
 }
 
 /// What is known, besides the mark, about whose something is.
@@ -229,7 +237,7 @@ impl Owned<'_> {
     /// What is known of a target without its value, and the value where it comes with that.
     async fn look(&self, source: &Source) -> Result<(Described, Option<Reading>), Trouble> {
         let family = self.store.family_of_looks(source.store);
-        if let Some(described) = self.call(family, async || self.store.describe(source).boxed().await.transpose()).await? {
+        if let Some(described) = self.call(family, &|| Ok(()), async |_| self.store.describe(source).boxed().await.transpose()).await? {
             return Ok((described, None));
         }
         let reading = match self.read(source).await {
@@ -342,17 +350,23 @@ impl Owned<'_> {
 
     /// Writes when it is its turn, if that is permitted then.
     async fn write<T>(&self, source: &Source, write: BoxFuture<'_, Result<T, WriteError>>) -> Result<T, WriteError> {
-        let write = async || {
-            (self.permit)()?;
-            write.await
-        };
-        self.call(self.store.family_of_writes(source.store), write).await
+        self.call(self.store.family_of_writes(source.store), self.permit, async |_| write.await).await
     }
 
-    async fn call<T>(&self, family: Family, call: impl AsyncFnOnce() -> Result<T, WriteError>) -> Result<T, WriteError> {
+    async fn call<T>(&self, family: Family, permit: Permit<'_>, call: impl AsyncFnOnce(Turns) -> Result<T, WriteError>) -> Result<T, WriteError> {
+        if !self.breakers.admit(family, Instant::now()) {
+            return Err(silent().into());
+        }
         let turns = self.reader.turns(&*self.store.provider(), family);
         turns.next().await;
-        let answer = call().await;
+        permit()?;
+        let left = Instant::now();
+        if !self.breakers.leave(family, left) {
+            return Err(silent().into());
+        }
+        self.asked.store(true, Ordering::Relaxed);
+        let answer = call(turns.clone()).await;
+        self.breakers.ended(family, left, &answer, Instant::now());
         if answer.as_ref().is_err_and(|error| error.reason() == Reason::Throttled) {
             turns.throttled();
         }
@@ -362,14 +376,12 @@ impl Owned<'_> {
     async fn read(&self, source: &Source) -> Result<Reading, ReadError> {
         let question = Question::Value(source.staged());
         let provider = self.store.provider();
-        let turns = self.reader.turns(&*provider, provider.route(&question).single);
-        turns.next().await;
-        let answer = tokio::time::timeout(READ_LIMIT, provider.read_one(&question, &Calls::new(turns.clone()))).await;
-        let answer = answer.unwrap_or_else(|_| Err(silent()));
-        if answer.as_ref().is_err_and(|error| error.reason == Reason::Throttled) {
-            turns.throttled();
-        }
-        answer
+        let read = async |turns: Turns| {
+            let answer = tokio::time::timeout(READ_LIMIT, provider.read_one(&question, &Calls::new(turns))).await;
+            Ok(answer.unwrap_or_else(|_| Err(silent()))?)
+        };
+        let answer = self.call(provider.route(&question).single, &|| Ok(()), read).await;
+        answer.map_err(|error| if let WriteError::Failed(error) = error { error } else { misunderstood() })
     }
 }
 

@@ -1,13 +1,13 @@
 //! One look at a `RobotoPush`: may it be written, what does its Secret hold, what does the store hold; then what differs is written, and the status.
 //!
 //! A resource and what the last look left enter; writes to the store, the status, events and when to look again leave. Nothing is read from the Secret for
-//! what may not be written. One target that fails stops no other. What is written is permitted again at the last moment: by the lease, by the
+//! what may not be written. One target that fails or hangs stops no other, and none is left out for good. What is written is permitted again at the last moment: by the lease, by the
 //! provider's rules, and by a resource that is still what it was. No value is held here.
 
 use std::{
     collections::HashMap,
     sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::FutureExt;
@@ -29,8 +29,14 @@ use crate::{
         robotosecret::ProviderRef,
         status::{FRESH, LISTED},
     },
-    controller::{cache::Key, mirror::Context, providers::Asker, schedule, status::Notice},
-    provider::{ReadError, opened::Opened, writing::Recovery},
+    controller::{
+        cache::Key,
+        mirror::Context,
+        providers::{Asker, writing::Writable},
+        schedule,
+        status::Notice,
+    },
+    provider::{ReadError, writing::Recovery},
 };
 
 /// How soon to try again when Kubernetes did not take something.
@@ -41,6 +47,8 @@ const LONGEST_REFRESH: usize = 256;
 const MOST_TARGETS: usize = 200;
 /// How long deleting may take while the namespace goes.
 const FAREWELL: Duration = Duration::from_secs(30);
+/// How long one look goes on to targets that it didn't come to yet. With the longest that one may take it is shorter than [`LIMIT`](super::LIMIT).
+const ENOUGH: Duration = Duration::from_secs(90);
 /// What is said of what is to be deleted, and isn't yet.
 const WAITS: &str = "it is in the spec no more, and is deleted once all that is there is written";
 
@@ -53,10 +61,27 @@ pub struct Memory {
     marks: HashMap<String, Mark>,
     /// Which content of the Secret each reference last got, for which generation.
     brought: HashMap<String, (Seen, i64)>,
+    /// When the store was last asked about each reference: who waits longest comes first, so that those that hang keep none from its turn.
+    asked: HashMap<String, Instant>,
     /// How often it failed in a row.
     failures: u32,
     /// What may help, besides time.
     pub waits: Waits,
+}
+
+impl Memory {
+    /// In which order to ask about these: by their places.
+    fn order(&self, targets: &[PushTarget]) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..targets.len()).collect();
+        order.sort_by_key(|index| self.asked.get(&targets[*index].uri));
+        order
+    }
+
+    fn note(&mut self, uri: &str, owned: &Owned<'_>) {
+        if owned.asked.load(Ordering::Relaxed) {
+            self.asked.insert(uri.to_owned(), Instant::now());
+        }
+    }
 }
 
 /// What may help before a retry is due.
@@ -83,12 +108,21 @@ pub(super) struct Work<'w> {
     pub(super) context: &'w Context,
     pub(super) push: &'w RobotoPush,
     pub(super) key: Key,
+    /// When it begins with no other target.
+    until: Instant,
+}
+
+/// Tells that a look came to no end.
+pub(super) async fn give_up(context: &Context, push: &RobotoPush, error: ReadError) {
+    let key = (push.namespace().unwrap_or_default(), push.name_any());
+    let work = Work { context, push, key, until: Instant::now() };
+    work.conclude(&Outcome::Failed(error), schedule::LONGEST_RETRY, &mut Memory::default()).await;
 }
 
 /// Looks at a resource. Returns after how long to look again, if nothing happens before.
 pub(super) async fn tend(context: &Context, push: &RobotoPush, memory: &mut Memory) -> Option<Duration> {
     let key = (push.namespace().unwrap_or_default(), push.name_any());
-    let work = Work { context, push, key };
+    let work = Work { context, push, key, until: Instant::now() + ENOUGH };
     if memory.uid != push.uid() {
         *memory = Memory { uid: push.uid(), ..Memory::default() };
     }
@@ -97,9 +131,8 @@ pub(super) async fn tend(context: &Context, push: &RobotoPush, memory: &mut Memo
         return if work.is_held() { work.leave(memory).await } else { None };
     }
     // Who is to leave what was made behind has nothing to wait for, whatever else keeps it from being looked at.
-    let is_idle = push.spec.suspend || context.pushes.sources().admit(&work.key.0).is_err();
-    if is_idle && push.spec.deletion_policy == PushDeletionPolicy::Retain && work.is_held() && work.set_finalizer(false).await.is_err() {
-        return Some(KUBE_RETRY);
+    if push.spec.deletion_policy == PushDeletionPolicy::Retain && work.is_held() && work.set_finalizer(false).await.is_err() {
+        return work.conclude(&Outcome::Failed(unset()), schedule::LONGEST_RETRY, memory).await;
     }
     if push.spec.suspend {
         return work.tell(&Outcome::Suspended).await.err();
@@ -182,8 +215,8 @@ impl Work<'_> {
         let spec = &self.push.spec;
         let deletes = spec.deletion_policy == PushDeletionPolicy::Delete;
         // Before anything is written: what is made has to be deleted one day.
-        if deletes != self.is_held() {
-            self.set_finalizer(deletes).await.map_err(|()| unset())?;
+        if deletes && !self.is_held() {
+            self.set_finalizer(true).await.map_err(|()| unset())?;
         }
         self.refuse_loops(plan)?;
         let owner = self.owner().await?;
@@ -191,7 +224,7 @@ impl Work<'_> {
         let mut entries: Vec<PushTarget> = plan.targets.iter().map(|target| self.entry(target)).collect();
         let former = if deletes { self.former(plan) } else { Vec::new() };
         if entries.len() + former.len() > MOST_TARGETS {
-            return self.too_many(entries, former, &owner, plan.recovery).await;
+            return self.too_many(entries, (former, &owner, plan.recovery), memory).await;
         }
         let mut behind = false;
         if admitted.iter().all(Result::is_err) {
@@ -204,10 +237,12 @@ impl Work<'_> {
                 // A crash after the first write must not leave something that nobody knows of.
                 self.announce(&entries, &former).await?;
             }
-            for ((target, entry), opened) in plan.targets.iter().zip(&mut entries).zip(admitted) {
-                match opened {
-                    Ok(opened) => self.bring((target, entry), &opened, &owner, &mut secret, memory).await,
-                    Err(error) => fail(entry, Some(error)),
+            for index in memory.order(&entries) {
+                let (target, entry) = (&plan.targets[index], &mut entries[index]);
+                match &admitted[index] {
+                    Ok(_) if self.is_late() => fail(entry, Some(late().about(&entry.uri))),
+                    Ok(through) => self.bring((target, entry), through, &owner, &mut secret, memory).await,
+                    Err(error) => fail(entry, Some(error.clone())),
                 }
                 let brought = memory.brought.get(&entry.uri);
                 behind |= entry.reason.is_some() && brought.is_some_and(|(seen, _)| seen != secret.seen());
@@ -215,7 +250,7 @@ impl Work<'_> {
         }
         // What takes their place comes first.
         let mut left = if entries.iter().all(|entry| entry.reason.is_none()) {
-            self.remove_all(former, &owner, plan.recovery).await
+            self.remove_all(former, &owner, plan.recovery, memory).await
         } else {
             former.into_iter().map(|target| PushTarget { reason: None, message: Some(WAITS.to_owned()), ..target }).collect()
         };
@@ -224,8 +259,13 @@ impl Work<'_> {
     }
 
     /// More is to be kept in mind than a status holds: nothing is written before some of it is gone.
-    async fn too_many(&self, entries: Vec<PushTarget>, former: Vec<PushTarget>, owner: &str, recovery: Recovery) -> Result<Looked, ReadError> {
-        let left = self.remove_all(former, owner, recovery).await;
+    async fn too_many(
+        &self,
+        entries: Vec<PushTarget>,
+        (former, owner, recovery): (Vec<PushTarget>, &str, Recovery),
+        memory: &mut Memory,
+    ) -> Result<Looked, ReadError> {
+        let left = self.remove_all(former, owner, recovery, memory).await;
         let problem = format!("{} targets are still to be deleted, and nothing is written before some of them are gone", left.len());
         let mut status = self.context.pushes.status(&self.key, self.push);
         status.targets = entries.into_iter().filter(|entry| self.prior(&entry.uri).is_some()).chain(left).take(MOST_TARGETS).collect();
@@ -234,14 +274,16 @@ impl Work<'_> {
     }
 
     /// Brings one target up to date, and notes how that went.
-    async fn bring(&self, (target, entry): (&Target, &mut PushTarget), opened: &Opened, owner: &str, secret: &mut Pushed, memory: &mut Memory) {
+    async fn bring(&self, (target, entry): (&Target, &mut PushTarget), through: &Writable, owner: &str, secret: &mut Pushed, memory: &mut Memory) {
         let spec = &self.push.spec;
         let generation = self.push.metadata.generation.unwrap_or_default();
         let permit = || self.permit(&spec.provider, &target.source);
         let announced = AtomicBool::new(false);
         let announce = || self.announce_one(entry.clone(), &announced).boxed();
         let owned = Owned {
-            store: opened,
+            store: &through.store,
+            breakers: &through.breakers,
+            asked: AtomicBool::new(false),
             reader: &self.context.reader,
             owner,
             generation,
@@ -254,10 +296,11 @@ impl Work<'_> {
         };
         let known = memory.marks.remove(&entry.uri);
         let answer = owned.bring(target, secret, known.as_ref()).await;
+        memory.note(&entry.uri, &owned);
         let (announced, made) = (announced.load(Ordering::Relaxed), owned.made.load(Ordering::Relaxed));
         entry.ownership = match &answer {
             // The mark says it.
-            Ok(Done::Agrees(..) | Done::Written { .. }) if opened.keeps_tags() => None,
+            Ok(Done::Agrees(..) | Done::Written { .. }) if through.store.keeps_tags() => None,
             Ok(Done::Agrees(..) | Done::Written { .. }) => Some(PushOwnership::Owned),
             Err(_) if made => Some(PushOwnership::Owned),
             // What was refused isn't there.
@@ -356,30 +399,36 @@ impl Work<'_> {
     }
 
     /// Deletes these, as far as they have our mark. Returns those that are still to be deleted.
-    pub(super) async fn remove_all(&self, targets: Vec<PushTarget>, owner: &str, recovery: Recovery) -> Vec<PushTarget> {
-        let mut left = Vec::new();
-        for mut target in targets {
-            match self.remove(&target, owner, recovery).await {
-                Ok(true) => self.event(false, "Removed", "Remove", format!("{} was deleted, as deletionPolicy asks for", target.uri)),
-                Ok(false) => {}
-                Err(error) => {
-                    fail(&mut target, Some(error));
-                    left.push(target);
+    pub(super) async fn remove_all(&self, targets: Vec<PushTarget>, owner: &str, recovery: Recovery, memory: &mut Memory) -> Vec<PushTarget> {
+        let order = memory.order(&targets);
+        let mut left: Vec<Option<PushTarget>> = targets.into_iter().map(Some).collect();
+        for index in order {
+            let Some(target) = &mut left[index] else { continue };
+            let removed = if self.is_late() { Err(late().about(&target.uri)) } else { self.remove(target, owner, recovery, memory).await };
+            match removed {
+                Ok(deleted) => {
+                    if deleted {
+                        self.event(false, "Removed", "Remove", format!("{} was deleted, as deletionPolicy asks for", target.uri));
+                    }
+                    left[index] = None;
                 }
+                Err(error) => fail(target, Some(error)),
             }
         }
-        left
+        left.into_iter().flatten().collect()
     }
 
-    async fn remove(&self, target: &PushTarget, owner: &str, recovery: Recovery) -> Result<bool, ReadError> {
+    async fn remove(&self, target: &PushTarget, owner: &str, recovery: Recovery, memory: &mut Memory) -> Result<bool, ReadError> {
         let broken = |_| ReadError::new(Reason::InternalError, "a defect of the controller: the status names no reference");
         let Reference { source, .. } = target.uri.parse().map_err(broken)?;
         let permit = || self.permit(&target.provider, &source);
-        let store = self.context.providers.admit_write(&target.provider, &source, self.asker())?;
+        let through = self.context.providers.admit_write(&target.provider, &source, self.asker())?;
         let (spec, generation) = (&self.push.spec, self.push.metadata.generation.unwrap_or_default());
         let announce = || std::future::ready(Ok(())).boxed();
         let owned = Owned {
-            store: &store,
+            store: &through.store,
+            breakers: &through.breakers,
+            asked: AtomicBool::new(false),
             reader: &self.context.reader,
             owner,
             generation,
@@ -390,7 +439,9 @@ impl Work<'_> {
             announce: &announce,
             made: AtomicBool::new(false),
         };
-        owned.remove(&source, recovery).await
+        let answer = owned.remove(&source, recovery).await;
+        memory.note(&target.uri, &owned);
+        answer
     }
 
     /// The resource is being deleted: what it made goes first.
@@ -407,7 +458,7 @@ impl Work<'_> {
         let left = match self.owner().await {
             Ok(owner) => {
                 let known = targets.clone();
-                let removing = self.remove_all(targets, &owner, plan.map_or_else(Recovery::default, |plan| plan.recovery));
+                let removing = self.remove_all(targets, &owner, plan.map_or_else(Recovery::default, |plan| plan.recovery), memory);
                 if self.context.namespaces.leaves(&self.key.0) {
                     // A store that hangs holds up no namespace; what was deleted by then is among these, too.
                     tokio::time::timeout(FAREWELL, removing).await.unwrap_or(known)
@@ -452,6 +503,10 @@ impl Work<'_> {
         self.write(&next).await
     }
 
+    fn is_late(&self) -> bool {
+        Instant::now() >= self.until
+    }
+
     pub(super) fn is_held(&self) -> bool {
         self.push.finalizers().iter().any(|name| name == PUSH_FINALIZER)
     }
@@ -469,6 +524,14 @@ fn unset() -> ReadError {
 
 fn unwritten() -> ReadError {
     ReadError::new(Reason::KubernetesError, "the status could not be written, without which nothing is pushed")
+}
+
+/// Others took so long that this one's turn has to wait for the next look.
+fn late() -> ReadError {
+    ReadError::new(
+        Reason::Throttled,
+        "its turn did not come within 90 s, so slow were others or so low are the provider's limits; it comes first at the next look",
+    )
 }
 
 /// What the status says of whose something is.

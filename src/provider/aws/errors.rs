@@ -115,7 +115,7 @@ fn unsent(error: &(dyn StdError + 'static)) -> ReadError {
     }
     let cause = deepest(error);
     let refused = if cause.contains("refused") { " (connection refused)" } else { "" };
-    let message = format!("the store could not be reached{refused}; check the provider's region and endpoints, and the way there");
+    let message = format!("the store could not be reached{refused}; check the provider's region and endpoints, and the way there: DNS, network, proxy");
     // Nothing was answered, so that the cause (an address, DNS, TLS) holds no value.
     ReadError { reason: Reason::ProviderUnavailable, message, detail: Some(cause), absent: false, own: false }
 }

@@ -45,6 +45,7 @@ use crate::{
     },
     limit::{Budgets, Turns, lock},
     provider::{ReadError, aws::errors::Failure, grants::Grants, observed},
+    proxy::Proxy,
     telemetry::Metrics,
 };
 
@@ -52,6 +53,8 @@ use crate::{
 const CALL_TIMEOUT: Duration = Duration::from_secs(6);
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Where AWS is called by `https`.
+const PORT: u16 = 443;
 /// How long asking for the account may take: less than the call that it goes before, so that its failure is told as its own.
 const ACCOUNT_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -128,7 +131,7 @@ impl Ambient {
 }
 
 fn http_client() -> SharedHttpClient {
-    let proxy = proxy(|name| std::env::var(name).ok());
+    let proxy = proxy();
     Builder::new().build_with_connector_fn(move |settings, components| {
         let mut connector = Connector::builder().tls_provider(TlsProvider::Rustls(CryptoMode::Ring));
         connector.set_proxy_config(proxy.clone());
@@ -138,21 +141,19 @@ fn http_client() -> SharedHttpClient {
     })
 }
 
-/// The proxy for `https` that the environment names, as curl understands it. Plain `http` never takes one: beside emulators that is the machine's own
-/// credentials (instance metadata, EKS Pod Identity), which no proxy can reach and none should see.
-fn proxy(variable: impl Fn(&str) -> Option<String>) -> Option<ProxyConfig> {
-    let first = |names: &[&str]| names.iter().find_map(|name| variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()));
-    let address = first(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])?;
-    let address = if address.contains("://") { address } else { format!("http://{address}") };
-    let Ok(proxy) = ProxyConfig::https(address) else {
-        // Without the address, which may hold a password.
-        tracing::warn!("the proxy that HTTPS_PROXY or ALL_PROXY names is none of http or https; AWS is called without it");
-        return None;
+/// The proxy that the environment names, for `https` alone. Plain `http` never takes one: beside emulators that is the machine's own credentials (instance
+/// metadata, EKS Pod Identity), which no proxy can reach and none should see.
+fn proxy() -> Option<ProxyConfig> {
+    let proxy = match Proxy::of_aws() {
+        Ok(proxy) => proxy?,
+        Err(problem) => {
+            tracing::warn!(%problem, "AWS is called without a proxy");
+            return None;
+        }
     };
-    Some(match first(&["NO_PROXY", "no_proxy"]) {
-        Some(rules) => proxy.no_proxy(rules),
-        None => proxy,
-    })
+    let config = ProxyConfig::https(proxy.address()).ok()?;
+    let rules = proxy.rules(PORT);
+    Some(if rules.is_empty() { config } else { config.no_proxy(rules) })
 }
 
 /// As whom a provider reads.

@@ -6,9 +6,10 @@ use aws_sdk_ssm::types::ParameterStringFilter;
 use k8s_openapi::api::{core::v1::Namespace, rbac::v1::RoleBinding};
 use kube::{
     Api,
-    api::{DeleteParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
+use testbed::front::{Answer, Fault};
 
 use super::{
     SECONDS, Scene, WITHIN_TTL, apply_object, held, holds, parameter, push, pushes, pushing, ready, says, scene_before_controller, secret, until, world,
@@ -252,6 +253,18 @@ async fn a_namespace_waits_no_longer_once_it_is_deleted_itself() {
 }
 
 #[tokio::test]
+async fn a_namespace_does_not_wait_for_a_store_that_hangs_however_much_is_there() {
+    goes("push-namespace-hangs", async |s, _| {
+        s.limit(json!({"secretsManagerWrites": 1000})).await;
+        let data: Vec<Value> = (0..30).map(|i| json!({"key": "password", "uri": format!("aws.sm://{}", s.path(&format!("many-{i}")))})).collect();
+        push(s, "many", json!({"secretName": "db", "deletionPolicy": "Delete", "data": data})).await;
+        ready(s, "many", "True Pushed", SECONDS).await;
+        s.front.add_fault(Fault::new(|call| call.service == "secretsmanager", Answer::Hang));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_namespace_that_lost_the_role_while_the_controller_was_away_goes_too() {
     goes("push-namespace-role", async |s, account| {
         s.kill_controller();
@@ -278,7 +291,10 @@ async fn a_namespace_that_is_served_no_more_is_told_so_and_its_pushes_go_with_wh
         secret(s, "db", json!({"password": one})).await;
         let spec = |id: &str| json!({"secretName": "db", "deletionPolicy": "Delete", "data": [{"key": "password", "uri": format!("aws.sm://{id}")}]});
         push(s, "db", spec(&id)).await;
-        ready(s, "db", "True Pushed", SECONDS).await;
+        push(s, "kept", spec(&s.path("kept"))).await;
+        for name in ["db", "kept"] {
+            ready(s, name, "True Pushed", SECONDS).await;
+        }
         s.stop_controller();
         unbind(s).await;
         let account = operator(s, &[&other]).await;
@@ -287,11 +303,18 @@ async fn a_namespace_that_is_served_no_more_is_told_so_and_its_pushes_go_with_wh
         let written = super::writes(s);
         // What was pushed stays, and what is new isn't begun.
         push(s, "new", spec(&s.path("new"))).await;
+        // Whoever may write a RobotoPush anywhere makes no alert.
+        until("only what is served is counted", SECONDS, async || (s.controller().metric("robotosecret_pushes", "") == 0.0).then_some(())).await;
         for name in ["db", "new"] {
             let (message, _) = ready(s, name, "False NotAllowed", SECONDS).await;
             says(&message, &format!("Secrets of the namespace {} may not be pushed; add it to", s.namespace));
         }
         assert_eq!((super::writes(s), held(&id).await.unwrap().0), (written, one));
+        // Who leaves behind what was pushed has nothing to wait for.
+        let finalizers = async |name: &str| pushes(s).get(name).await.unwrap().metadata.finalizers.unwrap_or_default();
+        assert_eq!(finalizers("kept").await.len(), 1);
+        pushes(s).patch("kept", &PatchParams::default(), &Patch::Merge(&json!({"spec": {"deletionPolicy": "Retain"}}))).await.unwrap();
+        until("it is held by nothing", SECONDS, async || finalizers("kept").await.is_empty().then_some(())).await;
         for name in ["db", "new"] {
             pushes(s).delete(name, &DeleteParams::default()).await.unwrap();
             until(&format!("{name} goes"), SECONDS, async || pushes(s).get_opt(name).await.unwrap().is_none().then_some(())).await;

@@ -3,6 +3,7 @@
 //! Each controller here runs as the chart's account of a confined release: that it reads a Secret at all is the Role for pushing alone.
 
 mod faults;
+mod hangs;
 mod leaving;
 mod stores;
 

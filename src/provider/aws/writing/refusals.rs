@@ -31,12 +31,18 @@ where
             let (code, said) = (meta.code().unwrap_or_default(), meta.message().unwrap_or_default());
             refused(action, context.raw().status().as_u16(), (code, said), meta.request_id())
         }
-        SdkError::TimeoutError(_) | SdkError::ResponseError(_) | SdkError::ServiceError(_) => {
+        SdkError::TimeoutError(_) | SdkError::ResponseError(_) | SdkError::ServiceError(_) if !only_reads(action) => {
             errors::unavailable("the store took the call and gave no answer that could be understood; it may have done it: look before you try again").into()
         }
         // Nothing was answered, so that none of the store's words are in it.
         other => errors::classify(action, other).error.into(),
     }
+}
+
+/// Whether a call changes nothing, by the IAM action that it needs.
+fn only_reads(action: &str) -> bool {
+    let verb = action.split_once(':').map_or(action, |(_, verb)| verb);
+    ["Describe", "Get", "List"].iter().any(|reading| verb.starts_with(reading))
 }
 
 fn refused(action: &str, status: u16, (code, said): (&str, &str), request: Option<&str>) -> WriteError {
@@ -135,6 +141,13 @@ mod tests {
         assert!(denied(&words.replace("PutSecretValue", "TagResource")).contains("grant it secretsmanager:TagResource on it"));
         assert!(denied("is not authorized to perform: kms:GenerateDataKey on resource: x").contains("kms:GenerateDataKey on the key"));
         assert!(denied("No access to reserved parameter name: /aws/x.").starts_with("Refused: names that begin with aws"));
+    }
+
+    #[test]
+    fn only_what_may_have_been_done_is_said_to_be() {
+        let hung = |action: &str| super::of(action, &SdkError::<aws_sdk_secretsmanager::error::ErrorMetadata>::timeout_error("late")).to_string();
+        assert_eq!(hung("secretsmanager:DescribeSecret"), "ProviderUnavailable: the store did not answer within 5 s");
+        assert!(hung("secretsmanager:PutSecretValue").contains("it may have done it: look before you try again"));
     }
 
     #[test]

@@ -1,0 +1,142 @@
+//! Pushing through a store that accepts calls and never answers: it is told, it costs no more than a few calls, and nobody else waits for it.
+
+use std::time::Duration;
+
+use kube::api::{DeleteParams, Patch, PatchParams};
+use robotosecret::api::robotopush::RobotoPushStatus;
+use serde_json::{Value, json};
+use testbed::front::{Answer, Fault};
+
+use super::{SECONDS, Scene, WITHIN_TTL, apply_object, held, holds, parameter, push, pushes, pushing, ready, says, secret, until, world};
+
+/// Two calls that aren't answered, and what is told after them.
+const TWO_CALLS: Duration = Duration::from_secs(20);
+
+fn entry(uri: String) -> Value {
+    json!({"key": "password", "uri": uri})
+}
+
+/// Entries for that many secrets of one prefix.
+fn many(s: &Scene, prefix: &str, count: usize) -> Vec<Value> {
+    (0..count).map(|i| entry(format!("aws.sm://{}", s.path(&format!("{prefix}-{i}"))))).collect()
+}
+
+/// Waits until Fresh has a reason.
+async fn fresh(s: &Scene, name: &str, reason: &str, limit: Duration) -> RobotoPushStatus {
+    until(&format!("{name} is {reason}; see {}", s.controller().process.log_path().display()), limit, async || {
+        let status = pushes(s).get(name).await.unwrap().status?;
+        (status.condition("Fresh")?.reason == reason).then_some(status)
+    })
+    .await
+}
+
+/// A provider that goes to the store itself, past the scene's front.
+async fn healthy(s: &Scene) -> Value {
+    let (name, url) = (format!("{}.healthy", s.namespace), world().moto.url());
+    let spec = json!({
+        "aws": {"region": "eu-west-1", "endpoints": {"secretsManager": url, "ssm": url, "sts": url}, "identity": {"ambient": {}}},
+        "allow": [{"namespaces": {"names": [s.namespace]}, "references": ["*"], "verbs": ["write"]}],
+    });
+    let provider = json!({"apiVersion": "robotosecret.dev/v1alpha1", "kind": "ClusterRobotoProvider", "metadata": {"name": name}, "spec": spec});
+    apply_object(&s.client, &provider).await.unwrap();
+    json!({"kind": "ClusterRobotoProvider", "name": name})
+}
+
+#[tokio::test]
+async fn a_store_that_hangs_is_told_and_keeps_no_other_from_being_written() {
+    pushing("push-hang", &["write"], async |s| {
+        let (one, two) = (s.value("one"), s.value("two"));
+        let provider = healthy(s).await;
+        s.limit(json!({"secretsManagerWrites": 1000})).await;
+        secret(s, "db", json!({"password": one})).await;
+        let (beside, elsewhere) = (s.path("beside"), s.path("elsewhere"));
+        let mut data = many(s, "wide", 30);
+        data.push(entry(format!("aws.ps:///{beside}")));
+        push(s, "wide", json!({"secretName": "db", "data": data})).await;
+        for i in 0..12 {
+            push(s, &format!("more-{i}"), json!({"secretName": "db", "data": many(s, &format!("more-{i}"), 2)})).await;
+        }
+        let names: Vec<String> = (0..12).map(|i| format!("more-{i}")).chain(["wide".to_owned()]).collect();
+        for name in &names {
+            ready(s, name, "True Pushed", SECONDS).await;
+        }
+        let before = s.calls("DescribeSecret");
+        let hang = s.front.add_fault(Fault::new(|call| call.service == "secretsmanager", Answer::Hang));
+        secret(s, "db", json!({"password": two})).await;
+        push(s, "elsewhere", json!({"secretName": "db", "provider": provider, "data": [entry(format!("aws.sm://{elsewhere}"))]})).await;
+        // Another provider, and another store of the same one, of a target that comes after all that hang.
+        holds(&elsewhere, &two, TWO_CALLS).await;
+        until("the healthy store gets the value", TWO_CALLS, async || parameter(&format!("/{beside}")).await.filter(|value| *value == two)).await;
+        for name in &names {
+            let status = fresh(s, name, "ProviderUnavailable", TWO_CALLS * 2).await;
+            let fresh = status.condition("Fresh").unwrap();
+            says(&fresh.message, "did not answer");
+            assert_eq!(status.condition("Ready").unwrap().status, "False", "what is there is what the Secret held before");
+        }
+        s.event("wide", "the store did not answer").await;
+        // Some at once, then one at a time; without an end to it each of 54 would have been asked for again and again.
+        let asked = s.calls("DescribeSecret") - before;
+        assert!((2..=12).contains(&asked), "{asked} calls");
+        s.front.remove_fault(hang);
+        for name in &names {
+            ready(s, name, "True Pushed", WITHIN_TTL * 2).await;
+        }
+        for id in [s.path("wide-0"), s.path("wide-29"), s.path("more-11-1")] {
+            assert_eq!(held(&id).await.unwrap().0, two);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn targets_that_hang_keep_those_after_them_from_nothing() {
+    pushing("push-hang-some", &["write"], async |s| {
+        let [one, two] = ["one", "two"].map(|name| s.value(name));
+        secret(s, "db", json!({"password": one})).await;
+        s.limit(json!({"secretsManagerWrites": 1000})).await;
+        push(s, "db", json!({"secretName": "db", "deletionPolicy": "Delete", "recovery": {"force": true}, "data": many(s, "t", 6)})).await;
+        ready(s, "db", "True Pushed", SECONDS).await;
+        let bad = [s.path("t-0"), s.path("t-1"), s.path("t-2")];
+        s.front.add_fault(Fault::new(move |call| call.ids.iter().any(|id| bad.contains(id)), Answer::Hang));
+        secret(s, "db", json!({"password": two})).await;
+        for i in 3..6 {
+            holds(&s.path(&format!("t-{i}")), &two, WITHIN_TTL * 2).await;
+        }
+        ready(s, "db", "False ProviderUnavailable", SECONDS).await;
+        // So with what is to be deleted.
+        pushes(s).delete("db", &DeleteParams::default()).await.unwrap();
+        for i in 3..6 {
+            until(&format!("t-{i} is deleted"), WITHIN_TTL * 2, async || held(&s.path(&format!("t-{i}"))).await.is_none().then_some(())).await;
+        }
+        let status = fresh(s, "db", "ProviderUnavailable", SECONDS).await;
+        assert!(status.targets.len() >= 3, "what is still there is known");
+        pushes(s).patch("db", &PatchParams::default(), &Patch::Merge(&json!({"spec": {"deletionPolicy": "Retain", "recovery": null}}))).await.unwrap();
+        until("Retain lets it go", SECONDS, async || pushes(s).get_opt("db").await.unwrap().is_none().then_some(())).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn retain_lets_go_what_is_suspended_or_has_no_provider() {
+    pushing("push-retain", &["write"], async |s| {
+        secret(s, "db", json!({"password": s.value("one")})).await;
+        let spec = |name: &str, more: Value| {
+            let mut spec = json!({"secretName": "db", "deletionPolicy": "Delete", "data": [entry(format!("aws.sm://{}", s.path(name)))]});
+            spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            spec
+        };
+        for name in ["suspended", "lost"] {
+            push(s, name, spec(name, json!({}))).await;
+            ready(s, name, "True Pushed", SECONDS).await;
+        }
+        push(s, "suspended", spec("suspended", json!({"suspend": true, "deletionPolicy": "Retain"}))).await;
+        push(s, "lost", spec("lost", json!({"provider": {"kind": "ClusterRobotoProvider", "name": "none"}, "deletionPolicy": "Retain"}))).await;
+        for name in ["suspended", "lost"] {
+            until(&format!("{name} is held by nothing"), SECONDS, async || {
+                pushes(s).get(name).await.unwrap().metadata.finalizers.unwrap_or_default().is_empty().then_some(())
+            })
+            .await;
+        }
+    })
+    .await;
+}
