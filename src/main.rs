@@ -166,7 +166,7 @@ fn duration(text: &str) -> Result<std::time::Duration, &'static str> {
 fn namespace(text: &str) -> Result<String, &'static str> {
     let name = text.trim();
     let legal = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') && (1..=63).contains(&name.len());
-    if legal { Ok(name.to_owned()) } else { Err("names of namespaces, separated by commas; leave it out to serve all") }
+    if legal { Ok(name.to_owned()) } else { Err("names of namespaces, separated by commas; where there are none to name, leave the flag out") }
 }
 
 /// What may be sent there has to stay between the two.

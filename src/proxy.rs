@@ -130,7 +130,7 @@ mod tests {
         {
             assert!(!takes(direct, server), "{direct}");
         }
-        for through in ["", "other.com", "ample.com", "api.example.com:443", "*.api.example.com", "10.0.0.0/8"] {
+        for through in ["", "other.com", "ample.com", "api.example.com:443", "*.other.com", "10.0.0.0/8"] {
             assert!(takes(through, server), "{through}");
         }
         assert!(!takes("10.0.0.0/8", "https://10.1.2.3") && !takes("10.1.2.3:443", "https://10.1.2.3") && takes("10.1.2.3:444", "https://10.1.2.3"));

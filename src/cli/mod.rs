@@ -312,6 +312,6 @@ fn distinct(tags: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Fai
 }
 
 fn tag(text: &str) -> Result<(String, String), &'static str> {
-    let (name, value) = text.split_once('=').ok_or("a tag is NAME=VALUE")?;
+    let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or("a tag is NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }

@@ -98,7 +98,7 @@ fn checked_path(store: Store, path: &str) -> Result<String, String> {
         return Err("a path in Parameter Store starts with a slash: /prod/app (aws.ps:///prod/app)".to_owned());
     }
     if path.is_empty() {
-        return Err("it names no path; to mirror all that is allowed, write find with name: '.*'".to_owned());
+        return Err("it names no path; name one, or have all found by the name '.*' (find with name, on the command line --name)".to_owned());
     }
     if path == "/" && store.is_aws() {
         return Ok(path.to_owned());

@@ -110,6 +110,37 @@ fn an_address_that_is_taken_ends_the_program() {
     says(&said.err, "Address already in use");
 }
 
+#[test]
+fn a_way_to_the_api_server_that_is_none_is_told_without_its_password() {
+    const PASSWORD: &str = "cAnArY-66b1";
+    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&world().kubeconfig).unwrap()).unwrap();
+    let path = world().dir.join("no-way.kubeconfig");
+    let kubeconfig = path.display().to_string();
+    let run = |more: &[(&str, &str)]| program(&["controller", "--listen", "127.0.0.1:0"], &[&[("KUBECONFIG", kubeconfig.as_str())], more].concat());
+    let socks = format!("socks5://us:{PASSWORD}@127.0.0.1:1");
+    config["clusters"][0]["cluster"]["server"] = serde_json::json!("https://api.example.test");
+    std::fs::write(&path, config.to_string()).unwrap();
+    let by_environment = run(&[("HTTPS_PROXY", &socks)]);
+    let broken = run(&[("HTTPS_PROXY", &format!("http://us:{PASSWORD}#@127.0.0.1:1"))]);
+    config["clusters"][0]["cluster"]["proxy-url"] = serde_json::json!(socks);
+    std::fs::write(&path, config.to_string()).unwrap();
+    let by_file = run(&[]);
+    std::fs::write(&path, format!("clusters: {PASSWORD}")).unwrap();
+    let unreadable = run(&[]);
+    std::fs::remove_file(path).unwrap();
+    let all = [
+        (by_environment, "HTTPS_PROXY is no address of a proxy"),
+        (broken, "HTTPS_PROXY is no address of a proxy"),
+        (by_file, "this program can use those of http and https alone"),
+        (unreadable, "the kubeconfig can't be used"),
+    ];
+    for (said, part) in all {
+        assert!(!said.ok);
+        says(&format!("{}{}", said.out, said.err), part);
+        assert!(!said.out.contains(PASSWORD) && !said.err.contains(PASSWORD), "{said:?}");
+    }
+}
+
 /// Starts the program with an environment only.
 fn start(dir: &Path, kubeconfig: &Path, environment: &[(&str, &str)]) -> Controller {
     let [port] = testbed::port::free().unwrap();

@@ -16,6 +16,9 @@ use crate::{
     support::{SECONDS, Scene, apply_object, emulated, says, until, world},
 };
 
+/// A password that must appear nowhere.
+const CANARY: &str = "cAnArY-7d20";
+
 /// Somebody with a kubeconfig.
 struct User<'s> {
     scene: &'s Scene,
@@ -266,11 +269,11 @@ async fn the_cluster_is_found_behind_a_proxy() {
         let said = far(None, &[("HTTPS_PROXY", &format!("http://us:{CANARY}@{}", closed.address))]).there(&status);
         says(said.failed(4), &format!("the API server can't be reached through the proxy {} (proxy-url of the kubeconfig, or HTTPS_PROXY", closed.address));
         let socks = format!("socks5://us:{CANARY}@{address}");
-        let unusable: [(Option<&str>, &[(&'static str, &str)], &str); 5] = [
-            (Some(&socks), &[], "this program can use those of http and https alone"),
-            (None, &[("HTTPS_PROXY", &socks)], "HTTPS_PROXY is no address of a proxy"),
+        let unusable = [
+            (Some(socks.as_str()), &[][..], "this program can use those of http and https alone"),
+            (None, &[("HTTPS_PROXY", socks.as_str())], "HTTPS_PROXY is no address of a proxy"),
             (None, &[("HTTPS_PROXY", " http://proxy")], "HTTPS_PROXY begins or ends with a blank"),
-            (None, &[("HTTPS_PROXY", &url), ("NO_PROXY", "a,")], "NO_PROXY can't be understood"),
+            (None, &[("HTTPS_PROXY", url.as_str()), ("NO_PROXY", "a,")], "NO_PROXY can't be understood"),
             (Some("http://us er"), &[], "the kubeconfig's proxy-url is no address"),
         ];
         for (proxy_url, environment, said) in unusable {

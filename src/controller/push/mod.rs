@@ -1,8 +1,8 @@
 //! Pushing: a `RobotoPush` has keys of a Secret written into a store, and keeps them there.
 //!
 //! Watch events enter; each resource is looked at when it or its Secret changed, when its time has come, or when a provider that it waits for changed. A
-//! panic or a hang of one stops no other, and no provider that hangs those of others. Only in the namespaces that the controller's flags name is a Secret read; elsewhere a resource is told so, and
-//! may go. What is being written to a store when the controller stops is finished.
+//! panic or a hang of one stops no other, and no provider that hangs those of others. Only in the namespaces that the controller's flags name is a Secret
+//! read; elsewhere a resource is told so, and may go. What is being written to a store when the controller stops is finished.
 
 pub mod breakers;
 pub mod loops;

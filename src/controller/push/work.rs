@@ -138,7 +138,10 @@ pub(super) async fn tend(context: &Context, push: &RobotoPush, memory: &mut Memo
         return work.tell(&Outcome::Suspended).await.err();
     }
     if let Err(error) = context.pushes.sources().admit(&work.key.0) {
-        return work.conclude(&Outcome::Failed(error), schedule::LONGEST_RETRY, memory).await;
+        let again = work.conclude(&Outcome::Failed(error), schedule::LONGEST_RETRY, memory).await;
+        // Which are served is said when the controller starts, and changes no more.
+        memory.waits = Waits::Time;
+        return again;
     }
     let plan = Plan::new(&push.spec);
     let ttl = plan.as_ref().map_or(schedule::LONGEST_RETRY, |plan| plan.ttl);

@@ -12,13 +12,13 @@ use super::{SECONDS, Scene, WITHIN_TTL, apply_object, held, holds, parameter, pu
 /// Two calls that aren't answered, and what is told after them.
 const TWO_CALLS: Duration = Duration::from_secs(20);
 
-fn entry(uri: String) -> Value {
+fn entry(uri: &str) -> Value {
     json!({"key": "password", "uri": uri})
 }
 
 /// Entries for that many secrets of one prefix.
 fn many(s: &Scene, prefix: &str, count: usize) -> Vec<Value> {
-    (0..count).map(|i| entry(format!("aws.sm://{}", s.path(&format!("{prefix}-{i}"))))).collect()
+    (0..count).map(|i| entry(&format!("aws.sm://{}", s.path(&format!("{prefix}-{i}"))))).collect()
 }
 
 /// Waits until Fresh has a reason.
@@ -51,7 +51,7 @@ async fn a_store_that_hangs_is_told_and_keeps_no_other_from_being_written() {
         secret(s, "db", json!({"password": one})).await;
         let (beside, elsewhere) = (s.path("beside"), s.path("elsewhere"));
         let mut data = many(s, "wide", 30);
-        data.push(entry(format!("aws.ps:///{beside}")));
+        data.push(entry(&format!("aws.ps:///{beside}")));
         push(s, "wide", json!({"secretName": "db", "data": data})).await;
         for i in 0..12 {
             push(s, &format!("more-{i}"), json!({"secretName": "db", "data": many(s, &format!("more-{i}"), 2)})).await;
@@ -63,7 +63,7 @@ async fn a_store_that_hangs_is_told_and_keeps_no_other_from_being_written() {
         let before = s.calls("DescribeSecret");
         let hang = s.front.add_fault(Fault::new(|call| call.service == "secretsmanager", Answer::Hang));
         secret(s, "db", json!({"password": two})).await;
-        push(s, "elsewhere", json!({"secretName": "db", "provider": provider, "data": [entry(format!("aws.sm://{elsewhere}"))]})).await;
+        push(s, "elsewhere", json!({"secretName": "db", "provider": provider, "data": [entry(&format!("aws.sm://{elsewhere}"))]})).await;
         // Another provider, and another store of the same one, of a target that comes after all that hang.
         holds(&elsewhere, &two, TWO_CALLS).await;
         until("the healthy store gets the value", TWO_CALLS, async || parameter(&format!("/{beside}")).await.filter(|value| *value == two)).await;
@@ -121,7 +121,7 @@ async fn retain_lets_go_what_is_suspended_or_has_no_provider() {
     pushing("push-retain", &["write"], async |s| {
         secret(s, "db", json!({"password": s.value("one")})).await;
         let spec = |name: &str, more: Value| {
-            let mut spec = json!({"secretName": "db", "deletionPolicy": "Delete", "data": [entry(format!("aws.sm://{}", s.path(name)))]});
+            let mut spec = json!({"secretName": "db", "deletionPolicy": "Delete", "data": [entry(&format!("aws.sm://{}", s.path(name)))]});
             spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             spec
         };

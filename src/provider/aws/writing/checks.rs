@@ -99,7 +99,7 @@ pub(super) fn new(source: &Source, attributes: &Attributes) -> Result<(), WriteE
     }
     for (tag, content) in tags {
         if tag.is_empty() || tag.chars().count() > key || content.chars().count() > value {
-            return Err(WriteError::Refused(format!("a tag has a key of 1 to {key} characters and a value of {value} at most; make it shorter")));
+            return Err(WriteError::Refused(format!("a tag has a key of 1 to {key} characters and a value of {value} at most")));
         }
         if tag.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:")) {
             return Err(WriteError::refused("tags that begin with aws: are AWS's own; choose other keys"));
