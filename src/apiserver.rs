@@ -25,6 +25,9 @@ impl From<Unusable> for NoWay {
 
 /// Finds the way: by this kubeconfig, or by `$KUBECONFIG` or `~/.kube/config`, in which this context is chosen or the current one; where there is none, in
 /// a pod, its ServiceAccount. What calls fail of is not tried again by itself.
+///
+/// # Errors
+/// There is none, what is there can't be used, or the environment's proxy is none.
 pub async fn find(kubeconfig: Option<&Path>, context: Option<String>) -> Result<Config, NoWay> {
     let is_chosen = kubeconfig.is_some() || context.is_some();
     let read = match kubeconfig {

@@ -22,8 +22,9 @@ pub enum LogFormat {
     Text,
 }
 
-/// Logs the API server's answers whole, at debug and even as warnings; an admission policy or a broken proxy can echo a value in one.
-const ECHOES: &str = "kube_client::client";
+/// These log the API server's answers whole, at debug and even as warnings; an admission policy or a broken proxy can echo a value in one. What a watch
+/// meets is logged by the controller, in its own words.
+const ECHOES: [&str; 2] = ["kube_client::client", "kube_runtime::watcher"];
 
 /// Checks a filter before anything is logged with it. A misspelt level would be taken for a target, and then nothing is logged at all.
 ///
@@ -39,7 +40,7 @@ pub fn checked(filter: &str) -> Result<String, String> {
 /// Whether what a target logs at a level holds no value. At trace the AWS SDK logs whole answers, of which it blacks out values, but not
 /// the tags, which can be mirrored as well.
 fn is_safe(target: &str, level: Level) -> bool {
-    target != ECHOES && !(level == Level::TRACE && target.starts_with("aws_"))
+    !ECHOES.contains(&target) && !(level == Level::TRACE && target.starts_with("aws_"))
 }
 
 /// Starts logging. `filter` is a level (`info`) or a list of targets with levels (`info,kube=debug`). `traces` takes the spans that are
@@ -68,7 +69,8 @@ mod tests {
 
     #[test]
     fn what_others_log_with_whole_answers_in_it_is_dropped() {
-        assert!(!is_safe(ECHOES, Level::WARN) && !is_safe("aws_sdk_ssm::operation::list_tags_for_resource", Level::TRACE));
+        assert!(ECHOES.iter().all(|target| !is_safe(target, Level::WARN)));
+        assert!(!is_safe("aws_sdk_ssm::operation::list_tags_for_resource", Level::TRACE));
         assert!(is_safe("aws_smithy_runtime::client", Level::DEBUG) && is_safe("robotosecret::controller", Level::TRACE));
     }
 
