@@ -18,7 +18,7 @@ impl Reason {
             Self::KeyCollision => "rename or exclude one, or onCollision: Override",
             Self::TemplateError => "mend template or ConfigMap; the message names template and line",
             Self::ProviderNotFound => "create it; the resources that wait for it are looked at at once",
-            Self::NotAllowed => "add the rule, or name another provider",
+            Self::NotAllowed => "add the rule, or name another provider; or add the namespace to push.namespaces",
             Self::SourceNotFound => "check name, region and account; put it back; or delete the resource",
             Self::SourceDeleted => "put it back, and it is mirrored again; or delete the resource",
             Self::KeypathNotFound => "correct the #/pointer or the value, for Envase perhaps the provider's fields",

@@ -79,7 +79,7 @@ fn a_wrong_setting_is_refused_with_what_to_write_instead() {
         ("--log-level", "ROBOTOSECRET_LOG_LEVEL", "info,kube=loud", "error, warn, info"),
         ("--otlp-endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317", "a URL of http or https"),
         ("--otlp-endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", "https://user:password@collector", "without user, query or fragment"),
-        ("--namespaces", "ROBOTOSECRET_NAMESPACES", "Shop", "names of namespaces, separated by commas; leave it out to serve all"),
+        ("--namespaces", "ROBOTOSECRET_NAMESPACES", "Shop", "names of namespaces, separated by commas; where there are none to name, leave the flag out"),
         ("--namespaces", "ROBOTOSECRET_NAMESPACES", "shop,", "names of namespaces"),
         ("--namespaces", "ROBOTOSECRET_NAMESPACES", "", "names of namespaces"),
         ("--namespaces", "ROBOTOSECRET_NAMESPACES", "*", "names of namespaces"),
