@@ -7,7 +7,7 @@ use std::path::Path;
 
 use kube::{
     Config, Error,
-    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
+    config::{Cluster, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 
 use crate::proxy::{Proxy, Unusable};
@@ -32,7 +32,7 @@ pub async fn find(kubeconfig: Option<&Path>, context: Option<String>) -> Result<
     let is_chosen = kubeconfig.is_some() || context.is_some();
     let read = match kubeconfig {
         Some(path) => Kubeconfig::read_from(path),
-        None => Kubeconfig::read(),
+        None => of_environment(),
     };
     let found = match read {
         Ok(kubeconfig) => from(kubeconfig, context).await?,
@@ -42,7 +42,7 @@ pub async fn find(kubeconfig: Option<&Path>, context: Option<String>) -> Result<
         Ok(config) => config,
         Err(error) if is_chosen => return Err(unreadable(&error)),
         Err(error) => Config::incluster().map_err(|_| match error {
-            KubeconfigError::FindPath | KubeconfigError::ReadConfig(..) | KubeconfigError::CurrentContextNotSet => {
+            KubeconfigError::FindPath | KubeconfigError::ReadConfig(..) => {
                 NoWay("no way to an API server: neither a kubeconfig nor a pod's ServiceAccount".to_owned())
             }
             error => unreadable(&error),
@@ -53,23 +53,41 @@ pub async fn find(kubeconfig: Option<&Path>, context: Option<String>) -> Result<
     Ok(config)
 }
 
+/// The files of `$KUBECONFIG` in one, but for those that aren't there, or `~/.kube/config`.
+fn of_environment() -> Result<Kubeconfig, KubeconfigError> {
+    let named = std::env::var_os("KUBECONFIG").unwrap_or_default();
+    let there: Vec<_> = std::env::split_paths(&named).filter(|path| path.exists()).collect();
+    if there.is_empty() {
+        return Kubeconfig::read();
+    }
+    there.iter().try_fold(Kubeconfig::default(), |all, path| all.merge(Kubeconfig::read_from(path)?))
+}
+
 /// The outer error: what helps is known, and no ServiceAccount does.
-async fn from(kubeconfig: Kubeconfig, context: Option<String>) -> Result<Result<Config, KubeconfigError>, NoWay> {
-    let own = own_proxy(&kubeconfig, context.as_deref());
-    match Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions { context, ..KubeConfigOptions::default() }).await {
+async fn from(mut kubeconfig: Kubeconfig, context: Option<String>) -> Result<Result<Config, KubeconfigError>, NoWay> {
+    let own = cluster_of(&mut kubeconfig, context.as_deref()).and_then(|cluster| cluster.proxy_url.clone()).filter(|url| !url.is_empty());
+    let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
+    let mut found = Config::from_custom_kubeconfig(kubeconfig.clone(), &options).await;
+    if own.is_none() && matches!(found, Err(KubeconfigError::ParseProxyUrl(_))) {
+        // What HTTPS_PROXY holds is no address. It may not be needed, and where the kubeconfig names a proxy kube doesn't look at it.
+        if let Some(cluster) = cluster_of(&mut kubeconfig, context.as_deref()) {
+            cluster.proxy_url = Some("http://none".to_owned());
+        }
+        found = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+    }
+    match found {
         Ok(mut config) => {
             // kube compares NO_PROXY with the proxy's own address, takes no address without a scheme, and sends to a proxy what is on this machine.
             config.proxy_url = match own {
                 Some(address) => Some(address.parse().map_err(|_| no_address())?),
-                None => Proxy::of_api_server()?.filter(|proxy| proxy.takes(&config.cluster_url)).map(|proxy| proxy.address().clone()),
+                None => match Proxy::of_api_server().filter(|proxy| proxy.takes(&config.cluster_url)) {
+                    Some(proxy) => Some(proxy.address()?.clone()),
+                    None => None,
+                },
             };
             Ok(Ok(config))
         }
-        Err(KubeconfigError::ParseProxyUrl(_)) if own.is_some() => Err(no_address()),
-        Err(KubeconfigError::ParseProxyUrl(_)) => match Proxy::of_api_server() {
-            Err(unusable) => Err(unusable.into()),
-            Ok(_) => Err(NoWay("HTTPS_PROXY begins or ends with a blank, or is nothing but blanks; take them out".to_owned())),
-        },
+        Err(KubeconfigError::ParseProxyUrl(_)) => Err(no_address()),
         Err(KubeconfigError::ParseNoProxy(_)) => {
             Err(NoWay("NO_PROXY can't be understood: between its commas, and after the last one, there is to be a name, an address or a network".to_owned()))
         }
@@ -77,16 +95,15 @@ async fn from(kubeconfig: Kubeconfig, context: Option<String>) -> Result<Result<
     }
 }
 
-fn no_address() -> NoWay {
-    NoWay("the kubeconfig's proxy-url is no address: it is to be http://HOST:PORT or https://HOST:PORT".to_owned())
+/// The cluster of a context, or of the current one.
+fn cluster_of<'k>(kubeconfig: &'k mut Kubeconfig, context: Option<&str>) -> Option<&'k mut Cluster> {
+    let name = context.or(kubeconfig.current_context.as_deref());
+    let context = kubeconfig.contexts.iter().find(|context| Some(context.name.as_str()) == name)?.context.as_ref()?;
+    kubeconfig.clusters.iter_mut().find(|cluster| cluster.name == context.cluster)?.cluster.as_mut()
 }
 
-/// The proxy that the kubeconfig itself names for the cluster of a context.
-fn own_proxy(kubeconfig: &Kubeconfig, context: Option<&str>) -> Option<String> {
-    let name = context.or(kubeconfig.current_context.as_deref());
-    let context = kubeconfig.contexts.iter().find(|context| Some(context.name.as_str()) == name).and_then(|context| context.context.as_ref());
-    let cluster = context.and_then(|context| kubeconfig.clusters.iter().find(|cluster| cluster.name == context.cluster));
-    cluster?.cluster.as_ref()?.proxy_url.clone().filter(|url| !url.is_empty())
+fn no_address() -> NoWay {
+    NoWay("the kubeconfig's proxy-url is no address: it is to be http://HOST:PORT or https://HOST:PORT".to_owned())
 }
 
 fn unreadable(error: &KubeconfigError) -> NoWay {

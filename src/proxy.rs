@@ -13,50 +13,48 @@ const AWS: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 /// A proxy and what is called without it.
 pub struct Proxy {
     /// Its address, with a scheme. It may hold a password.
-    address: Uri,
+    address: Result<Uri, Unusable>,
     rules: String,
 }
 
-/// What a variable holds is no address of a proxy that can be used.
+/// What a variable holds names no proxy that can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{variable} is no address of a proxy: it is to be http://HOST:PORT or https://HOST:PORT, and in a password of it all but letters and digits as %XX")]
+#[error("{variable} names no proxy that can be used: it is to be http://HOST:PORT or https://HOST:PORT, and in a password all but letters and digits %XX")]
 pub struct Unusable {
     variable: &'static str,
 }
 
 impl Proxy {
     /// The API server's, if the environment names one.
-    ///
-    /// # Errors
-    /// The first variable that isn't blank is no address.
-    pub fn of_api_server() -> Result<Option<Self>, Unusable> {
+    #[must_use]
+    pub fn of_api_server() -> Option<Self> {
         Self::find(&API_SERVER, |name| std::env::var(name).ok())
     }
 
     /// AWS's, if the environment names one.
-    ///
-    /// # Errors
-    /// The first variable that isn't blank is no address.
-    pub fn of_aws() -> Result<Option<Self>, Unusable> {
+    #[must_use]
+    pub fn of_aws() -> Option<Self> {
         Self::find(&AWS, |name| std::env::var(name).ok())
     }
 
-    fn find(variables: &[&'static str], variable: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, Unusable> {
+    fn find(variables: &[&'static str], variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let filled = |name: &str| variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
-        let Some((name, address)) = variables.iter().find_map(|name| Some((*name, filled(name)?))) else { return Ok(None) };
+        let (name, address) = variables.iter().find_map(|name| Some((*name, filled(name)?)))?;
         let address = if address.contains("://") { address } else { format!("http://{address}") };
         let is_usable = |address: &Uri| matches!(address.scheme_str(), Some("http" | "https")) && address.host().is_some_and(|host| !host.is_empty());
         // After a `#`, which would end the host, a parser may see nothing to complain about.
         let address = Some(address).filter(|address| !address.contains('#')).and_then(|address| address.parse().ok()).filter(is_usable);
-        let address = address.ok_or(Unusable { variable: name })?;
+        let address = address.ok_or(Unusable { variable: name });
         let rules = filled("NO_PROXY").or_else(|| filled("no_proxy")).unwrap_or_default();
-        Ok(Some(Self { address, rules }))
+        Some(Self { address, rules })
     }
 
     /// Its address. It may hold a password.
-    #[must_use]
-    pub const fn address(&self) -> &Uri {
-        &self.address
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn address(&self) -> Result<&Uri, Unusable> {
+        self.address.as_ref().map_err(|unusable| *unusable)
     }
 
     /// What of `NO_PROXY` counts for calls to a port, in curl's form: names, each with all that is below it; addresses, networks, `*`.
@@ -101,27 +99,27 @@ pub fn place(address: &Uri) -> String {
 mod tests {
     use super::*;
 
-    fn find(variables: &[(&str, &str)]) -> Result<Option<Proxy>, Unusable> {
+    fn find(variables: &[(&str, &str)]) -> Option<Proxy> {
         Proxy::find(&AWS, |name| variables.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned()))
     }
 
     #[test]
     fn the_first_variable_that_is_not_blank_names_it() {
-        let found = |variables: &[(&str, &str)]| find(variables).ok().flatten().map(|proxy| proxy.address().to_string());
+        let found = |variables: &[(&str, &str)]| find(variables).map(|proxy| proxy.address().expect("an address").to_string());
         assert_eq!(found(&[]), None);
         assert_eq!(found(&[("HTTPS_PROXY", "  "), ("all_proxy", "all:1")]).as_deref(), Some("http://all:1/"));
         assert_eq!(found(&[("https_proxy", " proxy.example.com:3128 "), ("ALL_PROXY", "all:1")]).as_deref(), Some("http://proxy.example.com:3128/"));
         assert_eq!(found(&[("HTTPS_PROXY", "https://a:b%40c@proxy")]).as_deref(), Some("https://a:b%40c@proxy/"));
         for wrong in ["socks5://proxy:1080", "http://", "http://a:b#c@proxy", "http://a b", "ftp://proxy"] {
-            let error = find(&[("HTTPS_PROXY", wrong)]).err();
-            assert_eq!(error, Some(Unusable { variable: "HTTPS_PROXY" }), "{wrong}");
+            let proxy = find(&[("HTTPS_PROXY", wrong)]).expect("a proxy");
+            assert_eq!(proxy.address(), Err(Unusable { variable: "HTTPS_PROXY" }), "{wrong}");
         }
     }
 
     #[test]
     fn what_no_proxy_names_and_the_machine_itself_is_called_directly() {
         let takes = |rules: &str, address: &str| {
-            let proxy = find(&[("HTTPS_PROXY", "proxy:1"), ("NO_PROXY", rules)]).expect("an address").expect("a proxy");
+            let proxy = find(&[("HTTPS_PROXY", "proxy:1"), ("NO_PROXY", rules)]).expect("a proxy");
             proxy.takes(&address.parse().expect("an address"))
         };
         let server = "https://api.example.com:6443";

@@ -266,6 +266,9 @@ pub struct PushTarget {
     /// Whose it is, where the store keeps no mark. `Making`: it was about to be made. `Owned`: this RobotoPush made it or took it over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ownership: Option<PushOwnership>,
+    /// Whether it may have been made, though nothing was heard of it: `deletionPolicy: Delete` looks for it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub begun: bool,
     /// When this controller last wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_write_time: Option<Time>,

@@ -112,10 +112,10 @@ pub struct Access {
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
     /// AWS's region.
-    #[arg(long)]
+    #[arg(long, value_parser = region)]
     region: Option<String>,
     /// One address of all of AWS's services, for emulators.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = endpoint)]
     endpoint: Option<String>,
     /// The ARN of a role to assume.
     #[arg(long, value_name = "ARN")]
@@ -128,7 +128,7 @@ pub struct Access {
 impl Access {
     /// The stores, as these arguments and the environment say.
     pub async fn client(self) -> Result<Secrets, Error> {
-        if let Err(problem) = Proxy::of_aws() {
+        if let Some(Err(problem)) = Proxy::of_aws().as_ref().map(Proxy::address) {
             say(&format!("robotosecret: {problem}. AWS is called without it"));
         }
         let builder = Secrets::builder().no_cache();
@@ -309,6 +309,16 @@ fn distinct(tags: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Fai
         distinct.insert(name, value);
     }
     Ok(distinct)
+}
+
+fn region(text: &str) -> Result<String, &'static str> {
+    let legal = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    if legal { Ok(text.to_owned()) } else { Err("a region is such as eu-west-1") }
+}
+
+fn endpoint(text: &str) -> Result<String, &'static str> {
+    let address = text.parse::<http::Uri>().ok().filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
+    if address.is_some() { Ok(text.to_owned()) } else { Err("an address is http://HOST:PORT or https://HOST:PORT") }
 }
 
 fn tag(text: &str) -> Result<(String, String), &'static str> {

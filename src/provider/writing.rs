@@ -229,7 +229,7 @@ pub(super) fn sized(value: &Sensitive, store: Store, most: usize) -> Result<(), 
     if value.len() > most {
         let remedy =
             if store == Store::ParameterStore && most < ParameterTier::most(Some(ParameterTier::Advanced)) { ", or choose the tier Advanced" } else { "" };
-        let problem = format!("the value has {} bytes, and {} takes {most} at most here; make it shorter{remedy}", value.len(), store.title());
+        let problem = format!("the value is longer than the {most} bytes that {} takes here; make it shorter{remedy}", store.title());
         return Err(WriteError::Refused(problem));
     }
     Ok(())
@@ -265,7 +265,7 @@ mod tests {
         let long = sized(&value(&"ä".repeat(2049)), Store::ParameterStore, ParameterTier::most(Some(ParameterTier::Standard))).expect_err("too long");
         assert_eq!(
             long.to_string(),
-            "Refused: the value has 4098 bytes, and Parameter Store takes 4096 at most here; make it shorter, or choose the tier Advanced"
+            "Refused: the value is longer than the 4096 bytes that Parameter Store takes here; make it shorter, or choose the tier Advanced"
         );
         assert!(sized(&value(""), Store::SecretsManager, MOST_OF_A_SECRET).is_err_and(|error| error.reason() == Reason::InvalidSpec));
         let binary = text(&Sensitive::new(b"canary\xff".to_vec())).expect_err("no text");

@@ -208,7 +208,7 @@ fn aws_is_called_through_the_proxy_of_the_environment() {
         let said = shell(&[("HTTPS_PROXY", unusable), endpoint.clone()]).run(&["get", "aws.sm://db"]);
         assert_eq!(said.stdout, b"s3cret");
         let told = String::from_utf8(said.stderr).unwrap();
-        says(&told, "HTTPS_PROXY is no address of a proxy: it is to be http://HOST:PORT or https://HOST:PORT");
+        says(&told, "HTTPS_PROXY names no proxy that can be used: it is to be http://HOST:PORT or https://HOST:PORT");
         assert!(!told.contains(CANARY), "{told}");
     }
 }

@@ -129,8 +129,8 @@ fn a_way_to_the_api_server_that_is_none_is_told_without_its_password() {
     let unreadable = run(&[]);
     std::fs::remove_file(path).unwrap();
     let all = [
-        (by_environment, "HTTPS_PROXY is no address of a proxy"),
-        (broken, "HTTPS_PROXY is no address of a proxy"),
+        (by_environment, "HTTPS_PROXY names no proxy that can be used"),
+        (broken, "HTTPS_PROXY names no proxy that can be used"),
         (by_file, "this program can use those of http and https alone"),
         (unreadable, "the kubeconfig can't be used"),
     ];

@@ -218,6 +218,17 @@ async fn kubectl_finds_it_and_it_finds_the_cluster_as_kubectl_does() {
         says(nowhere.there(&["status", "good", "--kubeconfig", path, "--context", "testbed"]).ended(0), "1 well");
         says(nowhere.there(&["status", "--kubeconfig", path, "--context", "nonsense"]).failed(5), "the kubeconfig has no context nonsense");
         says(nowhere.there(&["status", "--kubeconfig", "/nowhere"]).failed(5), "the kubeconfig /nowhere can't be read");
+        // As kubectl does it: of several files those that are there.
+        for list in [format!("/nowhere:{path}"), format!("{path}:/nowhere")] {
+            says(User { scene: s, kubeconfig: list.into(), environment: Vec::new() }.there(&["status", "good"]).ended(0), "1 well");
+        }
+        let mut without: Value = serde_json::from_slice(&std::fs::read(&user.kubeconfig).unwrap()).unwrap();
+        without["current-context"] = json!("");
+        let without_path = world().dir.join(format!("{}.without.kubeconfig", s.namespace));
+        std::fs::write(&without_path, without.to_string()).unwrap();
+        let printed = User { scene: s, kubeconfig: without_path.clone(), environment: Vec::new() }.there(&["status", "good"]);
+        says(printed.failed(5), "the kubeconfig has no");
+        std::fs::remove_file(without_path).unwrap();
         let mut gone: Value = serde_json::from_slice(&std::fs::read(&user.kubeconfig).unwrap()).unwrap();
         gone["clusters"][0]["cluster"]["server"] = json!("https://127.0.0.1:1");
         let gone_path = world().dir.join(format!("{}.gone.kubeconfig", s.namespace));
@@ -262,6 +273,10 @@ async fn the_cluster_is_found_behind_a_proxy() {
         near.environment = vec![("HTTPS_PROXY", url.clone())];
         says(near.there(&status).ended(0), "1 well");
         assert_eq!(proxy.asked(), [""; 0], "what is to be called directly, and what is on this machine");
+        for unusable in ["socks5://127.0.0.1:1", "http://a b"] {
+            near.environment = vec![("HTTPS_PROXY", unusable.to_owned())];
+            says(near.there(&status).ended(0), "1 well");
+        }
         // What the kubeconfig says goes before that.
         says(far(Some(&url), &[("HTTPS_PROXY", "http://127.0.0.1:1"), ("NO_PROXY", "127.0.0.1,api.example.test")]).there(&status).ended(0), "1 well");
         assert!(!proxy.asked().is_empty());
@@ -271,8 +286,8 @@ async fn the_cluster_is_found_behind_a_proxy() {
         let socks = format!("socks5://us:{CANARY}@{address}");
         let unusable = [
             (Some(socks.as_str()), &[][..], "this program can use those of http and https alone"),
-            (None, &[("HTTPS_PROXY", socks.as_str())], "HTTPS_PROXY is no address of a proxy"),
-            (None, &[("HTTPS_PROXY", " http://proxy")], "HTTPS_PROXY begins or ends with a blank"),
+            (None, &[("HTTPS_PROXY", socks.as_str())], "HTTPS_PROXY names no proxy that can be used"),
+            (None, &[("HTTPS_PROXY", "http://a b")], "HTTPS_PROXY names no proxy that can be used"),
             (None, &[("HTTPS_PROXY", url.as_str()), ("NO_PROXY", "a,")], "NO_PROXY can't be understood"),
             (Some("http://us er"), &[], "the kubeconfig's proxy-url is no address"),
         ];

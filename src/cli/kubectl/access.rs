@@ -134,17 +134,31 @@ impl Connection {
     pub async fn chosen(&self, names: &[String]) -> Result<Chosen, Failure> {
         let mut chosen = Chosen::default();
         if names.is_empty() {
-            chosen.secrets = self.list().await.map_err(|error| match error {
+            let secrets = self.list().await.map_err(|error| match error {
                 Error::Api(status) if status.code == 404 => {
                     Failure::Missing("the cluster knows no RobotoSecrets: the definitions of robotosecret.dev are not installed".to_owned())
                 }
                 error => self.failure("robotosecrets can't be listed", &error),
-            })?;
-            // Pushing is off in most clusters, and whoever may not see a RobotoPush has none.
-            chosen.pushes = match self.list().await {
-                Err(Error::Api(status)) if matches!(status.code, 403 | 404) => Vec::new(),
-                found => found.map_err(|error| self.failure("robotopushes can't be listed", &error))?,
+            });
+            let forbidden = match secrets {
+                Ok(secrets) => {
+                    chosen.secrets = secrets;
+                    None
+                }
+                Err(forbidden @ Failure::Forbidden(_)) => Some(forbidden),
+                Err(failure) => return Err(failure),
             };
+            match (self.list().await, forbidden) {
+                // The rest is shown.
+                (Ok(pushes), forbidden) => {
+                    chosen.pushes = pushes;
+                    chosen.missing.extend(forbidden);
+                }
+                (Err(_), Some(forbidden)) => return Err(forbidden),
+                // Pushing is off in most clusters, and whoever may not see a RobotoPush has none.
+                (Err(Error::Api(status)), None) if matches!(status.code, 403 | 404) => {}
+                (Err(error), None) => return Err(self.failure("robotopushes can't be listed", &error)),
+            }
             return Ok(chosen);
         }
         let names = Names::of(names);

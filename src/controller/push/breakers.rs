@@ -20,6 +20,17 @@ use crate::{
 /// What failed no sooner than this was not answered. Shorter than the time in which a connection has to be made.
 const HANGS: Duration = Duration::from_millis(2500);
 
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// With an answer, whatever it says.
+    Answered,
+    /// With the first one after some that weren't answered.
+    CameBack,
+    /// Without one.
+    Hung,
+}
+
 /// The breakers of one identity.
 #[derive(Debug, Default)]
 pub struct Breakers(Mutex<BTreeMap<Family, Breaker>>);
@@ -48,16 +59,18 @@ impl Breakers {
         may
     }
 
-    /// Takes note of how a call ended that left at `left`.
-    pub fn ended<T>(&self, family: Family, left: Instant, answer: &Result<T, WriteError>, now: Instant) {
+    /// Takes note of how a call ended that left at `left`, and tells what that was.
+    pub fn ended<T>(&self, family: Family, left: Instant, answer: &Result<T, WriteError>, now: Instant) -> Ended {
         let hung = now.saturating_duration_since(left) >= HANGS && answer.as_ref().is_err_and(|error| error.reason() == Reason::ProviderUnavailable);
         let mut all = self.all();
         let breaker = all.entry(family).or_default();
         if hung {
             breaker.timed_out(left, now);
-        } else {
-            breaker.answered();
+            return Ended::Hung;
         }
+        let was_open = breaker.is_open();
+        breaker.answered();
+        if was_open { Ended::CameBack } else { Ended::Answered }
     }
 }
 
@@ -76,19 +89,19 @@ mod tests {
         let hung = || -> Result<(), WriteError> { Err(silent().into()) };
         for (left, ended) in [(0, 5), (5, 10)] {
             assert!(breakers.leave(LOOKS, at(left)), "one that hangs is none");
-            breakers.ended(LOOKS, at(left), &hung(), at(ended));
+            assert_eq!(breakers.ended(LOOKS, at(left), &hung(), at(ended)), Ended::Hung);
         }
         assert!(!breakers.admit(LOOKS, at(10)) && !breakers.leave(LOOKS, at(10)));
         assert!(breakers.admit(WRITES, at(10)), "another family");
         assert!(breakers.leave(LOOKS, at(11)), "a probe");
         assert!(!breakers.leave(LOOKS, at(11)), "a second probe");
-        breakers.ended(LOOKS, at(11), &hung(), at(12));
+        assert_eq!(breakers.ended(LOOKS, at(11), &hung(), at(12)), Ended::CameBack);
         assert!(breakers.admit(LOOKS, at(12)), "it failed in time");
         // What is slow and isn't the store's fault.
         for left in [12, 17, 22] {
             let denied: Result<(), WriteError> = Err(WriteError::NotFound);
             assert!(breakers.leave(LOOKS, at(left)));
-            breakers.ended(LOOKS, at(left), &denied, at(left + 5));
+            assert_eq!(breakers.ended(LOOKS, at(left), &denied, at(left + 5)), Ended::Answered);
         }
         assert!(breakers.admit(LOOKS, at(27)));
     }

@@ -40,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     source::Sources,
-    work::{Memory, Waits, give_up, tend},
+    work::{Memory, give_up, tell_waiting, tend},
 };
 use super::{
     cache::Key,
@@ -65,6 +65,10 @@ const LIMIT: Duration = Duration::from_mins(2);
 const AT_ONCE: usize = 8;
 /// How many of them through one provider: if that one hangs, the others have room.
 const SHARE: usize = 4;
+/// How much sooner a change comes than what is only looked at again.
+const HEAD_START: Duration = Duration::from_mins(5);
+/// How long a change may wait before that is told.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long telling may take that a look came to no end.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 /// How long after a defect one is looked at again.
@@ -78,6 +82,7 @@ const CLUSTER: &str = "kube-system";
 pub struct Pushes {
     known: Mutex<Known>,
     wake: watch::Sender<()>,
+    came_back: watch::Sender<()>,
     sources: Sources,
     fence: Option<Fence>,
     cluster: OnceCell<String>,
@@ -89,6 +94,27 @@ struct Known {
     changed: BTreeSet<Key>,
     /// Those whose Secret changed.
     touched: BTreeSet<Key>,
+    /// Those of which a change waits to be carried out.
+    waiting: HashMap<Key, Waiting>,
+}
+
+/// A change, or several, that wait to be carried out.
+#[derive(Clone, Copy)]
+struct Waiting {
+    since: Instant,
+    changes: u64,
+    told: bool,
+}
+
+impl Waiting {
+    fn new() -> Self {
+        Self { since: Instant::now(), changes: 1, told: false }
+    }
+
+    /// When it is told, if it isn't yet.
+    fn told_at(self) -> Option<Instant> {
+        (!self.told).then_some(self.since + PATIENCE)
+    }
 }
 
 /// What a write depends on of a resource.
@@ -107,15 +133,55 @@ impl Known {
         }
         let refresh = |of: &RobotoPush| of.annotations().get(REFRESH_ANNOTATION).cloned();
         if known.is_none_or(|known| gist(known) != gist(&push) || refresh(known) != refresh(&push)) {
+            // What a controller that just started finds was told by the one before, if it saw it.
+            let seen = push.status.as_ref().and_then(|status| status.observed_generation);
+            if known.is_some() || seen != push.metadata.generation {
+                self.note_change(&key);
+            }
             self.changed.insert(key.clone());
         }
         self.pushes.insert(key, Arc::new(push));
     }
 
-    /// A Secret changed, or went.
-    fn touch(&mut self, namespace: &str, secret: &str) {
+    /// A Secret was seen for the first time, changed, or went.
+    fn touch(&mut self, namespace: &str, secret: &str, is_change: bool) {
         let pushes = self.pushes.iter().filter(|(key, push)| key.0 == namespace && push.spec.secret_name == secret);
-        self.touched.extend(pushes.map(|(key, _)| key.clone()));
+        for key in pushes.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+            if is_change {
+                self.note_change(&key);
+            }
+            self.touched.insert(key);
+        }
+    }
+
+    fn note_change(&mut self, key: &Key) {
+        self.waiting.entry(key.clone()).and_modify(|waiting| waiting.changes += 1).or_insert_with(Waiting::new);
+    }
+
+    /// A look has ended that was to carry out these changes. Those that came meanwhile wait from now on.
+    fn carried_out(&mut self, key: &Key, change: Option<Waiting>) {
+        match self.waiting.get_mut(key) {
+            Some(waiting) if change.is_none_or(|change| change.changes != waiting.changes) => *waiting = Waiting::new(),
+            _ => drop(self.waiting.remove(key)),
+        }
+    }
+
+    /// Those that have waited for too long by now, of which nobody looks after; and when the next ones will have.
+    fn overdue(&mut self, now: Instant, is_busy: impl Fn(&Key) -> bool) -> (Vec<Key>, Option<Instant>) {
+        let pushes = &self.pushes;
+        self.waiting.retain(|key, _| pushes.contains_key(key));
+        let (mut overdue, mut next) = (Vec::new(), None::<Instant>);
+        for (key, waiting) in self.waiting.iter_mut().filter(|(key, _)| !is_busy(key)) {
+            match waiting.told_at() {
+                Some(at) if at <= now => {
+                    waiting.told = true;
+                    overdue.push(key.clone());
+                }
+                Some(at) => next = Some(next.map_or(at, |next| next.min(at))),
+                None => {}
+            }
+        }
+        (overdue, next)
     }
 }
 
@@ -123,7 +189,8 @@ impl Pushes {
     /// `namespaces`: where Secrets may be pushed from. `fence`: open while this controller may write; `None`: always.
     #[must_use]
     pub fn new(namespaces: &[String], fence: Option<Fence>) -> Self {
-        Self { known: Mutex::default(), wake: watch::Sender::new(()), sources: Sources::new(namespaces), fence, cluster: OnceCell::new() }
+        let (wake, came_back) = (watch::Sender::new(()), watch::Sender::new(()));
+        Self { known: Mutex::default(), wake, came_back, sources: Sources::new(namespaces), fence, cluster: OnceCell::new() }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -147,6 +214,22 @@ impl Pushes {
                 known.put(push);
             }
         });
+    }
+
+    /// When it is to be told that a change of this one waits; `None`: of none, or it was.
+    fn told_at(&self, key: &Key) -> Option<Instant> {
+        self.known().waiting.get(key).and_then(|waiting| waiting.told_at())
+    }
+
+    fn note_told(&self, key: &Key) {
+        if let Some(waiting) = self.known().waiting.get_mut(key) {
+            waiting.told = true;
+        }
+    }
+
+    /// A store answers that did not: whoever it failed is looked at again.
+    fn store_came_back(&self) {
+        self.came_back.send_replace(());
     }
 
     const fn sources(&self) -> &Sources {
@@ -226,26 +309,27 @@ pub(super) async fn watch_secrets(client: Client, namespace: String, context: Ar
     let mut events = pin!(watcher(api::<PartialObjectMeta<Secret>>(&client, Some(&namespace)), config).backoff(Pauses::default()));
     let mut versions: BTreeMap<String, source::Seen> = BTreeMap::new();
     let mut listed = BTreeSet::new();
-    let touch = |name: &str| context.pushes.change(|known| known.touch(&namespace, name));
+    let touch = |name: &str, is_change: bool| context.pushes.change(|known| known.touch(&namespace, name, is_change));
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Init) => listed.clear(),
             Ok(Event::InitApply(secret) | Event::Apply(secret)) => {
                 let (name, seen) = (secret.name_any(), source::seen(&secret));
                 listed.insert(name.clone());
-                if versions.insert(name.clone(), seen.clone()) != Some(seen) {
-                    touch(&name);
+                let before = versions.insert(name.clone(), seen.clone());
+                if before.as_ref() != Some(&seen) {
+                    touch(&name, before.is_some());
                 }
             }
             Ok(Event::Delete(secret)) => {
                 versions.remove(&secret.name_any());
-                touch(&secret.name_any());
+                touch(&secret.name_any(), true);
             }
             Ok(Event::InitDone) => {
                 let gone: Vec<String> = versions.keys().filter(|name| !listed.contains(*name)).cloned().collect();
                 for name in gone {
                     versions.remove(&name);
-                    touch(&name);
+                    touch(&name, true);
                 }
             }
             Err(error) => gates.trouble(PUSHED_SECRETS, Some(&namespace), &error),
@@ -259,18 +343,20 @@ pub(super) async fn run(context: Arc<Context>, gates: Gates, stop: CancellationT
         return;
     }
     let mut changes = context.pushes.wake.subscribe();
+    let mut came_back = context.pushes.came_back.subscribe();
     let (mut providers, mut namespaces) = (context.providers.changes(), context.namespaces.changes());
-    let mut memories: HashMap<Key, Memory> = HashMap::new();
+    let mut memories: HashMap<Key, Box<Memory>> = HashMap::new();
     let mut due: BTreeMap<Key, Instant> = BTreeMap::new();
-    let mut working: JoinSet<(Key, Memory, Option<Duration>)> = JoinSet::new();
+    let mut working: JoinSet<Worked> = JoinSet::new();
     let mut at_work: BTreeMap<Key, ProviderId> = BTreeMap::new();
+    // Those of which it is being told that they wait: until then they aren't begun.
+    let mut told_of: BTreeSet<Key> = BTreeSet::new();
     // Those at work while something changed that may help: they may have begun before it.
     let mut overtaken: BTreeSet<Key> = BTreeSet::new();
-    let mut wakes = false;
-    let helps = |key: &Key, memory: &Memory| match memory.waits {
-        Waits::Time => false,
-        Waits::Change => true,
-        Waits::End => context.namespaces.leaves(&key.0),
+    let (mut changed_around, mut revived) = (false, false);
+    let helps = |key: &Key, memory: &Memory, changed_around: bool, revived: bool| {
+        let waits = memory.waits;
+        changed_around && (waits.change || waits.end && context.namespaces.leaves(&key.0)) || revived && waits.store
     };
     while !stop.is_cancelled() {
         let now = Instant::now();
@@ -281,60 +367,93 @@ pub(super) async fn run(context: Arc<Context>, gates: Gates, stop: CancellationT
         for key in changed {
             due.insert(key, now);
         }
-        let woken = std::mem::take(&mut wakes);
-        if woken {
+        let woken = (std::mem::take(&mut changed_around), std::mem::take(&mut revived));
+        if woken.0 || woken.1 {
             overtaken.extend(at_work.keys().cloned());
         }
-        let waiting = memories.iter().filter(|(key, memory)| woken && helps(key, memory)).map(|(key, _)| key.clone());
+        let waiting = memories.iter().filter(|(key, memory)| helps(key, memory, woken.0, woken.1)).map(|(key, _)| key.clone());
         for key in touched.into_iter().chain(waiting) {
             // What changes all the time doesn't make the store be asked all the time.
             let soon = due.entry(key).or_insert(now + DEBOUNCE);
             *soon = (*soon).min(now + DEBOUNCE);
         }
+        let is_busy = |key: &Key, at_work: &BTreeMap<Key, ProviderId>, told_of: &BTreeSet<Key>| at_work.contains_key(key) || told_of.contains(key);
         let mut ripe: Vec<(Instant, Key)> =
-            due.iter().filter(|(key, at)| **at <= now && !at_work.contains_key(*key)).map(|(key, at)| (*at, key.clone())).collect();
-        // Who waits longest comes first.
-        ripe.sort();
+            due.iter().filter(|(key, at)| **at <= now && !is_busy(key, &at_work, &told_of)).map(|(key, at)| (*at, key.clone())).collect();
+        // Who waits longest comes first, and a change before what is only looked at again.
+        {
+            let known = context.pushes.known();
+            ripe.sort_by_cached_key(|(at, key)| if known.waiting.contains_key(key) { *at } else { *at + HEAD_START });
+        }
         for (_, key) in ripe {
-            if at_work.len() >= AT_ONCE {
-                break;
-            }
-            let push = context.pushes.known().pushes.get(&key).cloned();
+            let (push, change) = {
+                let known = context.pushes.known();
+                (known.pushes.get(&key).cloned(), known.waiting.get(&key).copied())
+            };
             let Some(push) = push else {
                 due.remove(&key);
                 memories.remove(&key);
                 continue;
             };
             let provider = ProviderId::meant(&push.spec.provider, &key.0);
-            if at_work.values().filter(|other| **other == provider).count() >= SHARE {
+            // One that makes no call takes nobody's place.
+            let calls = push.metadata.deletion_timestamp.is_some() || !push.spec.suspend && context.pushes.sources().admit(&key.0).is_ok();
+            if calls && (at_work.len() >= AT_ONCE || at_work.values().filter(|other| **other == provider).count() >= SHARE) {
                 continue;
             }
             due.remove(&key);
             let memory = memories.remove(&key).unwrap_or_default();
             at_work.insert(key.clone(), provider);
-            working.spawn(look(context.clone(), key, push, memory));
+            working.spawn(look(context.clone(), key, push, memory, change));
+        }
+        // Those at work tell it themselves.
+        let (overdue, told_at) = context.pushes.known().overdue(now, |key| is_busy(key, &at_work, &told_of));
+        for key in overdue {
+            let push = context.pushes.known().pushes.get(&key).cloned();
+            if let Some(push) = push {
+                told_of.insert(key.clone());
+                working.spawn(wait(context.clone(), key, push));
+            }
         }
         // What is ripe and has no room is looked for once somebody is through.
-        let next = due.values().filter(|at| **at > now).min().copied();
+        let next = due.values().copied().filter(|at| *at > now).chain(told_at).min();
         tokio::select! {
             () = stop.cancelled() => {}
             _ = changes.changed() => {}
-            _ = providers.changed() => wakes = true,
-            _ = namespaces.changed() => wakes = true,
-            Some(Ok((key, memory, again))) = working.join_next() => {
-                at_work.remove(&key);
-                let soon = (overtaken.remove(&key) && helps(&key, &memory)).then_some(DEBOUNCE);
-                if let Some(again) = again.into_iter().chain(soon).min() {
-                    let at = Instant::now() + again;
-                    let soon = due.entry(key.clone()).or_insert(at);
-                    *soon = (*soon).min(at);
+            _ = providers.changed() => changed_around = true,
+            _ = namespaces.changed() => changed_around = true,
+            _ = came_back.changed() => revived = true,
+            Some(Ok(worked)) = working.join_next() => match worked {
+                Worked::Told(key) => drop(told_of.remove(&key)),
+                Worked::Looked { key, memory, again } => {
+                    at_work.remove(&key);
+                    let soon = (overtaken.remove(&key) && helps(&key, &memory, true, true)).then_some(DEBOUNCE);
+                    if let Some(again) = again.into_iter().chain(soon).min() {
+                        let at = Instant::now() + again;
+                        let soon = due.entry(key.clone()).or_insert(at);
+                        *soon = (*soon).min(at);
+                    }
+                    memories.insert(key, memory);
                 }
-                memories.insert(key, memory);
-            }
+            },
             () = until(next) => {}
         }
     }
     while working.join_next().await.is_some() {}
+}
+
+/// What came of a job.
+enum Worked {
+    /// It was looked at; after how long it is again.
+    Looked { key: Key, memory: Box<Memory>, again: Option<Duration> },
+    /// It was told that it waits.
+    Told(Key),
+}
+
+async fn wait(context: Arc<Context>, key: Key, push: Arc<RobotoPush>) -> Worked {
+    // Whether it could be told or not.
+    let _ = AssertUnwindSafe(tokio::time::timeout(LAST_WORDS, tell_waiting(&context, &push))).catch_unwind().await;
+    Worked::Told(key)
 }
 
 async fn until(time: Option<Instant>) {
@@ -344,19 +463,21 @@ async fn until(time: Option<Instant>) {
     }
 }
 
-/// Looks at one of them. A panic or a hang stays here.
-async fn look(context: Arc<Context>, key: Key, push: Arc<RobotoPush>, mut memory: Memory) -> (Key, Memory, Option<Duration>) {
+/// Looks at one of them. A panic or a hang stays here. `change`: the change that it is to carry out.
+async fn look(context: Arc<Context>, key: Key, push: Arc<RobotoPush>, mut memory: Box<Memory>, change: Option<Waiting>) -> Worked {
     let work = tokio::time::timeout(LIMIT, tend(&context, &push, &mut memory));
-    let error = match AssertUnwindSafe(work).catch_unwind().await {
-        Ok(Ok(again)) => return (key, memory, again),
+    let looked = AssertUnwindSafe(work).catch_unwind().await;
+    context.pushes.known().carried_out(&key, change);
+    let error = match looked {
+        Ok(Ok(again)) => return Worked::Looked { key, memory, again },
         Ok(Err(_)) => ReadError::new(Reason::ProviderUnavailable, "working on it took longer than two minutes and was given up; it is tried again"),
         Err(_) => ReadError::new(Reason::InternalError, "a defect of the controller; it is tried again. Please report it with the controller's log"),
     };
     tracing::error!(namespace = key.0, name = key.1, problem = error.message, "pushing failed");
     let told = tokio::time::timeout(LAST_WORDS, give_up(&context, &push, error));
     // Whether it could be told or not.
-    drop(AssertUnwindSafe(told).catch_unwind().await);
-    (key, Memory::default(), Some(AFTER_DEFECT))
+    let _ = AssertUnwindSafe(told).catch_unwind().await;
+    Worked::Looked { key, memory: Box::default(), again: Some(AFTER_DEFECT) }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt, core::PartialObjectMeta};
+use tokio::sync::OnceCell;
 
 use super::plan::Data;
 use crate::{api::Reason, provider::ReadError, sensitive::Sensitive};
@@ -37,7 +38,7 @@ impl Sources {
         let api = Api::<PartialObjectMeta<Secret>>::namespaced(client.clone(), namespace);
         let found = api.get(name).await.map_err(|error| trouble(namespace, name, &error))?;
         let seen = seen(&found);
-        Ok(Pushed { client: client.clone(), namespace: namespace.to_owned(), name: name.to_owned(), seen, data: None })
+        Ok(Pushed { client: client.clone(), namespace: namespace.to_owned(), name: name.to_owned(), seen, data: OnceCell::new() })
     }
 }
 
@@ -54,33 +55,32 @@ pub struct Pushed {
     namespace: String,
     name: String,
     seen: Seen,
-    data: Option<Data>,
+    /// What was read, and as which content.
+    data: OnceCell<(Seen, Data)>,
 }
 
 impl Pushed {
     /// Which content it is.
     #[must_use]
-    pub const fn seen(&self) -> &Seen {
-        &self.seen
+    pub fn seen(&self) -> &Seen {
+        self.data.get().map_or(&self.seen, |(seen, _)| seen)
     }
 
     /// Its keys, if they were read.
     #[must_use]
-    pub const fn known(&self) -> Option<&Data> {
-        self.data.as_ref()
+    pub fn known(&self) -> Option<&Data> {
+        self.data.get().map(|(_, data)| data)
     }
 
     /// Its keys, read once.
-    pub async fn data(&mut self) -> Result<&Data, ReadError> {
-        let data = if let Some(data) = self.data.take() {
-            data
-        } else {
+    pub async fn data(&self) -> Result<&Data, ReadError> {
+        let read = async || {
             let found = Api::<Secret>::namespaced(self.client.clone(), &self.namespace).get(&self.name).await;
             let mut found = found.map_err(|error| trouble(&self.namespace, &self.name, &error))?;
-            self.seen = seen(&found);
-            found.data.take().unwrap_or_default().into_iter().map(|(key, value)| (key, Sensitive::new(value.0))).collect::<BTreeMap<_, _>>()
+            let data = found.data.take().unwrap_or_default().into_iter().map(|(key, value)| (key, Sensitive::new(value.0)));
+            Ok((seen(&found), data.collect::<BTreeMap<_, _>>()))
         };
-        Ok(self.data.insert(data))
+        self.data.get_or_try_init(read).await.map(|(_, data)| data)
     }
 }
 

@@ -14,6 +14,10 @@ use crate::{
     provider::ReadError,
 };
 
+/// What is said of a change that waits.
+const WAITING: &str =
+    "a change is not carried out yet, and has waited for its turn for 10 s: the store is slow, or other RobotoPushes of the provider come first";
+
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Outcome {
@@ -28,6 +32,8 @@ pub enum Outcome {
     },
     /// Nothing was looked at.
     Failed(ReadError),
+    /// A change of the Secret or the spec waits for its turn.
+    Waiting,
     /// `suspend: true`.
     Suspended,
 }
@@ -50,7 +56,7 @@ pub fn next(prior: &RobotoPushStatus, about: Circumstances<'_>, outcome: &Outcom
     let stamp = |type_: &str, status: &str, reason: Reason, message: String| {
         stamp(prior.condition(type_), (type_, status), (reason, message), (about.generation, about.now))
     };
-    if !matches!(outcome, Outcome::Suspended) {
+    if !matches!(outcome, Outcome::Suspended | Outcome::Waiting) {
         next.observed_generation = Some(about.generation);
         next.last_handled_refresh = about.refresh.map(str::to_owned).or(next.last_handled_refresh);
     }
@@ -61,6 +67,7 @@ pub fn next(prior: &RobotoPushStatus, about: Circumstances<'_>, outcome: &Outcom
     let trouble = match outcome {
         Outcome::Looked { targets, .. } => worst(targets),
         Outcome::Failed(error) => Some((error.reason, error.message.clone())),
+        Outcome::Waiting => Some((Reason::Throttled, WAITING.to_owned())),
         Outcome::Suspended => {
             let fresh = stamp(FRESH, "Unknown", Reason::Suspended, "suspend is true: nothing is read and nothing is written".to_owned());
             let ready = match prior.condition(READY) {
@@ -85,7 +92,7 @@ pub fn next(prior: &RobotoPushStatus, about: Circumstances<'_>, outcome: &Outcom
         return next;
     };
     // What passes by itself takes nothing away that was there.
-    let passing = (reason.is_passing() || reason == Reason::KubernetesError) && !matches!(outcome, Outcome::Looked { behind: true, .. });
+    let passing = (reason.is_passing() || reason == Reason::KubernetesError) && !matches!(outcome, Outcome::Looked { behind: true, .. } | Outcome::Waiting);
     let was_ready = prior.condition(READY).filter(|ready| ready.status == "True" && prior.observed_generation == Some(about.generation));
     let ready = match was_ready {
         Some(ready) if passing => ready.clone(),
@@ -151,6 +158,9 @@ mod tests {
         assert_eq!(said(&after(&good, &outcome)), ["Ready False Throttled", "Fresh False Throttled"], "the Secret has changed since");
         let left = after(&good, &Outcome::Looked { targets: vec![target(None), target(None)], behind: false, leaves: true });
         assert_eq!(left.condition(READY).expect("Ready").message, "2 targets are there");
+        let waiting = after(&good, &Outcome::Waiting);
+        assert_eq!((said(&waiting), waiting.targets.len()), (vec!["Ready False Throttled".to_owned(), "Fresh False Throttled".to_owned()], 1));
+        assert_eq!(after(&RobotoPushStatus::default(), &Outcome::Waiting).observed_generation, None, "nothing was looked at");
         let suspended = after(&good, &Outcome::Suspended);
         assert_eq!((said(&suspended), suspended.targets), (vec!["Ready True Pushed".to_owned(), "Fresh Unknown Suspended".to_owned()], good.targets));
     }

@@ -13,7 +13,7 @@ use std::{
 use futures::{FutureExt, future::BoxFuture};
 
 use super::{
-    breakers::Breakers,
+    breakers::{Breakers, Ended},
     plan::{Content, Target},
     source::{Pushed, Seen},
 };
@@ -95,8 +95,12 @@ pub struct Owned<'o> {
     pub made: AtomicBool,
     /// Whether the store is asked at all.
     pub breakers: &'o Breakers,
+    /// Told that the store answers again.
+    pub came_back: &'o (dyn Fn() + Send + Sync),
     /// Whether it was asked anything.
     pub asked: AtomicBool,
+    /// Whether it left a call without an answer.
+    pub hung: AtomicBool,
 }
 
 /// What is known, besides the mark, about whose something is.
@@ -122,7 +126,7 @@ enum Right {
 
 impl Owned<'_> {
     /// Makes a target what the Secret says. `known`: what the last look found.
-    pub async fn bring(&self, target: &Target, secret: &mut Pushed, known: Option<&Mark>) -> Result<Done, ReadError> {
+    pub async fn bring(&self, target: &Target, secret: &Pushed, known: Option<&Mark>) -> Result<Done, ReadError> {
         let source = &target.source;
         if matches!(target.content, Content::Members(_)) && !self.store.compares() {
             let error = unsupported(source.store, "compare, so that a member could be lost; push a whole value there");
@@ -149,7 +153,7 @@ impl Owned<'_> {
         Err(last.map_or_else(|| misunderstood().about(source), |error| Trouble::Write(error).about(source)))
     }
 
-    async fn bring_once(&self, target: &Target, secret: &mut Pushed, known: Option<&Mark>, owed: &mut Owed, claim: Claim) -> Result<Done, Trouble> {
+    async fn bring_once(&self, target: &Target, secret: &Pushed, known: Option<&Mark>, owed: &mut Owed, claim: Claim) -> Result<Done, Trouble> {
         let source = &target.source;
         let (there, reading) = match self.look(source).await {
             Err(Trouble::Write(WriteError::NotFound)) => return self.make(target, secret).await,
@@ -212,7 +216,7 @@ impl Owned<'_> {
     }
 
     /// Makes what isn't there.
-    async fn make(&self, target: &Target, secret: &mut Pushed) -> Result<Done, Trouble> {
+    async fn make(&self, target: &Target, secret: &Pushed) -> Result<Done, Trouble> {
         let value = target.fresh(secret.data().await?)?;
         let (source, mut attributes) = (&target.source, target.attributes.clone());
         if self.store.keeps_tags() {
@@ -355,18 +359,22 @@ impl Owned<'_> {
 
     async fn call<T>(&self, family: Family, permit: Permit<'_>, call: impl AsyncFnOnce(Turns) -> Result<T, WriteError>) -> Result<T, WriteError> {
         if !self.breakers.admit(family, Instant::now()) {
-            return Err(silent().into());
+            return Err(unasked().into());
         }
         let turns = self.reader.turns(&*self.store.provider(), family);
         turns.next().await;
         permit()?;
         let left = Instant::now();
         if !self.breakers.leave(family, left) {
-            return Err(silent().into());
+            return Err(unasked().into());
         }
         self.asked.store(true, Ordering::Relaxed);
         let answer = call(turns.clone()).await;
-        self.breakers.ended(family, left, &answer, Instant::now());
+        match self.breakers.ended(family, left, &answer, Instant::now()) {
+            Ended::Answered => {}
+            Ended::CameBack => (self.came_back)(),
+            Ended::Hung => self.hung.store(true, Ordering::Relaxed),
+        }
         if answer.as_ref().is_err_and(|error| error.reason() == Reason::Throttled) {
             turns.throttled();
         }
@@ -383,6 +391,11 @@ impl Owned<'_> {
         let answer = self.call(provider.route(&question).single, &|| Ok(()), read).await;
         answer.map_err(|error| if let WriteError::Failed(error) = error { error } else { misunderstood() })
     }
+}
+
+/// Others were not answered.
+fn unasked() -> ReadError {
+    ReadError::new(Reason::ProviderUnavailable, "the store was not asked, since it does not answer; one call at a time is tried until it does")
 }
 
 /// What the spec says besides the value, and the store doesn't.

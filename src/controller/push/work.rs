@@ -5,14 +5,16 @@
 //! provider's rules, and by a resource that is still what it was. No value is held here.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
+    convert::Infallible,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt};
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::ResourceExt;
+use tokio::sync::Mutex;
 
 use super::{
     loops,
@@ -37,6 +39,7 @@ use crate::{
         status::Notice,
     },
     provider::{ReadError, writing::Recovery},
+    reader::phase::fraction,
 };
 
 /// How soon to try again when Kubernetes did not take something.
@@ -49,6 +52,12 @@ const MOST_TARGETS: usize = 200;
 const FAREWELL: Duration = Duration::from_secs(30);
 /// How long one look goes on to targets that it didn't come to yet. With the longest that one may take it is shorter than [`LIMIT`](super::LIMIT).
 const ENOUGH: Duration = Duration::from_secs(90);
+/// How soon a store is asked again that didn't answer; as long as its breaker's longest pause.
+const PROBE: Duration = Duration::from_secs(30);
+/// How often it is looked whether a change came that one at work isn't about.
+const LATE: Duration = Duration::from_secs(1);
+/// How many targets of one resource are looked at at the same time.
+const AT_ONCE: usize = 4;
 /// What is said of what is to be deleted, and isn't yet.
 const WAITS: &str = "it is in the spec no more, and is deleted once all that is there is written";
 
@@ -61,8 +70,14 @@ pub struct Memory {
     marks: HashMap<String, Mark>,
     /// Which content of the Secret each reference last got, for which generation.
     brought: HashMap<String, (Seen, i64)>,
-    /// When the store was last asked about each reference: who waits longest comes first, so that those that hang keep none from its turn.
-    asked: HashMap<String, Instant>,
+    /// In which look the store was last asked about each reference: who waits longest comes first.
+    asked: HashMap<String, u64>,
+    /// Those that weren't answered: they come last, so that they keep none from its turn.
+    hung: BTreeSet<String>,
+    /// How many looks there were.
+    looks: u64,
+    /// Whether a call of this look wasn't answered.
+    met_silence: bool,
     /// How often it failed in a row.
     failures: u32,
     /// What may help, besides time.
@@ -70,30 +85,38 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// In which order to ask about these: by their places.
+    /// In which order to ask about these: by their places. Mixed, since those that hang may be neighbours, and two in a row count for the whole store.
     fn order(&self, targets: &[PushTarget]) -> Vec<usize> {
         let mut order: Vec<usize> = (0..targets.len()).collect();
-        order.sort_by_key(|index| self.asked.get(&targets[*index].uri));
+        order.sort_by_cached_key(|index| {
+            let uri = &targets[*index].uri;
+            let lot = fraction(&format!("{uri}/{}", self.looks)).to_bits();
+            (self.hung.contains(uri), self.asked.get(uri).copied(), lot)
+        });
         order
     }
 
-    fn note(&mut self, uri: &str, owned: &Owned<'_>) {
-        if owned.asked.load(Ordering::Relaxed) {
-            self.asked.insert(uri.to_owned(), Instant::now());
+    fn note(&mut self, uri: &str, Asked { asked, hung }: Asked) {
+        if asked {
+            self.asked.insert(uri.to_owned(), self.looks);
+            self.hung.remove(uri);
+        }
+        if hung {
+            self.hung.insert(uri.to_owned());
+            self.met_silence = true;
         }
     }
 }
 
 /// What may help before a retry is due.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Waits {
-    /// Nothing is known.
-    #[default]
-    Time,
+pub struct Waits {
     /// Any change of a provider or a namespace.
-    Change,
+    pub change: bool,
     /// That its namespace goes.
-    End,
+    pub end: bool,
+    /// That a store answers again.
+    pub store: bool,
 }
 
 /// What was found and done.
@@ -103,6 +126,29 @@ struct Looked {
     behind: bool,
 }
 
+/// Whether a store was asked about a target, and whether it left that without an answer.
+#[derive(Clone, Copy)]
+struct Asked {
+    asked: bool,
+    hung: bool,
+}
+
+impl Asked {
+    fn of(owned: &Owned<'_>) -> Self {
+        Self { asked: owned.asked.load(Ordering::Relaxed), hung: owned.hung.load(Ordering::Relaxed) }
+    }
+}
+
+/// What came of a target.
+struct Brought {
+    entry: PushTarget,
+    asked: Asked,
+    /// By which the next look knows that it agrees.
+    mark: Option<Mark>,
+    /// Whether it now holds what the Secret holds.
+    is_right: bool,
+}
+
 /// One resource at work.
 pub(super) struct Work<'w> {
     pub(super) context: &'w Context,
@@ -110,49 +156,71 @@ pub(super) struct Work<'w> {
     pub(super) key: Key,
     /// When it begins with no other target.
     until: Instant,
+    /// Held from reading a status to writing it: two may be about to.
+    telling: Mutex<()>,
 }
 
 /// Tells that a look came to no end.
 pub(super) async fn give_up(context: &Context, push: &RobotoPush, error: ReadError) {
-    let key = (push.namespace().unwrap_or_default(), push.name_any());
-    let work = Work { context, push, key, until: Instant::now() };
-    work.conclude(&Outcome::Failed(error), schedule::LONGEST_RETRY, &mut Memory::default()).await;
+    Work::new(context, push).conclude(&Outcome::Failed(error), schedule::LONGEST_RETRY, &mut Memory::default()).await;
 }
 
-/// Looks at a resource. Returns after how long to look again, if nothing happens before.
+/// Tells that a change waits for its turn.
+pub(super) async fn tell_waiting(context: &Context, push: &RobotoPush) {
+    Work::new(context, push).tell_waiting().await;
+}
+
+/// Looks at a resource; a change that waits for too long meanwhile is told. Returns after how long to look again, if nothing happens before.
 pub(super) async fn tend(context: &Context, push: &RobotoPush, memory: &mut Memory) -> Option<Duration> {
-    let key = (push.namespace().unwrap_or_default(), push.name_any());
-    let work = Work { context, push, key, until: Instant::now() + ENOUGH };
-    if memory.uid != push.uid() {
-        *memory = Memory { uid: push.uid(), ..Memory::default() };
+    let work = Work::new(context, push);
+    tokio::select! {
+        biased;
+        again = work.tend(memory) => again,
+        never = work.tell_if_late() => match never {},
     }
-    memory.waits = Waits::Time;
-    if push.metadata.deletion_timestamp.is_some() {
-        return if work.is_held() { work.leave(memory).await } else { None };
+}
+
+impl<'w> Work<'w> {
+    fn new(context: &'w Context, push: &'w RobotoPush) -> Self {
+        let key = (push.namespace().unwrap_or_default(), push.name_any());
+        Self { context, push, key, until: Instant::now() + ENOUGH, telling: Mutex::default() }
     }
-    // Who is to leave what was made behind has nothing to wait for, whatever else keeps it from being looked at.
-    if push.spec.deletion_policy == PushDeletionPolicy::Retain && work.is_held() && work.set_finalizer(false).await.is_err() {
-        return work.conclude(&Outcome::Failed(unset()), schedule::LONGEST_RETRY, memory).await;
-    }
-    if push.spec.suspend {
-        return work.tell(&Outcome::Suspended).await.err();
-    }
-    if let Err(error) = context.pushes.sources().admit(&work.key.0) {
-        let again = work.conclude(&Outcome::Failed(error), schedule::LONGEST_RETRY, memory).await;
-        // Which are served is said when the controller starts, and changes no more.
-        memory.waits = Waits::Time;
-        return again;
-    }
-    let plan = Plan::new(&push.spec);
-    let ttl = plan.as_ref().map_or(schedule::LONGEST_RETRY, |plan| plan.ttl);
-    let outcome = match plan {
-        Ok(plan) => match work.look(&plan, memory).await {
-            Ok(Looked { targets, behind }) => Outcome::Looked { targets, behind, leaves: push.spec.update_policy == UpdatePolicy::IfNotExists },
+
+    async fn tend(&self, memory: &mut Memory) -> Option<Duration> {
+        let (context, push) = (self.context, self.push);
+        if memory.uid != push.uid() {
+            *memory = Memory { uid: push.uid(), ..Memory::default() };
+        }
+        memory.waits = Waits::default();
+        memory.met_silence = false;
+        memory.looks += 1;
+        if push.metadata.deletion_timestamp.is_some() {
+            return if self.is_held() { self.leave(memory).await } else { None };
+        }
+        // Who is to leave what was made behind has nothing to wait for, whatever else keeps it from being looked at.
+        if push.spec.deletion_policy == PushDeletionPolicy::Retain && self.is_held() && self.set_finalizer(false).await.is_err() {
+            return self.conclude(&Outcome::Failed(unset()), schedule::LONGEST_RETRY, memory).await;
+        }
+        if push.spec.suspend {
+            return self.tell(&Outcome::Suspended).await.err();
+        }
+        if let Err(error) = context.pushes.sources().admit(&self.key.0) {
+            let again = self.conclude(&Outcome::Failed(error), schedule::LONGEST_RETRY, memory).await;
+            // Which are served is said when the controller starts, and changes no more.
+            memory.waits = Waits::default();
+            return again;
+        }
+        let plan = Plan::new(&push.spec);
+        let ttl = plan.as_ref().map_or(schedule::LONGEST_RETRY, |plan| plan.ttl);
+        let outcome = match plan {
+            Ok(plan) => match self.look(&plan, memory).await {
+                Ok(Looked { targets, behind }) => Outcome::Looked { targets, behind, leaves: push.spec.update_policy == UpdatePolicy::IfNotExists },
+                Err(error) => Outcome::Failed(error),
+            },
             Err(error) => Outcome::Failed(error),
-        },
-        Err(error) => Outcome::Failed(error),
-    };
-    work.conclude(&outcome, ttl, memory).await
+        };
+        self.conclude(&outcome, ttl, memory).await
+    }
 }
 
 impl Work<'_> {
@@ -164,7 +232,7 @@ impl Work<'_> {
                 Some((error.reason, error.message.clone()))
             }
             Outcome::Looked { targets, .. } => status::worst(targets),
-            Outcome::Suspended => None,
+            Outcome::Suspended | Outcome::Waiting => None,
         };
         let told = self.tell(outcome).await.err();
         let Some((reason, message)) = trouble else {
@@ -172,20 +240,21 @@ impl Work<'_> {
             return Some(told.map_or(ttl, |told| told.min(ttl)));
         };
         let before = self.push.status.as_ref().and_then(|status| status.condition(FRESH));
-        if before.is_none_or(|before| before.reason != reason.as_str() || before.message != message) {
+        // Which target it is said of may be another one each time, as long as it lasts.
+        if before.is_none_or(|before| before.reason != reason.as_str() || !reason.is_passing() && before.message != message) {
             self.event(true, "CheckFailed", "Push", format!("{reason}: {message}"));
         }
         memory.failures = memory.failures.saturating_add(1);
         let targets = if let Outcome::Looked { targets, .. } = outcome { targets.as_slice() } else { &[] };
         let reasons: Vec<Reason> = status::failed(targets).map(|(reason, _)| reason).chain([reason]).collect();
         let change_helps = |reason: &Reason| matches!(reason, Reason::NotAllowed | Reason::ProviderNotFound | Reason::CredentialsError | Reason::InvalidSpec);
-        if reasons.iter().any(change_helps) {
-            memory.waits = Waits::Change;
-        }
+        memory.waits = Waits { change: reasons.iter().any(change_helps), store: reasons.contains(&Reason::ProviderUnavailable), end: false };
         let uid = self.push.uid().unwrap_or_default();
         // What heals soon does not wait for what heals late.
         let retries = reasons.into_iter().filter_map(|reason| schedule::until_retry(reason, memory.failures, ttl, &uid));
-        retries.chain(told).min()
+        // Whoever found a store silent asks it again for all others, which are woken once it answers.
+        let probe = memory.met_silence.then_some(PROBE);
+        retries.chain(told).chain(probe).min()
     }
 
     fn event(&self, warning: bool, reason: &'static str, action: &'static str, note: String) {
@@ -235,21 +304,17 @@ impl Work<'_> {
                 fail(entry, refused.err());
             }
         } else {
-            let mut secret = self.context.pushes.sources().find(&self.context.client, &self.key.0, &spec.secret_name).await?;
+            let secret = self.context.pushes.sources().find(&self.context.client, &self.key.0, &spec.secret_name).await?;
             if deletes {
+                for (entry, _) in entries.iter_mut().zip(&admitted).filter(|(_, admitted)| admitted.is_ok()) {
+                    entry.begun = true;
+                }
                 // A crash after the first write must not leave something that nobody knows of.
                 self.announce(&entries, &former).await?;
             }
-            for index in memory.order(&entries) {
-                let (target, entry) = (&plan.targets[index], &mut entries[index]);
-                match &admitted[index] {
-                    Ok(_) if self.is_late() => fail(entry, Some(late().about(&entry.uri))),
-                    Ok(through) => self.bring((target, entry), through, &owner, &mut secret, memory).await,
-                    Err(error) => fail(entry, Some(error.clone())),
-                }
-                let brought = memory.brought.get(&entry.uri);
-                behind |= entry.reason.is_some() && brought.is_some_and(|(seen, _)| seen != secret.seen());
-            }
+            self.bring_all(plan, &mut entries, admitted, (&owner, &secret), memory).await;
+            let is_old = |entry: &PushTarget| memory.brought.get(&entry.uri).is_some_and(|(seen, _)| seen != secret.seen());
+            behind = entries.iter().any(|entry| entry.reason.is_some() && is_old(entry));
         }
         // What takes their place comes first.
         let mut left = if entries.iter().all(|entry| entry.reason.is_none()) {
@@ -270,36 +335,91 @@ impl Work<'_> {
     ) -> Result<Looked, ReadError> {
         let left = self.remove_all(former, owner, recovery, memory).await;
         let problem = format!("{} targets are still to be deleted, and nothing is written before some of them are gone", left.len());
+        let _telling = self.telling.lock().await;
         let mut status = self.context.pushes.status(&self.key, self.push);
         status.targets = entries.into_iter().filter(|entry| self.prior(&entry.uri).is_some()).chain(left).take(MOST_TARGETS).collect();
         self.write(&status).await.map_err(|_| unwritten())?;
         Err(ReadError::new(Reason::TargetConflict, problem))
     }
 
-    /// Brings one target up to date, and notes how that went.
-    async fn bring(&self, (target, entry): (&Target, &mut PushTarget), through: &Writable, owner: &str, secret: &mut Pushed, memory: &mut Memory) {
+    /// Brings some targets at a time up to date, until all had their turn or it is late.
+    async fn bring_all(
+        &self,
+        plan: &Plan,
+        entries: &mut [PushTarget],
+        admitted: Vec<Result<Writable, ReadError>>,
+        (owner, secret): (&str, &Pushed),
+        memory: &mut Memory,
+    ) {
+        let generation = self.push.metadata.generation.unwrap_or_default();
+        let mut ready = Vec::new();
+        for (index, admitted) in admitted.into_iter().enumerate() {
+            match admitted {
+                Ok(through) => ready.push((index, through)),
+                Err(error) => fail(&mut entries[index], Some(error)),
+            }
+        }
+        let place: HashMap<usize, usize> = memory.order(entries).into_iter().enumerate().map(|(place, index)| (index, place)).collect();
+        ready.sort_by_key(|(index, _)| place.get(index).copied());
+        let jobs = ready.into_iter().map(|(index, through)| {
+            let entry = entries[index].clone();
+            let mark = memory.marks.remove(&entry.uri);
+            let brought = memory.brought.get(&entry.uri).cloned();
+            let target = &plan.targets[index];
+            async move { (index, self.bring((target, entry), &through, (owner, secret), (mark, brought)).await) }.boxed()
+        });
+        let jobs: Vec<_> = jobs.collect();
+        let mut done = futures::stream::iter(jobs).buffer_unordered(AT_ONCE);
+        while let Some((index, Brought { entry, asked, mark, is_right })) = done.next().await {
+            memory.note(&entry.uri, asked);
+            if let Some(mark) = mark {
+                memory.marks.insert(entry.uri.clone(), mark);
+            }
+            if is_right {
+                memory.brought.insert(entry.uri.clone(), (secret.seen().clone(), generation));
+            }
+            entries[index] = entry;
+        }
+    }
+
+    /// Brings one target up to date.
+    async fn bring(
+        &self,
+        (target, mut entry): (&Target, PushTarget),
+        through: &Writable,
+        (owner, secret): (&str, &Pushed),
+        (known, was): (Option<Mark>, Option<(Seen, i64)>),
+    ) -> Brought {
+        if self.is_late() {
+            let problem = late().about(&entry.uri);
+            fail(&mut entry, Some(problem));
+            return Brought { entry, asked: Asked { asked: false, hung: false }, mark: known, is_right: false };
+        }
         let spec = &self.push.spec;
         let generation = self.push.metadata.generation.unwrap_or_default();
         let permit = || self.permit(&spec.provider, &target.source);
         let announced = AtomicBool::new(false);
-        let announce = || self.announce_one(entry.clone(), &announced).boxed();
+        let as_it_was = entry.clone();
+        let announce = || self.announce_one(as_it_was.clone(), &announced).boxed();
+        let came_back = || self.context.pushes.store_came_back();
         let owned = Owned {
             store: &through.store,
             breakers: &through.breakers,
+            came_back: &came_back,
             asked: AtomicBool::new(false),
+            hung: AtomicBool::new(false),
             reader: &self.context.reader,
             owner,
             generation,
             policy: spec.update_policy,
             adopt: spec.adopt,
-            claim: claim(entry),
+            claim: claim(&entry),
             permit: &permit,
             announce: &announce,
             made: AtomicBool::new(false),
         };
-        let known = memory.marks.remove(&entry.uri);
         let answer = owned.bring(target, secret, known.as_ref()).await;
-        memory.note(&entry.uri, &owned);
+        let asked = Asked::of(&owned);
         let (announced, made) = (announced.load(Ordering::Relaxed), owned.made.load(Ordering::Relaxed));
         entry.ownership = match &answer {
             // The mark says it.
@@ -315,15 +435,15 @@ impl Work<'_> {
             entry.keys = self.prior(&entry.uri).map(|prior| prior.keys.clone()).unwrap_or_default();
         }
         entry.keys.truncate(LISTED);
+        let (mut mark, mut is_right) = (None, false);
         match answer {
-            Ok(Done::Agrees(there, mark)) => {
+            Ok(Done::Agrees(there, agrees)) => {
                 (entry.arn, entry.version) = (there.arn, there.version);
-                memory.marks.insert(entry.uri.clone(), mark);
-                memory.brought.insert(entry.uri.clone(), (secret.seen().clone(), generation));
+                (mark, is_right) = (Some(agrees), true);
             }
             Ok(Done::Left(there)) => (entry.arn, entry.version) = (there.arn, there.version),
             Ok(Done::Written { written, anew }) => {
-                let was = memory.brought.insert(entry.uri.clone(), (secret.seen().clone(), generation));
+                is_right = true;
                 // The Secret did not change since, so that the store did.
                 let repaired = was.is_some_and(|was| was == (secret.seen().clone(), generation));
                 let (reason, what) = match (repaired, anew) {
@@ -341,9 +461,10 @@ impl Work<'_> {
             Err(error) => {
                 let (reason, problem, detail) = (error.reason.as_str(), &error.message, &error.detail);
                 tracing::debug!(namespace = self.key.0, name = self.key.1, uri = entry.uri, reason, problem, detail, "a target failed");
-                fail(entry, Some(error));
+                fail(&mut entry, Some(error));
             }
         }
+        Brought { entry, asked, mark, is_right }
     }
 
     /// A RobotoSecret that mirrors into the Secret must not read what is written from it.
@@ -379,10 +500,11 @@ impl Work<'_> {
 
     /// Writes down what is about to be written to, if the status doesn't list it yet.
     async fn announce(&self, entries: &[PushTarget], former: &[PushTarget]) -> Result<(), ReadError> {
-        let listed = |entry: &PushTarget| self.prior(&entry.uri).is_some_and(|prior| prior.provider == entry.provider);
+        let listed = |entry: &PushTarget| self.prior(&entry.uri).is_some_and(|prior| prior.provider == entry.provider && (prior.begun || !entry.begun));
         if entries.iter().all(listed) {
             return Ok(());
         }
+        let _telling = self.telling.lock().await;
         let mut status = self.push.status.clone().unwrap_or_default();
         status.targets = entries.iter().chain(former).take(MOST_TARGETS).cloned().collect();
         self.write(&status).await.map_err(|_| unwritten())
@@ -390,6 +512,7 @@ impl Work<'_> {
 
     /// Writes down that one thing is about to be made, where its mark doesn't come with it.
     async fn announce_one(&self, entry: PushTarget, announced: &AtomicBool) -> Result<(), ReadError> {
+        let _telling = self.telling.lock().await;
         let mut status = self.context.pushes.status(&self.key, self.push);
         let entry = PushTarget { ownership: Some(PushOwnership::Making), ..entry };
         announced.store(true, Ordering::Relaxed);
@@ -407,7 +530,12 @@ impl Work<'_> {
         let mut left: Vec<Option<PushTarget>> = targets.into_iter().map(Some).collect();
         for index in order {
             let Some(target) = &mut left[index] else { continue };
-            let removed = if self.is_late() { Err(late().about(&target.uri)) } else { self.remove(target, owner, recovery, memory).await };
+            let removed = match has_trace(target) {
+                // It was never about to be made.
+                false => Ok(false),
+                true if self.is_late() => Err(late().about(&target.uri)),
+                true => self.remove(target, owner, recovery, memory).await,
+            };
             match removed {
                 Ok(deleted) => {
                     if deleted {
@@ -428,10 +556,13 @@ impl Work<'_> {
         let through = self.context.providers.admit_write(&target.provider, &source, self.asker())?;
         let (spec, generation) = (&self.push.spec, self.push.metadata.generation.unwrap_or_default());
         let announce = || std::future::ready(Ok(())).boxed();
+        let came_back = || self.context.pushes.store_came_back();
         let owned = Owned {
             store: &through.store,
             breakers: &through.breakers,
+            came_back: &came_back,
             asked: AtomicBool::new(false),
+            hung: AtomicBool::new(false),
             reader: &self.context.reader,
             owner,
             generation,
@@ -443,8 +574,12 @@ impl Work<'_> {
             made: AtomicBool::new(false),
         };
         let answer = owned.remove(&source, recovery).await;
-        memory.note(&target.uri, &owned);
-        answer
+        memory.note(&target.uri, Asked::of(&owned));
+        match answer {
+            // What can't be was not made, if nothing was ever heard of it.
+            Err(error) if is_definite(error.reason) && !was_seen(target) => Ok(false),
+            answer => answer,
+        }
     }
 
     /// The resource is being deleted: what it made goes first.
@@ -453,7 +588,7 @@ impl Work<'_> {
         let mut targets = Vec::new();
         if self.push.spec.deletion_policy == PushDeletionPolicy::Delete {
             targets.extend(self.push.status.iter().flat_map(|status| status.targets.clone()).filter(|target| !target.shared));
-            let planned = plan.iter().flat_map(|plan| &plan.targets).map(|target| self.entry(target));
+            let planned = plan.iter().flat_map(|plan| &plan.targets).map(|target| PushTarget { begun: true, ..self.entry(target) });
             let new: Vec<PushTarget> =
                 planned.filter(|entry| !targets.iter().any(|known| known.uri == entry.uri && known.provider == entry.provider)).collect();
             targets.extend(new);
@@ -483,9 +618,7 @@ impl Work<'_> {
         } else if !left.is_empty() {
             let outcome = Outcome::Looked { targets: left, behind: false, leaves: false };
             let again = self.conclude(&outcome, schedule::LONGEST_RETRY, memory).await;
-            if memory.waits == Waits::Time {
-                memory.waits = Waits::End;
-            }
+            memory.waits.end = true;
             return again;
         }
         self.set_finalizer(false).await.err().map(|()| KUBE_RETRY)
@@ -493,6 +626,7 @@ impl Work<'_> {
 
     /// Writes the status if it is another one. An error: after how long to try again.
     async fn tell(&self, outcome: &Outcome) -> Result<(), Duration> {
+        let _telling = self.telling.lock().await;
         let prior = self.context.pushes.status(&self.key, self.push);
         let refresh = self.push.annotations().get(REFRESH_ANNOTATION).map(|text| text.chars().take(LONGEST_REFRESH).collect::<String>());
         let about = Circumstances { generation: self.push.metadata.generation.unwrap_or_default(), refresh: refresh.as_deref(), now: Timestamp::now() };
@@ -506,6 +640,27 @@ impl Work<'_> {
         self.write(&next).await
     }
 
+    async fn tell_if_late(&self) -> Infallible {
+        loop {
+            match self.context.pushes.told_at(&self.key) {
+                Some(at) => {
+                    tokio::time::sleep_until(at).await;
+                    self.context.pushes.note_told(&self.key);
+                    self.tell_waiting().await;
+                }
+                None => tokio::time::sleep(LATE).await,
+            }
+        }
+    }
+
+    /// Tells that a change waits for its turn, where nothing worse is said already.
+    async fn tell_waiting(&self) {
+        let known = self.context.pushes.status(&self.key, self.push);
+        if !self.push.spec.suspend && known.condition(FRESH).is_none_or(|fresh| fresh.status != "False") {
+            let _ = self.tell(&Outcome::Waiting).await;
+        }
+    }
+
     fn is_late(&self) -> bool {
         Instant::now() >= self.until
     }
@@ -513,6 +668,16 @@ impl Work<'_> {
     pub(super) fn is_held(&self) -> bool {
         self.push.finalizers().iter().any(|name| name == PUSH_FINALIZER)
     }
+}
+
+/// Whether something was heard of a target from the store.
+const fn was_seen(target: &PushTarget) -> bool {
+    target.version.is_some() || target.arn.is_some() || target.last_write_time.is_some() || target.ownership.is_some()
+}
+
+/// Whether a target may have been made.
+const fn has_trace(target: &PushTarget) -> bool {
+    target.begun || was_seen(target)
 }
 
 fn fail(entry: &mut PushTarget, error: Option<ReadError>) {

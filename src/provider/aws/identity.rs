@@ -144,14 +144,9 @@ fn http_client() -> SharedHttpClient {
 /// The proxy that the environment names, for `https` alone. Plain `http` never takes one: beside emulators that is the machine's own credentials (instance
 /// metadata, EKS Pod Identity), which no proxy can reach and none should see.
 fn proxy() -> Option<ProxyConfig> {
-    let proxy = match Proxy::of_aws() {
-        Ok(proxy) => proxy?,
-        Err(problem) => {
-            tracing::warn!(%problem, "AWS is called without a proxy");
-            return None;
-        }
-    };
-    let config = ProxyConfig::https(proxy.address()).ok()?;
+    let proxy = Proxy::of_aws()?;
+    let address = proxy.address().inspect_err(|problem| tracing::warn!(%problem, "AWS is called without a proxy")).ok()?;
+    let config = ProxyConfig::https(address).ok()?;
     let rules = proxy.rules(PORT);
     Some(if rules.is_empty() { config } else { config.no_proxy(rules) })
 }

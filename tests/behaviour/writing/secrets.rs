@@ -317,3 +317,19 @@ async fn a_denial_names_what_to_grant() {
     assert_eq!(told(ours.update(&it, &text("y"), None).await), "Throttled");
     assert_eq!(read(&ours, "aws.sm://denied").await.0, "text x");
 }
+
+#[tokio::test]
+async fn a_write_whose_connection_breaks_is_said_to_have_been_done_perhaps() {
+    let (front, ours) = ours().await;
+    for (name, cut) in [("reset", Cut::Reset), ("close", Cut::Close), ("head", Cut::Head)] {
+        let it = source(&format!("aws.sm://broken/{name}"));
+        let fault = front.cut(cut);
+        let error = ours.create(&it, &text("x"), &Attributes::default()).await.unwrap_err().to_string();
+        says(&error, "it may have done it: look before you try again");
+        assert!(!ours.describe(&it).await.unwrap_err().to_string().contains("may have done it"), "a look changes nothing");
+        front.remove_fault(fault);
+        assert_eq!(read(&ours, &format!("aws.sm://broken/{name}")).await.0, "text x", "it was done");
+    }
+    front.down().unwrap();
+    says(&ours.create(&source("aws.sm://broken/down"), &text("x"), &Attributes::default()).await.unwrap_err().to_string(), "could not be reached");
+}

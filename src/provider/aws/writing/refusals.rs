@@ -31,12 +31,27 @@ where
             let (code, said) = (meta.code().unwrap_or_default(), meta.message().unwrap_or_default());
             refused(action, context.raw().status().as_u16(), (code, said), meta.request_id())
         }
-        SdkError::TimeoutError(_) | SdkError::ResponseError(_) | SdkError::ServiceError(_) if !only_reads(action) => {
-            errors::unavailable("the store took the call and gave no answer that could be understood; it may have done it: look before you try again").into()
-        }
+        SdkError::TimeoutError(_) | SdkError::ResponseError(_) | SdkError::ServiceError(_) if !only_reads(action) => maybe_done(),
+        SdkError::DispatchFailure(_) if !only_reads(action) && had_left(error) => maybe_done(),
         // Nothing was answered, so that none of the store's words are in it.
         other => errors::classify(action, other).error.into(),
     }
+}
+
+fn maybe_done() -> WriteError {
+    errors::unavailable("the store took the call and gave no answer that could be understood; it may have done it: look before you try again").into()
+}
+
+/// Whether a call that failed had a connection, by which it may have arrived.
+fn had_left(error: &(dyn StdError + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(current) = cause {
+        if let Some(error) = current.downcast_ref::<hyper_util::client::legacy::Error>() {
+            return !error.is_connect();
+        }
+        cause = current.source();
+    }
+    false
 }
 
 /// Whether a call changes nothing, by the IAM action that it needs.
