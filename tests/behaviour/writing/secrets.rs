@@ -330,6 +330,8 @@ async fn a_write_whose_connection_breaks_is_said_to_have_been_done_perhaps() {
         front.remove_fault(fault);
         assert_eq!(read(&ours, &format!("aws.sm://broken/{name}")).await.0, "text x", "it was done");
     }
+    // One that has no connection yet.
+    let ours = provider(&front.url()).await;
     front.down().unwrap();
     says(&ours.create(&source("aws.sm://broken/down"), &text("x"), &Attributes::default()).await.unwrap_err().to_string(), "could not be reached");
 }
