@@ -494,6 +494,38 @@ mod tests {
     }
 
     #[test]
+    fn a_change_is_told_once_it_has_waited_and_only_those_that_were_not_carried_out_wait() {
+        let mut known = Known::default();
+        let key = ("n".to_owned(), "p".to_owned());
+        let seen = |version: &str, generation| {
+            let mut push = push(version, generation);
+            push.status = Some(RobotoPushStatus { observed_generation: Some(1), ..RobotoPushStatus::default() });
+            push
+        };
+        let late = || Instant::now() + PATIENCE;
+        known.put(seen("5", 1));
+        assert_eq!(known.overdue(late(), |_| false), (vec![], None), "the controller before this one carried it out");
+        known.touch("n", "s", false);
+        assert_eq!(known.overdue(late(), |_| false), (vec![], None), "seen for the first time");
+        known.touch("n", "s", true);
+        known.put(seen("6", 2));
+        let (overdue, next) = known.overdue(Instant::now(), |_| false);
+        assert!(overdue.is_empty() && next.is_some_and(|next| next <= late()));
+        assert_eq!(known.overdue(late(), |_| true), (vec![], None), "who is at work tells it itself");
+        let change = known.waiting.get(&key).copied();
+        assert_eq!(known.overdue(late(), |_| false), (vec![key.clone()], None));
+        assert_eq!(known.overdue(late(), |_| false), (vec![], None), "it was told");
+        known.touch("n", "s", true);
+        known.carried_out(&key, change);
+        assert_eq!(known.overdue(late(), |_| false), (vec![key.clone()], None), "another one came meanwhile");
+        known.carried_out(&key, known.waiting.get(&key).copied());
+        assert_eq!(known.overdue(late(), |_| false), (vec![], None));
+        known.touch("n", "s", true);
+        known.pushes.clear();
+        assert_eq!((known.overdue(late(), |_| false), known.waiting.len()), ((vec![], None), 0), "it is gone");
+    }
+
+    #[test]
     fn only_what_matters_wakes_and_nothing_older_comes_back() {
         let pushes = Pushes::new(&[], None);
         let key = ("n".to_owned(), "p".to_owned());

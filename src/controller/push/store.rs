@@ -101,6 +101,8 @@ pub struct Owned<'o> {
     pub asked: AtomicBool,
     /// Whether it left a call without an answer.
     pub hung: AtomicBool,
+    /// Whether it is left alone for that.
+    pub silent: AtomicBool,
 }
 
 /// What is known, besides the mark, about whose something is.
@@ -374,6 +376,10 @@ impl Owned<'_> {
             Ended::Answered => {}
             Ended::CameBack => (self.came_back)(),
             Ended::Hung => self.hung.store(true, Ordering::Relaxed),
+            Ended::Silent => {
+                self.hung.store(true, Ordering::Relaxed);
+                self.silent.store(true, Ordering::Relaxed);
+            }
         }
         if answer.as_ref().is_err_and(|error| error.reason() == Reason::Throttled) {
             turns.throttled();

@@ -76,7 +76,7 @@ pub struct Memory {
     hung: BTreeSet<String>,
     /// How many looks there were.
     looks: u64,
-    /// Whether a call of this look wasn't answered.
+    /// Whether this look found the store silent.
     met_silence: bool,
     /// How often it failed in a row.
     failures: u32,
@@ -96,15 +96,15 @@ impl Memory {
         order
     }
 
-    fn note(&mut self, uri: &str, Asked { asked, hung }: Asked) {
+    fn note(&mut self, uri: &str, Met { asked, hung, silent }: Met) {
         if asked {
             self.asked.insert(uri.to_owned(), self.looks);
             self.hung.remove(uri);
         }
         if hung {
             self.hung.insert(uri.to_owned());
-            self.met_silence = true;
         }
+        self.met_silence |= silent;
     }
 }
 
@@ -126,23 +126,25 @@ struct Looked {
     behind: bool,
 }
 
-/// Whether a store was asked about a target, and whether it left that without an answer.
-#[derive(Clone, Copy)]
-struct Asked {
+/// Whether a store was asked about a target, whether it left that without an answer, and whether it is left alone for that.
+#[derive(Clone, Copy, Default)]
+struct Met {
     asked: bool,
     hung: bool,
+    silent: bool,
 }
 
-impl Asked {
+impl Met {
     fn of(owned: &Owned<'_>) -> Self {
-        Self { asked: owned.asked.load(Ordering::Relaxed), hung: owned.hung.load(Ordering::Relaxed) }
+        let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        Self { asked: is(&owned.asked), hung: is(&owned.hung), silent: is(&owned.silent) }
     }
 }
 
 /// What came of a target.
 struct Brought {
     entry: PushTarget,
-    asked: Asked,
+    met: Met,
     /// By which the next look knows that it agrees.
     mark: Option<Mark>,
     /// Whether it now holds what the Secret holds.
@@ -370,8 +372,8 @@ impl Work<'_> {
         });
         let jobs: Vec<_> = jobs.collect();
         let mut done = futures::stream::iter(jobs).buffer_unordered(AT_ONCE);
-        while let Some((index, Brought { entry, asked, mark, is_right })) = done.next().await {
-            memory.note(&entry.uri, asked);
+        while let Some((index, Brought { entry, met, mark, is_right })) = done.next().await {
+            memory.note(&entry.uri, met);
             if let Some(mark) = mark {
                 memory.marks.insert(entry.uri.clone(), mark);
             }
@@ -393,7 +395,7 @@ impl Work<'_> {
         if self.is_late() {
             let problem = late().about(&entry.uri);
             fail(&mut entry, Some(problem));
-            return Brought { entry, asked: Asked { asked: false, hung: false }, mark: known, is_right: false };
+            return Brought { entry, met: Met::default(), mark: known, is_right: false };
         }
         let spec = &self.push.spec;
         let generation = self.push.metadata.generation.unwrap_or_default();
@@ -408,6 +410,7 @@ impl Work<'_> {
             came_back: &came_back,
             asked: AtomicBool::new(false),
             hung: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
             reader: &self.context.reader,
             owner,
             generation,
@@ -419,7 +422,7 @@ impl Work<'_> {
             made: AtomicBool::new(false),
         };
         let answer = owned.bring(target, secret, known.as_ref()).await;
-        let asked = Asked::of(&owned);
+        let met = Met::of(&owned);
         let (announced, made) = (announced.load(Ordering::Relaxed), owned.made.load(Ordering::Relaxed));
         entry.ownership = match &answer {
             // The mark says it.
@@ -464,7 +467,7 @@ impl Work<'_> {
                 fail(&mut entry, Some(error));
             }
         }
-        Brought { entry, asked, mark, is_right }
+        Brought { entry, met, mark, is_right }
     }
 
     /// A RobotoSecret that mirrors into the Secret must not read what is written from it.
@@ -563,6 +566,7 @@ impl Work<'_> {
             came_back: &came_back,
             asked: AtomicBool::new(false),
             hung: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
             reader: &self.context.reader,
             owner,
             generation,
@@ -574,7 +578,7 @@ impl Work<'_> {
             made: AtomicBool::new(false),
         };
         let answer = owned.remove(&source, recovery).await;
-        memory.note(&target.uri, Asked::of(&owned));
+        memory.note(&target.uri, Met::of(&owned));
         match answer {
             // What can't be was not made, if nothing was ever heard of it.
             Err(error) if is_definite(error.reason) && !was_seen(target) => Ok(false),
