@@ -135,8 +135,8 @@ mod tests {
         for value in [words(""), bytes(b"")] {
             says(secret(&value).map(|_| ()), "keeps no empty values");
         }
-        says(secret(&words(&"x".repeat(65_537))).map(|_| ()), "65537 bytes");
-        says(secret(&bytes(&vec![0; 65_537])).map(|_| ()), "65536 at most");
+        says(secret(&words(&"x".repeat(65_537))).map(|_| ()), "longer than the 65536 bytes");
+        says(secret(&bytes(&vec![0; 65_537])).map(|_| ()), "longer than the 65536 bytes");
         assert!(secret(&words(&"x".repeat(65_536))).is_ok() && secret(&bytes(&vec![0; 65_536])).is_ok());
         says(secret(&Value::List(Vec::new())).map(|_| ()), "a list is no value");
         says(secret(&Value::Text(Sensitive::new(vec![0xff]))).map(|_| ()), "not UTF-8");
@@ -147,7 +147,7 @@ mod tests {
             [(None, 4096), (Some(ParameterTier::Standard), 4096), (Some(ParameterTier::Advanced), 8192), (Some(ParameterTier::IntelligentTiering), 8192)]
         {
             assert!(parameter(&words(&"x".repeat(most)), tier).is_ok(), "{tier:?}");
-            says(parameter(&words(&"x".repeat(most + 1)), tier).map(|_| ()), &format!("{most} at most"));
+            says(parameter(&words(&"x".repeat(most + 1)), tier).map(|_| ()), &format!("longer than the {most} bytes"));
         }
     }
 
