@@ -76,7 +76,7 @@ async fn another_value_keeps_all_else_and_never_goes_to_a_longer_name() {
     }
     // Its tier is kept, and so is how much it holds.
     assert_eq!(told(ours.update(&source("aws.ps:///kept/a"), &text(&"x".repeat(8192)), None).await), "ok");
-    says(&ours.update(&source("aws.ps:///kept/plain"), &text(&"1".repeat(4097)), None).await.unwrap_err().to_string(), "4096 at most");
+    says(&ours.update(&source("aws.ps:///kept/plain"), &text(&"1".repeat(4097)), None).await.unwrap_err().to_string(), "longer than the 4096 bytes");
     assert_eq!(told(ours.update(&source("aws.ps:///kept/a"), &binary(b"x"), None).await), "Refused");
 
     // Only the name itself, wherever in the list it is.
