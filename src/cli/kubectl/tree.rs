@@ -23,7 +23,10 @@ use super::{
 pub async fn run(connection: &Connection, name: Option<&str>) -> Result<ExitCode, Failure> {
     let names: Vec<String> = name.iter().map(|&name| name.to_owned()).collect();
     let Chosen { secrets: resources, pushes, missing } = connection.chosen(&names).await?;
-    if let Some(missing) = missing.into_iter().next() {
+    // The rest is shown.
+    if !pushes.is_empty() {
+        table::complain(&missing);
+    } else if let Some(missing) = missing.into_iter().next() {
         return Err(missing);
     }
     if resources.is_empty() && pushes.is_empty() {

@@ -29,8 +29,6 @@ pub enum Ended {
     CameBack,
     /// Without one.
     Hung,
-    /// Without one, and from now on others are kept back, but for one at a time.
-    Silent,
 }
 
 /// The breakers of one identity.
@@ -68,7 +66,7 @@ impl Breakers {
         let breaker = all.entry(family).or_default();
         if hung {
             breaker.timed_out(left, now);
-            return if breaker.is_open() { Ended::Silent } else { Ended::Hung };
+            return Ended::Hung;
         }
         let was_open = breaker.is_open();
         breaker.answered();
@@ -89,9 +87,9 @@ mod tests {
         let (breakers, start) = (Breakers::default(), Instant::now());
         let at = |seconds: u64| start + Duration::from_secs(seconds);
         let hung = || -> Result<(), WriteError> { Err(silent().into()) };
-        for (left, ended, how) in [(0, 5, Ended::Hung), (5, 10, Ended::Silent)] {
+        for (left, ended) in [(0, 5), (5, 10)] {
             assert!(breakers.leave(LOOKS, at(left)), "one that hangs is none");
-            assert_eq!(breakers.ended(LOOKS, at(left), &hung(), at(ended)), how);
+            assert_eq!(breakers.ended(LOOKS, at(left), &hung(), at(ended)), Ended::Hung);
         }
         assert!(!breakers.admit(LOOKS, at(10)) && !breakers.leave(LOOKS, at(10)));
         assert!(breakers.admit(WRITES, at(10)), "another family");

@@ -101,8 +101,8 @@ pub struct Owned<'o> {
     pub asked: AtomicBool,
     /// Whether it left a call without an answer.
     pub hung: AtomicBool,
-    /// Whether it is left alone for that.
-    pub silent: AtomicBool,
+    /// Whether something was taken over.
+    pub adopted: AtomicBool,
 }
 
 /// What is known, besides the mark, about whose something is.
@@ -200,7 +200,10 @@ impl Owned<'_> {
             Right::Ours => {}
             Right::IfEqual if !agrees && leaves => return Ok(Done::Left(Box::new(there))),
             Right::IfEqual if !agrees => return Err(unmarked().into()),
-            Right::Adopted | Right::IfEqual => self.put_mark(source).await?,
+            Right::Adopted | Right::IfEqual => {
+                self.adopted.store(self.store.keeps_tags(), Ordering::Relaxed);
+                self.put_mark(source).await?;
+            }
         }
         self.supply(source, &lacking).await?;
         if agrees && (lacking.description.is_none() || source.store != Store::ParameterStore) {
@@ -376,10 +379,6 @@ impl Owned<'_> {
             Ended::Answered => {}
             Ended::CameBack => (self.came_back)(),
             Ended::Hung => self.hung.store(true, Ordering::Relaxed),
-            Ended::Silent => {
-                self.hung.store(true, Ordering::Relaxed);
-                self.silent.store(true, Ordering::Relaxed);
-            }
         }
         if answer.as_ref().is_err_and(|error| error.reason() == Reason::Throttled) {
             turns.throttled();

@@ -56,6 +56,10 @@ const ENOUGH: Duration = Duration::from_secs(90);
 const PROBE: Duration = Duration::from_secs(30);
 /// How often it is looked whether a change came that one at work isn't about.
 const LATE: Duration = Duration::from_secs(1);
+/// How soon it is looked at again whose what was taken over is.
+const ADOPTED: Duration = Duration::from_secs(10);
+/// How long it is looked for whether what was begun, and isn't there, comes after all: a store may carry out a call that it didn't answer.
+const COMES_LATE: Duration = Duration::from_mins(1);
 /// How many targets of one resource are looked at at the same time.
 const AT_ONCE: usize = 4;
 /// What is said of what is to be deleted, and isn't yet.
@@ -76,8 +80,12 @@ pub struct Memory {
     hung: BTreeSet<String>,
     /// How many looks there were.
     looks: u64,
-    /// Whether this look found the store silent.
+    /// Whether this look found the store silent, or as much of it as some targets need.
     met_silence: bool,
+    /// Whether this look took something over.
+    adopted: bool,
+    /// Since when what was begun and is to be deleted wasn't there.
+    absent: HashMap<String, Instant>,
     /// How often it failed in a row.
     failures: u32,
     /// What may help, besides time.
@@ -96,7 +104,7 @@ impl Memory {
         order
     }
 
-    fn note(&mut self, uri: &str, Met { asked, hung, silent }: Met) {
+    fn note(&mut self, uri: &str, Met { asked, hung, adopted }: Met) {
         if asked {
             self.asked.insert(uri.to_owned(), self.looks);
             self.hung.remove(uri);
@@ -104,7 +112,8 @@ impl Memory {
         if hung {
             self.hung.insert(uri.to_owned());
         }
-        self.met_silence |= silent;
+        self.met_silence |= hung;
+        self.adopted |= adopted;
     }
 }
 
@@ -126,18 +135,18 @@ struct Looked {
     behind: bool,
 }
 
-/// Whether a store was asked about a target, whether it left that without an answer, and whether it is left alone for that.
+/// Whether a store was asked about a target, whether it left that without an answer, and whether the target was taken over.
 #[derive(Clone, Copy, Default)]
 struct Met {
     asked: bool,
     hung: bool,
-    silent: bool,
+    adopted: bool,
 }
 
 impl Met {
     fn of(owned: &Owned<'_>) -> Self {
         let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
-        Self { asked: is(&owned.asked), hung: is(&owned.hung), silent: is(&owned.silent) }
+        Self { asked: is(&owned.asked), hung: is(&owned.hung), adopted: is(&owned.adopted) }
     }
 }
 
@@ -194,7 +203,7 @@ impl<'w> Work<'w> {
             *memory = Memory { uid: push.uid(), ..Memory::default() };
         }
         memory.waits = Waits::default();
-        memory.met_silence = false;
+        (memory.met_silence, memory.adopted) = (false, false);
         memory.looks += 1;
         if push.metadata.deletion_timestamp.is_some() {
             return if self.is_held() { self.leave(memory).await } else { None };
@@ -239,7 +248,9 @@ impl Work<'_> {
         let told = self.tell(outcome).await.err();
         let Some((reason, message)) = trouble else {
             memory.failures = 0;
-            return Some(told.map_or(ttl, |told| told.min(ttl)));
+            // Somebody else may have taken over the same at the same time: then the mark isn't ours any more.
+            let soon = memory.adopted.then_some(ADOPTED);
+            return told.into_iter().chain(soon).chain([ttl]).min();
         };
         let before = self.push.status.as_ref().and_then(|status| status.condition(FRESH));
         // Which target it is said of may be another one each time, as long as it lasts.
@@ -353,7 +364,6 @@ impl Work<'_> {
         (owner, secret): (&str, &Pushed),
         memory: &mut Memory,
     ) {
-        let generation = self.push.metadata.generation.unwrap_or_default();
         let mut ready = Vec::new();
         for (index, admitted) in admitted.into_iter().enumerate() {
             match admitted {
@@ -363,7 +373,32 @@ impl Work<'_> {
         }
         let place: HashMap<usize, usize> = memory.order(entries).into_iter().enumerate().map(|(place, index)| (index, place)).collect();
         ready.sort_by_key(|(index, _)| place.get(index).copied());
-        let jobs = ready.into_iter().map(|(index, through)| {
+        let (doubtful, ready): (Vec<_>, Vec<_>) = ready.into_iter().partition(|(index, _)| memory.hung.contains(&entries[*index].uri));
+        self.bring_some(plan, entries, ready, (owner, secret), memory).await;
+        // Of those that weren't answered before, one: all of them would count for a store that hangs, and keep others waiting.
+        let mut doubtful = doubtful.into_iter();
+        let Some(first) = doubtful.next() else { return };
+        let uri = entries[first.0].uri.clone();
+        self.bring_some(plan, entries, vec![first], (owner, secret), memory).await;
+        if !memory.hung.contains(&uri) {
+            return self.bring_some(plan, entries, doubtful.collect(), (owner, secret), memory).await;
+        }
+        for (index, _) in doubtful {
+            let problem = unanswered().about(&entries[index].uri);
+            fail(&mut entries[index], Some(problem));
+        }
+    }
+
+    async fn bring_some(
+        &self,
+        plan: &Plan,
+        entries: &mut [PushTarget],
+        targets: Vec<(usize, Writable)>,
+        (owner, secret): (&str, &Pushed),
+        memory: &mut Memory,
+    ) {
+        let generation = self.push.metadata.generation.unwrap_or_default();
+        let jobs = targets.into_iter().map(|(index, through)| {
             let entry = entries[index].clone();
             let mark = memory.marks.remove(&entry.uri);
             let brought = memory.brought.get(&entry.uri).cloned();
@@ -410,7 +445,7 @@ impl Work<'_> {
             came_back: &came_back,
             asked: AtomicBool::new(false),
             hung: AtomicBool::new(false),
-            silent: AtomicBool::new(false),
+            adopted: AtomicBool::new(false),
             reader: &self.context.reader,
             owner,
             generation,
@@ -566,7 +601,7 @@ impl Work<'_> {
             came_back: &came_back,
             asked: AtomicBool::new(false),
             hung: AtomicBool::new(false),
-            silent: AtomicBool::new(false),
+            adopted: AtomicBool::new(false),
             reader: &self.context.reader,
             owner,
             generation,
@@ -582,8 +617,18 @@ impl Work<'_> {
         match answer {
             // What can't be was not made, if nothing was ever heard of it.
             Err(error) if is_definite(error.reason) && !was_seen(target) => Ok(false),
+            Ok(false) if self.may_come(target) => {
+                let since = *memory.absent.entry(target.uri.clone()).or_insert_with(Instant::now);
+                if since.elapsed() < COMES_LATE { Err(not_yet().about(&target.uri)) } else { Ok(false) }
+            }
             answer => answer,
         }
+    }
+
+    /// Whether a store may still make what isn't there: it left the call without an answer, or the controller that made it died.
+    fn may_come(&self, target: &PushTarget) -> bool {
+        let unanswered = target.reason.is_none() || target.reason.as_deref() == Some(Reason::ProviderUnavailable.as_str());
+        unanswered && !was_seen(target) && self.prior(&target.uri).is_some_and(|prior| prior.begun)
     }
 
     /// The resource is being deleted: what it made goes first.
@@ -704,6 +749,16 @@ fn late() -> ReadError {
         Reason::Throttled,
         "its turn did not come within 90 s, so slow were others or so low are the provider's limits; it comes first at the next look",
     )
+}
+
+/// One that wasn't answered, like others that come first now.
+fn unanswered() -> ReadError {
+    ReadError::new(Reason::ProviderUnavailable, "the store did not answer for it, and is asked again once it answers for another one of those")
+}
+
+fn not_yet() -> ReadError {
+    let problem = "it is not there, and the store may still carry out the call that made it and was not answered; it is looked for again for a minute";
+    ReadError::new(Reason::ProviderUnavailable, problem)
 }
 
 /// What the status says of whose something is.

@@ -175,6 +175,57 @@ async fn what_was_never_to_be_had_holds_up_no_deletion() {
 }
 
 #[tokio::test]
+async fn what_a_store_makes_late_goes_with_its_push() {
+    pushing("push-late", &["write"], async |s| {
+        secret(s, "db", json!({"password": s.value("one")})).await;
+        let id = s.path("db");
+        let hold = s.front.add_fault(Fault::new(|call| call.action == "CreateSecret", Answer::Hold).times(1));
+        push(s, "db", json!({"secretName": "db", "deletionPolicy": "Delete", "recovery": {"force": true}, "data": [entry(&format!("aws.sm://{id}"))]})).await;
+        until("it is about to be made", SECONDS, async || (s.calls("CreateSecret") > 0).then_some(())).await;
+        pushes(s).delete("db", &DeleteParams::default()).await.unwrap();
+        let told = async || {
+            let status = pushes(s).get("db").await.unwrap().status?;
+            status.condition("Fresh").filter(|fresh| fresh.message.contains("the store may still carry out the call")).map(drop)
+        };
+        until("it is waited for", SECONDS, told).await;
+        s.front.remove_fault(hold);
+        until("the push goes", WITHIN_TTL * 2, async || pushes(s).get_opt("db").await.unwrap().is_none().then_some(())).await;
+        assert_eq!((held(&id).await, s.calls("DeleteSecret")), (None, 1), "what was made late");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_two_that_take_over_the_same_the_loser_is_told() {
+    pushing("push-adopt-race", &["write"], async |s| {
+        let id = s.path("db");
+        s.put_secret("db", "nobody's").await;
+        for name in ["a", "b"] {
+            secret(s, name, json!({"password": s.value(name)})).await;
+        }
+        // Both look before either takes it over.
+        let hold = s.front.add_fault(Fault::new(|call| call.action == "TagResource", Answer::Hold));
+        for name in ["a", "b"] {
+            push(s, name, json!({"secretName": name, "adopt": true, "ttl": "10m", "data": [entry(&format!("aws.sm://{id}"))]})).await;
+        }
+        until("both take it over", SECONDS, async || (s.calls("TagResource") >= 2).then_some(())).await;
+        s.front.remove_fault(hold);
+        let settled = until("one has it, the other is told", WITHIN_TTL, async || {
+            let mut said = Vec::new();
+            for name in ["a", "b"] {
+                let status = pushes(s).get(name).await.unwrap().status?;
+                said.push(status.condition("Ready")?.reason.clone());
+            }
+            let winner = said.iter().position(|reason| reason == "Pushed")?;
+            (said[1 - winner] == "TargetNotOwned").then_some(winner)
+        })
+        .await;
+        holds(&id, &s.value(["a", "b"][settled]), SECONDS).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn retain_lets_go_what_is_suspended_or_has_no_provider() {
     pushing("push-retain", &["write"], async |s| {
         secret(s, "db", json!({"password": s.value("one")})).await;
