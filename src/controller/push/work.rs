@@ -615,8 +615,8 @@ impl Work<'_> {
         let answer = owned.remove(&source, recovery).await;
         memory.note(&target.uri, Met::of(&owned));
         match answer {
-            // What can't be was not made, if nothing was ever heard of it.
-            Err(error) if is_definite(error.reason) && !was_seen(target) => Ok(false),
+            // What can't be made wasn't, and can't be deleted for the same reason.
+            Err(error) if matches!(error.reason, Reason::TargetRejected | Reason::InvalidSpec) && !was_seen(target) && says(target, error.reason) => Ok(false),
             Ok(false) if self.may_come(target) => {
                 let since = *memory.absent.entry(target.uri.clone()).or_insert_with(Instant::now);
                 if since.elapsed() < COMES_LATE { Err(not_yet().about(&target.uri)) } else { Ok(false) }
@@ -627,7 +627,7 @@ impl Work<'_> {
 
     /// Whether a store may still make what isn't there: it left the call without an answer, or the controller that made it died.
     fn may_come(&self, target: &PushTarget) -> bool {
-        let unanswered = target.reason.is_none() || target.reason.as_deref() == Some(Reason::ProviderUnavailable.as_str());
+        let unanswered = target.reason.is_none() || says(target, Reason::ProviderUnavailable);
         unanswered && !was_seen(target) && self.prior(&target.uri).is_some_and(|prior| prior.begun)
     }
 
@@ -722,6 +722,11 @@ impl Work<'_> {
 /// Whether something was heard of a target from the store.
 const fn was_seen(target: &PushTarget) -> bool {
     target.version.is_some() || target.arn.is_some() || target.last_write_time.is_some() || target.ownership.is_some()
+}
+
+/// Whether the last try at a target failed for this reason.
+fn says(target: &PushTarget, reason: Reason) -> bool {
+    target.reason.as_deref() == Some(reason.as_str())
 }
 
 /// Whether a target may have been made.

@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
-use kube::api::{DeleteParams, Patch, PatchParams};
+use aws_sdk_secretsmanager::types::Tag;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams},
+};
 use robotosecret::api::robotopush::RobotoPushStatus;
 use serde_json::{Value, json};
 use testbed::front::{Answer, Fault};
 
-use super::{SECONDS, Scene, WITHIN_TTL, apply_object, held, holds, parameter, push, pushes, pushing, ready, says, secret, until, world};
+use super::{OWNER, SECONDS, Scene, WITHIN_TTL, apply_object, held, holds, parameter, push, pushes, pushing, ready, says, secret, until, world};
 
 /// Two calls that aren't answered, and what is told after them.
 const TWO_CALLS: Duration = Duration::from_secs(20);
@@ -188,6 +193,10 @@ async fn what_a_store_makes_late_goes_with_its_push() {
             status.condition("Fresh").filter(|fresh| fresh.message.contains("the store may still carry out the call")).map(drop)
         };
         until("it is waited for", SECONDS, told).await;
+        // The front forgets a call whose connection is gone; a store may not.
+        let cluster = Api::<Namespace>::all(s.client.clone()).get("kube-system").await.unwrap().metadata.uid.unwrap();
+        let mark = Tag::builder().key(OWNER).value(format!("{cluster}/{}/db", s.namespace)).build();
+        world().moto.secrets_manager().create_secret().name(&id).secret_string(s.value("one")).tags(mark).send().await.unwrap();
         s.front.remove_fault(hold);
         until("the push goes", WITHIN_TTL * 2, async || pushes(s).get_opt("db").await.unwrap().is_none().then_some(())).await;
         assert_eq!((held(&id).await, s.calls("DeleteSecret")), (None, 1), "what was made late");
