@@ -5,23 +5,18 @@
 
 use std::path::Path;
 
+use http::Uri;
 use kube::{
     Config, Error,
     config::{Cluster, KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 
-use crate::proxy::{Proxy, Unusable};
+use crate::proxy::Proxy;
 
 /// Why there is no way, in our own words.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct NoWay(String);
-
-impl From<Unusable> for NoWay {
-    fn from(error: Unusable) -> Self {
-        Self(error.to_string())
-    }
-}
 
 /// Finds the way: by this kubeconfig, or by `$KUBECONFIG` or `~/.kube/config`, in which this context is chosen or the current one; where there is none, in
 /// a pod, its ServiceAccount. What calls fail of is not tried again by itself.
@@ -35,11 +30,16 @@ pub async fn find(kubeconfig: Option<&Path>, context: Option<String>) -> Result<
         None => of_environment(),
     };
     let found = match read {
-        Ok(kubeconfig) => from(kubeconfig, context).await?,
+        Ok(kubeconfig) => load(kubeconfig, context).await,
         Err(error) => Err(error),
     };
     let mut config = match found {
-        Ok(config) => config,
+        Ok((mut config, own)) => {
+            config.proxy_url = proxy(&config, own)?;
+            config
+        }
+        // What helps is known, and no ServiceAccount does.
+        Err(error @ (KubeconfigError::ParseProxyUrl(_) | KubeconfigError::ParseNoProxy(_))) => return Err(unreadable(&error)),
         Err(error) if is_chosen => return Err(unreadable(&error)),
         Err(error) => Config::incluster().map_err(|_| match error {
             KubeconfigError::FindPath | KubeconfigError::ReadConfig(..) => {
@@ -63,8 +63,8 @@ fn of_environment() -> Result<Kubeconfig, KubeconfigError> {
     there.iter().try_fold(Kubeconfig::default(), |all, path| all.merge(Kubeconfig::read_from(path)?))
 }
 
-/// The outer error: what helps is known, and no ServiceAccount does.
-async fn from(mut kubeconfig: Kubeconfig, context: Option<String>) -> Result<Result<Config, KubeconfigError>, NoWay> {
+/// What a kubeconfig says, and the proxy that it names itself.
+async fn load(mut kubeconfig: Kubeconfig, context: Option<String>) -> Result<(Config, Option<String>), KubeconfigError> {
     let own = cluster_of(&mut kubeconfig, context.as_deref()).and_then(|cluster| cluster.proxy_url.clone()).filter(|url| !url.is_empty());
     let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
     let mut found = Config::from_custom_kubeconfig(kubeconfig.clone(), &options).await;
@@ -75,24 +75,17 @@ async fn from(mut kubeconfig: Kubeconfig, context: Option<String>) -> Result<Res
         }
         found = Config::from_custom_kubeconfig(kubeconfig, &options).await;
     }
-    match found {
-        Ok(mut config) => {
-            // kube compares NO_PROXY with the proxy's own address, takes no address without a scheme, and sends to a proxy what is on this machine.
-            config.proxy_url = match own {
-                Some(address) => Some(address.parse().map_err(|_| no_address())?),
-                None => match Proxy::of_api_server().filter(|proxy| proxy.takes(&config.cluster_url)) {
-                    Some(proxy) => Some(proxy.address()?.clone()),
-                    None => None,
-                },
-            };
-            Ok(Ok(config))
-        }
-        Err(KubeconfigError::ParseProxyUrl(_)) => Err(no_address()),
-        Err(KubeconfigError::ParseNoProxy(_)) => {
-            Err(NoWay("NO_PROXY can't be understood: between its commas, and after the last one, there is to be a name, an address or a network".to_owned()))
-        }
-        Err(error) => Ok(Err(error)),
+    Ok((found?, own))
+}
+
+/// The proxy that leads to the API server. kube's own choice compares `NO_PROXY` with the proxy's address, takes no address without a scheme, and sends to a
+/// proxy what is on this machine.
+fn proxy(config: &Config, own: Option<String>) -> Result<Option<Uri>, NoWay> {
+    if let Some(address) = own {
+        return Ok(Some(address.parse().map_err(|error| unreadable(&KubeconfigError::ParseProxyUrl(error)))?));
     }
+    let named = Proxy::of_api_server().filter(|proxy| proxy.takes(&config.cluster_url));
+    named.map(|proxy| proxy.address().cloned()).transpose().map_err(|error| NoWay(error.to_string()))
 }
 
 /// The cluster of a context, or of the current one.
@@ -102,15 +95,15 @@ fn cluster_of<'k>(kubeconfig: &'k mut Kubeconfig, context: Option<&str>) -> Opti
     kubeconfig.clusters.iter_mut().find(|cluster| cluster.name == context.cluster)?.cluster.as_mut()
 }
 
-fn no_address() -> NoWay {
-    NoWay("the kubeconfig's proxy-url is no address: it is to be http://HOST:PORT or https://HOST:PORT".to_owned())
-}
-
 fn unreadable(error: &KubeconfigError) -> NoWay {
     NoWay(match error {
         KubeconfigError::CurrentContextNotSet => "the kubeconfig has no current context; name one with --context".to_owned(),
         KubeconfigError::LoadContext(name) => format!("the kubeconfig has no context {name}"),
         KubeconfigError::LoadClusterOfContext(name) => format!("the kubeconfig has no cluster {name}"),
+        KubeconfigError::ParseProxyUrl(_) => "the kubeconfig's proxy-url is no address: it is to be http://HOST:PORT or https://HOST:PORT".to_owned(),
+        KubeconfigError::ParseNoProxy(_) => {
+            "NO_PROXY can't be understood: between its commas, and after the last one, there is to be a name, an address or a network".to_owned()
+        }
         KubeconfigError::FindPath => "there is no kubeconfig".to_owned(),
         KubeconfigError::ReadConfig(error, path) => format!("the kubeconfig {} can't be read: {}", path.display(), error.kind()),
         _ => "the kubeconfig can't be used".to_owned(),

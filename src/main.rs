@@ -22,6 +22,7 @@ use robotosecret::{
         lease::LeaseName,
         tenant::{Terms, audiences_of},
     },
+    proxy,
     sensitive::Sensitive,
     telemetry::{
         Metrics, Readiness, Traces, health,
@@ -175,11 +176,9 @@ fn endpoint(text: &str) -> Result<String, &'static str> {
     // `{region}` stands for a part of the name.
     let uri: http::Uri = text.replace(api::aws::REGION_PLACE, "region").parse().map_err(|_| "an address such as https://host:port")?;
     let is_plain = uri.path() == "/" && uri.query().is_none() && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
-    let host = uri.host().unwrap_or_default();
-    let is_loopback = host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
     match uri.scheme_str() {
         Some("https") if is_plain => Ok(text.to_owned()),
-        Some("http") if is_plain && is_loopback => Ok(text.to_owned()),
+        Some("http") if is_plain && proxy::is_here(&uri) => Ok(text.to_owned()),
         _ => Err("an address such as https://host:port, without path; http only on the loopback interface"),
     }
 }

@@ -69,7 +69,7 @@ impl Proxy {
                     if its.parse() != Ok(port) {
                         return None;
                     }
-                    host.trim_start_matches('[').trim_end_matches(']')
+                    host.trim_matches(['[', ']'])
                 }
                 None => rule,
             };
@@ -81,11 +81,16 @@ impl Proxy {
     /// Whether an address is called through it. The machine itself never is.
     #[must_use]
     pub fn takes(&self, address: &Uri) -> bool {
-        let host = address.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-        let is_here = host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
         let any = Matcher::builder().all("http://proxy").no(self.rules(address.port_u16().unwrap_or(443))).build();
-        !is_here && any.intercept(address).is_some()
+        !is_here(address) && any.intercept(address).is_some()
     }
+}
+
+/// Whether an address is on this machine's loopback interface.
+#[must_use]
+pub fn is_here(address: &Uri) -> bool {
+    let host = address.host().unwrap_or_default();
+    host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
 }
 
 /// An address without what may be a password.

@@ -282,13 +282,14 @@ fn mirrored_elsewhere(what: &str) -> ReadError {
     ReadError::new(Reason::SourceNotFound, problem)
 }
 
+/// An error and its causes, from the outside in.
+fn causes<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&cause| cause.source())
+}
+
 /// The innermost cause of an error, in words.
 fn deepest(error: &(dyn StdError + 'static)) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
+    causes(error).last().unwrap_or(error).to_string()
 }
 
 /// Questions that may share a call.

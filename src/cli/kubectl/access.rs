@@ -140,14 +140,12 @@ impl Connection {
                 }
                 error => self.failure("robotosecrets can't be listed", &error),
             });
-            let forbidden = match secrets {
-                Ok(secrets) => {
-                    chosen.secrets = secrets;
-                    None
-                }
-                Err(forbidden @ Failure::Forbidden(_)) => Some(forbidden),
+            let (secrets, forbidden) = match secrets {
+                Ok(secrets) => (secrets, None),
+                Err(forbidden @ Failure::Forbidden(_)) => (Vec::new(), Some(forbidden)),
                 Err(failure) => return Err(failure),
             };
+            chosen.secrets = secrets;
             match (self.list().await, forbidden) {
                 // The rest is shown.
                 (Ok(pushes), forbidden) => {

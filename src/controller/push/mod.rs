@@ -82,6 +82,7 @@ const CLUSTER: &str = "kube-system";
 pub struct Pushes {
     known: Mutex<Known>,
     wake: watch::Sender<()>,
+    /// A store answers that did not: whoever it failed is looked at again.
     came_back: watch::Sender<()>,
     sources: Sources,
     fence: Option<Fence>,
@@ -227,11 +228,6 @@ impl Pushes {
         }
     }
 
-    /// A store answers that did not: whoever it failed is looked at again.
-    fn store_came_back(&self) {
-        self.came_back.send_replace(());
-    }
-
     const fn sources(&self) -> &Sources {
         &self.sources
     }
@@ -348,9 +344,8 @@ pub(super) async fn run(context: Arc<Context>, gates: Gates, stop: CancellationT
     let mut memories: HashMap<Key, Box<Memory>> = HashMap::new();
     let mut due: BTreeMap<Key, Instant> = BTreeMap::new();
     let mut working: JoinSet<Worked> = JoinSet::new();
-    let mut at_work: BTreeMap<Key, ProviderId> = BTreeMap::new();
-    // Those of which it is being told that they wait: until then they aren't begun.
-    let mut told_of: BTreeSet<Key> = BTreeSet::new();
+    // Each with the provider of which it takes a place; who makes no call takes none.
+    let mut at_work: BTreeMap<Key, Option<ProviderId>> = BTreeMap::new();
     // Those at work while something changed that may help: they may have begun before it.
     let mut overtaken: BTreeSet<Key> = BTreeSet::new();
     let (mut changed_around, mut revived) = (false, false);
@@ -367,19 +362,18 @@ pub(super) async fn run(context: Arc<Context>, gates: Gates, stop: CancellationT
         for key in changed {
             due.insert(key, now);
         }
-        let woken = (std::mem::take(&mut changed_around), std::mem::take(&mut revived));
-        if woken.0 || woken.1 {
+        let (around, back) = (std::mem::take(&mut changed_around), std::mem::take(&mut revived));
+        if around || back {
             overtaken.extend(at_work.keys().cloned());
         }
-        let waiting = memories.iter().filter(|(key, memory)| helps(key, memory, woken.0, woken.1)).map(|(key, _)| key.clone());
+        let waiting = memories.iter().filter(|(key, memory)| helps(key, memory, around, back)).map(|(key, _)| key.clone());
         for key in touched.into_iter().chain(waiting) {
             // What changes all the time doesn't make the store be asked all the time.
             let soon = due.entry(key).or_insert(now + DEBOUNCE);
             *soon = (*soon).min(now + DEBOUNCE);
         }
-        let is_busy = |key: &Key, at_work: &BTreeMap<Key, ProviderId>, told_of: &BTreeSet<Key>| at_work.contains_key(key) || told_of.contains(key);
         let mut ripe: Vec<(Instant, Key)> =
-            due.iter().filter(|(key, at)| **at <= now && !is_busy(key, &at_work, &told_of)).map(|(key, at)| (*at, key.clone())).collect();
+            due.iter().filter(|(key, at)| **at <= now && !at_work.contains_key(*key)).map(|(key, at)| (*at, key.clone())).collect();
         // Who waits longest comes first, and a change before what is only looked at again.
         {
             let known = context.pushes.known();
@@ -395,23 +389,23 @@ pub(super) async fn run(context: Arc<Context>, gates: Gates, stop: CancellationT
                 memories.remove(&key);
                 continue;
             };
-            let provider = ProviderId::meant(&push.spec.provider, &key.0);
-            // One that makes no call takes nobody's place.
             let calls = push.metadata.deletion_timestamp.is_some() || !push.spec.suspend && context.pushes.sources().admit(&key.0).is_ok();
-            if calls && (at_work.len() >= AT_ONCE || at_work.values().filter(|other| **other == provider).count() >= SHARE) {
+            let place = calls.then(|| ProviderId::meant(&push.spec.provider, &key.0));
+            let taken = |by: &ProviderId| at_work.values().flatten().filter(|other| *other == by).count();
+            if place.as_ref().is_some_and(|place| at_work.values().flatten().count() >= AT_ONCE || taken(place) >= SHARE) {
                 continue;
             }
             due.remove(&key);
             let memory = memories.remove(&key).unwrap_or_default();
-            at_work.insert(key.clone(), provider);
+            at_work.insert(key.clone(), place);
             working.spawn(look(context.clone(), key, push, memory, change));
         }
         // Those at work tell it themselves.
-        let (overdue, told_at) = context.pushes.known().overdue(now, |key| is_busy(key, &at_work, &told_of));
+        let (overdue, told_at) = context.pushes.known().overdue(now, |key| at_work.contains_key(key));
         for key in overdue {
             let push = context.pushes.known().pushes.get(&key).cloned();
             if let Some(push) = push {
-                told_of.insert(key.clone());
+                at_work.insert(key.clone(), None);
                 working.spawn(wait(context.clone(), key, push));
             }
         }
@@ -424,7 +418,10 @@ pub(super) async fn run(context: Arc<Context>, gates: Gates, stop: CancellationT
             _ = namespaces.changed() => changed_around = true,
             _ = came_back.changed() => revived = true,
             Some(Ok(worked)) = working.join_next() => match worked {
-                Worked::Told(key) => drop(told_of.remove(&key)),
+                Worked::Told(key) => {
+                    at_work.remove(&key);
+                    overtaken.remove(&key);
+                }
                 Worked::Looked { key, memory, again } => {
                     at_work.remove(&key);
                     let soon = (overtaken.remove(&key) && helps(&key, &memory, true, true)).then_some(DEBOUNCE);

@@ -1,8 +1,8 @@
 //! One secret or parameter at the store: looked at, compared with what the Secret holds, and written if it differs and is ours.
 //!
 //! A target, the Secret and whose it is enter; what was found or written leaves. Each write waits for its turn within the provider's limits, is permitted at
-//! the last moment, and is made over the version that was read; a store that doesn't answer is left alone for a while. It must never write what is somebody else's, or nobody's; never write twice what is there
-//! already; and never tell a part of a value.
+//! the last moment, and is made over the version that was read; a store that doesn't answer is left alone for a while. It must never write what is
+//! somebody else's, or nobody's; never write twice what is there already; and never tell a part of a value.
 
 use std::{
     collections::BTreeMap,
@@ -11,6 +11,7 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
+use tokio::sync::watch;
 
 use super::{
     breakers::{Breakers, Ended},
@@ -69,7 +70,10 @@ pub enum Done {
 }
 
 /// Whether something may be done at this very moment.
-type Permit<'p> = &'p (dyn Fn() -> Result<(), ReadError> + Send + Sync);
+pub type Permit<'p> = &'p (dyn Fn() -> Result<(), ReadError> + Send + Sync);
+
+/// Writes something down before it is done.
+pub type Announce<'a> = &'a (dyn Fn() -> BoxFuture<'a, Result<(), ReadError>> + Send + Sync);
 
 /// Whose target it is, and under which terms.
 pub struct Owned<'o> {
@@ -90,19 +94,26 @@ pub struct Owned<'o> {
     /// Whether something may be written at this very moment.
     pub permit: Permit<'o>,
     /// Writes into the status that something is about to be made.
-    pub announce: &'o (dyn Fn() -> BoxFuture<'o, Result<(), ReadError>> + Send + Sync),
-    /// Whether something was certainly made here.
-    pub made: AtomicBool,
+    pub announce: Announce<'o>,
     /// Whether the store is asked at all.
     pub breakers: &'o Breakers,
     /// Told that the store answers again.
-    pub came_back: &'o (dyn Fn() + Send + Sync),
-    /// Whether it was asked anything.
+    pub came_back: &'o watch::Sender<()>,
+    /// What happened on the way.
+    pub met: Met,
+}
+
+/// What happened at the store, however it ended.
+#[derive(Debug, Default)]
+pub struct Met {
+    /// It was asked something.
     pub asked: AtomicBool,
-    /// Whether it left a call without an answer.
+    /// It left a call without an answer.
     pub hung: AtomicBool,
-    /// Whether something was taken over.
+    /// Something was taken over.
     pub adopted: AtomicBool,
+    /// Something was certainly made.
+    pub made: AtomicBool,
 }
 
 /// What is known, besides the mark, about whose something is.
@@ -201,7 +212,7 @@ impl Owned<'_> {
             Right::IfEqual if !agrees && leaves => return Ok(Done::Left(Box::new(there))),
             Right::IfEqual if !agrees => return Err(unmarked().into()),
             Right::Adopted | Right::IfEqual => {
-                self.adopted.store(self.store.keeps_tags(), Ordering::Relaxed);
+                self.met.adopted.store(self.store.keeps_tags(), Ordering::Relaxed);
                 self.put_mark(source).await?;
             }
         }
@@ -236,7 +247,7 @@ impl Owned<'_> {
         (self.announce)().await?;
         let tags = std::mem::take(&mut attributes.tags);
         let written = self.write(source, self.store.create(source, &value, &attributes).boxed()).await?;
-        self.made.store(true, Ordering::Relaxed);
+        self.met.made.store(true, Ordering::Relaxed);
         if !tags.is_empty() {
             self.write(source, self.store.tag(source, &tags).boxed()).await?;
         }
@@ -373,12 +384,12 @@ impl Owned<'_> {
         if !self.breakers.leave(family, left) {
             return Err(unasked().into());
         }
-        self.asked.store(true, Ordering::Relaxed);
+        self.met.asked.store(true, Ordering::Relaxed);
         let answer = call(turns.clone()).await;
         match self.breakers.ended(family, left, &answer, Instant::now()) {
             Ended::Answered => {}
-            Ended::CameBack => (self.came_back)(),
-            Ended::Hung => self.hung.store(true, Ordering::Relaxed),
+            Ended::CameBack => self.came_back.send_replace(()),
+            Ended::Hung => self.met.hung.store(true, Ordering::Relaxed),
         }
         if answer.as_ref().is_err_and(|error| error.reason() == Reason::Throttled) {
             turns.throttled();

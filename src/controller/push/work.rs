@@ -1,8 +1,8 @@
 //! One look at a `RobotoPush`: may it be written, what does its Secret hold, what does the store hold; then what differs is written, and the status.
 //!
 //! A resource and what the last look left enter; writes to the store, the status, events and when to look again leave. Nothing is read from the Secret for
-//! what may not be written. One target that fails or hangs stops no other, and none is left out for good. What is written is permitted again at the last moment: by the lease, by the
-//! provider's rules, and by a resource that is still what it was. No value is held here.
+//! what may not be written. One target that fails or hangs stops no other, and none is left out for good. What is written is permitted again at the last
+//! moment: by the lease, by the provider's rules, and by a resource that is still what it was. No value is held here.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -21,7 +21,7 @@ use super::{
     plan::{Content, Plan, Target, overlap},
     source::{Pushed, Seen},
     status::{self, Circumstances, Outcome},
-    store::{Claim, Done, Mark, Owned},
+    store::{Announce, Claim, Done, Mark, Met, Owned, Permit},
 };
 use crate::{
     api::{
@@ -61,7 +61,7 @@ const ADOPTED: Duration = Duration::from_secs(10);
 /// How long it is looked for whether what was begun, and isn't there, comes after all: a store may carry out a call that it didn't answer.
 const COMES_LATE: Duration = Duration::from_mins(1);
 /// How many targets of one resource are looked at at the same time.
-const AT_ONCE: usize = 4;
+const TARGETS_AT_ONCE: usize = 4;
 /// What is said of what is to be deleted, and isn't yet.
 const WAITS: &str = "it is in the spec no more, and is deleted once all that is there is written";
 
@@ -93,27 +93,23 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// In which order to ask about these: by their places. Mixed, since those that hang may be neighbours, and two in a row count for the whole store.
-    fn order(&self, targets: &[PushTarget]) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..targets.len()).collect();
-        order.sort_by_cached_key(|index| {
-            let uri = &targets[*index].uri;
-            let lot = fraction(&format!("{uri}/{}", self.looks)).to_bits();
-            (self.hung.contains(uri), self.asked.get(uri).copied(), lot)
-        });
-        order
+    /// Who comes first: the lowest. Mixed, since those that hang may be neighbours, and two in a row count for the whole store.
+    fn place(&self, uri: &str) -> impl Ord + use<> {
+        let lot = fraction(&format!("{uri}/{}", self.looks)).to_bits();
+        (self.hung.contains(uri), self.asked.get(uri).copied(), lot)
     }
 
-    fn note(&mut self, uri: &str, Met { asked, hung, adopted }: Met) {
-        if asked {
+    fn note(&mut self, uri: &str, met: &Met) {
+        let was = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        if was(&met.asked) {
             self.asked.insert(uri.to_owned(), self.looks);
             self.hung.remove(uri);
         }
-        if hung {
+        if was(&met.hung) {
             self.hung.insert(uri.to_owned());
+            self.met_silence = true;
         }
-        self.met_silence |= hung;
-        self.adopted |= adopted;
+        self.adopted |= was(&met.adopted);
     }
 }
 
@@ -133,21 +129,6 @@ struct Looked {
     targets: Vec<PushTarget>,
     /// Whether something failed that holds what the Secret held before.
     behind: bool,
-}
-
-/// Whether a store was asked about a target, whether it left that without an answer, and whether the target was taken over.
-#[derive(Clone, Copy, Default)]
-struct Met {
-    asked: bool,
-    hung: bool,
-    adopted: bool,
-}
-
-impl Met {
-    fn of(owned: &Owned<'_>) -> Self {
-        let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
-        Self { asked: is(&owned.asked), hung: is(&owned.hung), adopted: is(&owned.adopted) }
-    }
 }
 
 /// What came of a target.
@@ -371,8 +352,7 @@ impl Work<'_> {
                 Err(error) => fail(&mut entries[index], Some(error)),
             }
         }
-        let place: HashMap<usize, usize> = memory.order(entries).into_iter().enumerate().map(|(place, index)| (index, place)).collect();
-        ready.sort_by_key(|(index, _)| place.get(index).copied());
+        ready.sort_by_cached_key(|(index, _)| memory.place(&entries[*index].uri));
         let (doubtful, ready): (Vec<_>, Vec<_>) = ready.into_iter().partition(|(index, _)| memory.hung.contains(&entries[*index].uri));
         self.bring_some(plan, entries, ready, (owner, secret), memory).await;
         // Of those that weren't answered before, one: all of them would count for a store that hangs, and keep others waiting.
@@ -406,9 +386,9 @@ impl Work<'_> {
             async move { (index, self.bring((target, entry), &through, (owner, secret), (mark, brought)).await) }.boxed()
         });
         let jobs: Vec<_> = jobs.collect();
-        let mut done = futures::stream::iter(jobs).buffer_unordered(AT_ONCE);
+        let mut done = futures::stream::iter(jobs).buffer_unordered(TARGETS_AT_ONCE);
         while let Some((index, Brought { entry, met, mark, is_right })) = done.next().await {
-            memory.note(&entry.uri, met);
+            memory.note(&entry.uri, &met);
             if let Some(mark) = mark {
                 memory.marks.insert(entry.uri.clone(), mark);
             }
@@ -416,6 +396,25 @@ impl Work<'_> {
                 memory.brought.insert(entry.uri.clone(), (secret.seen().clone(), generation));
             }
             entries[index] = entry;
+        }
+    }
+
+    /// A target at its store.
+    fn owned<'o>(&'o self, through: &'o Writable, owner: &'o str, target: &PushTarget, (permit, announce): (Permit<'o>, Announce<'o>)) -> Owned<'o> {
+        let spec = &self.push.spec;
+        Owned {
+            store: &through.store,
+            breakers: &through.breakers,
+            came_back: &self.context.pushes.came_back,
+            reader: &self.context.reader,
+            owner,
+            generation: self.push.metadata.generation.unwrap_or_default(),
+            policy: spec.update_policy,
+            adopt: spec.adopt,
+            claim: claim(target),
+            permit,
+            announce,
+            met: Met::default(),
         }
     }
 
@@ -432,33 +431,15 @@ impl Work<'_> {
             fail(&mut entry, Some(problem));
             return Brought { entry, met: Met::default(), mark: known, is_right: false };
         }
-        let spec = &self.push.spec;
         let generation = self.push.metadata.generation.unwrap_or_default();
-        let permit = || self.permit(&spec.provider, &target.source);
+        let permit = || self.permit(&self.push.spec.provider, &target.source);
         let announced = AtomicBool::new(false);
         let as_it_was = entry.clone();
         let announce = || self.announce_one(as_it_was.clone(), &announced).boxed();
-        let came_back = || self.context.pushes.store_came_back();
-        let owned = Owned {
-            store: &through.store,
-            breakers: &through.breakers,
-            came_back: &came_back,
-            asked: AtomicBool::new(false),
-            hung: AtomicBool::new(false),
-            adopted: AtomicBool::new(false),
-            reader: &self.context.reader,
-            owner,
-            generation,
-            policy: spec.update_policy,
-            adopt: spec.adopt,
-            claim: claim(&entry),
-            permit: &permit,
-            announce: &announce,
-            made: AtomicBool::new(false),
-        };
+        let owned = self.owned(through, owner, &entry, (&permit, &announce));
         let answer = owned.bring(target, secret, known.as_ref()).await;
-        let met = Met::of(&owned);
-        let (announced, made) = (announced.load(Ordering::Relaxed), owned.made.load(Ordering::Relaxed));
+        let met = owned.met;
+        let (announced, made) = (announced.load(Ordering::Relaxed), met.made.load(Ordering::Relaxed));
         entry.ownership = match &answer {
             // The mark says it.
             Ok(Done::Agrees(..) | Done::Written { .. }) if through.store.keeps_tags() => None,
@@ -564,15 +545,18 @@ impl Work<'_> {
 
     /// Deletes these, as far as they have our mark. Returns those that are still to be deleted.
     pub(super) async fn remove_all(&self, targets: Vec<PushTarget>, owner: &str, recovery: Recovery, memory: &mut Memory) -> Vec<PushTarget> {
-        let order = memory.order(&targets);
+        let mut order: Vec<usize> = (0..targets.len()).collect();
+        order.sort_by_cached_key(|index| memory.place(&targets[*index].uri));
         let mut left: Vec<Option<PushTarget>> = targets.into_iter().map(Some).collect();
         for index in order {
             let Some(target) = &mut left[index] else { continue };
-            let removed = match has_trace(target) {
+            let removed = if !has_trace(target) {
                 // It was never about to be made.
-                false => Ok(false),
-                true if self.is_late() => Err(late().about(&target.uri)),
-                true => self.remove(target, owner, recovery, memory).await,
+                Ok(false)
+            } else if self.is_late() {
+                Err(late().about(&target.uri))
+            } else {
+                self.remove(target, owner, recovery, memory).await
             };
             match removed {
                 Ok(deleted) => {
@@ -592,28 +576,10 @@ impl Work<'_> {
         let Reference { source, .. } = target.uri.parse().map_err(broken)?;
         let permit = || self.permit(&target.provider, &source);
         let through = self.context.providers.admit_write(&target.provider, &source, self.asker())?;
-        let (spec, generation) = (&self.push.spec, self.push.metadata.generation.unwrap_or_default());
         let announce = || std::future::ready(Ok(())).boxed();
-        let came_back = || self.context.pushes.store_came_back();
-        let owned = Owned {
-            store: &through.store,
-            breakers: &through.breakers,
-            came_back: &came_back,
-            asked: AtomicBool::new(false),
-            hung: AtomicBool::new(false),
-            adopted: AtomicBool::new(false),
-            reader: &self.context.reader,
-            owner,
-            generation,
-            policy: spec.update_policy,
-            adopt: false,
-            claim: claim(target),
-            permit: &permit,
-            announce: &announce,
-            made: AtomicBool::new(false),
-        };
+        let owned = self.owned(&through, owner, target, (&permit, &announce));
         let answer = owned.remove(&source, recovery).await;
-        memory.note(&target.uri, Met::of(&owned));
+        memory.note(&target.uri, &owned.met);
         match answer {
             // What can't be made wasn't, and can't be deleted for the same reason.
             Err(error) if matches!(error.reason, Reason::TargetRejected | Reason::InvalidSpec) && !was_seen(target) && says(target, error.reason) => Ok(false),

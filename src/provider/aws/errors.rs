@@ -16,7 +16,7 @@ use aws_sdk_sts::operation::RequestId;
 pub(super) use crate::provider::{misunderstood, silent};
 use crate::{
     api::Reason,
-    provider::{ReadError, deepest},
+    provider::{ReadError, causes, deepest},
 };
 
 /// The credentials were good, or would be with another clock.
@@ -92,14 +92,7 @@ where
 
 /// What one of our own sources of credentials said.
 fn carried<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e ReadError> {
-    let mut cause = Some(error);
-    while let Some(current) = cause {
-        if let Some(said) = current.downcast_ref::<ReadError>() {
-            return Some(said);
-        }
-        cause = current.source();
-    }
-    None
+    causes(error).find_map(|cause| cause.downcast_ref())
 }
 
 /// Why nothing was answered.
@@ -166,14 +159,8 @@ pub(super) fn unavailable(problem: &str) -> ReadError {
 
 /// Tells whether no call was made because there are no credentials.
 fn credentials_problem(error: &(dyn StdError + 'static)) -> Option<Reason> {
-    let mut cause = Some(error);
-    while let Some(current) = cause {
-        if let Some(problem) = current.downcast_ref::<CredentialsError>() {
-            return Some(if matches!(problem, CredentialsError::ProviderTimedOut(_)) { Reason::ProviderUnavailable } else { Reason::CredentialsError });
-        }
-        cause = current.source();
-    }
-    None
+    let problem: &CredentialsError = causes(error).find_map(|cause| cause.downcast_ref())?;
+    Some(if matches!(problem, CredentialsError::ProviderTimedOut(_)) { Reason::ProviderUnavailable } else { Reason::CredentialsError })
 }
 
 /// `status`: of the whole call; an item has none.

@@ -14,7 +14,7 @@ use aws_sdk_sts::operation::RequestId;
 use super::super::errors;
 use crate::{
     api::Reason,
-    provider::{ReadError, WriteError},
+    provider::{ReadError, WriteError, causes},
 };
 
 /// What a call may need besides what it is called after. AWS says which one was refused.
@@ -44,14 +44,8 @@ fn maybe_done() -> WriteError {
 
 /// Whether a call that failed had a connection, by which it may have arrived.
 fn had_left(error: &(dyn StdError + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(current) = cause {
-        if let Some(error) = current.downcast_ref::<hyper_util::client::legacy::Error>() {
-            return !error.is_connect();
-        }
-        cause = current.source();
-    }
-    false
+    let failed = causes(error).find_map(|cause| cause.downcast_ref::<hyper_util::client::legacy::Error>());
+    failed.is_some_and(|failed| !failed.is_connect())
 }
 
 /// Whether a call changes nothing, by the IAM action that it needs.
