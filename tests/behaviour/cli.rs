@@ -125,6 +125,9 @@ fn what_cannot_be_had_is_told_in_a_line_and_by_the_exit_code() {
         (&["list", "aws.ps://app"], 5, "a path in Parameter Store starts with a slash"),
         (&["list", "aws.sm", "--tag", "a=b", "--tag", "a=c"], 2, "one of the tags is given twice"),
         (&["create", "aws.sm://new", "--tag", "a=b", "--tag", "a=c", "--value", "x"], 2, "one of the tags is given twice"),
+        (&["list", "aws.sm", "--tag", "=b"], 2, "a tag is NAME=VALUE"),
+        (&["get", "aws.sm://object", "--region", "the moon"], 2, "a region is such as eu-west-1"),
+        (&["get", "aws.sm://object", "--endpoint", "not a url"], 2, "an address is http://HOST:PORT or https://HOST:PORT"),
         (&["list", "aws.sm"], 5, "write at least one of path, name and tags"),
     ] {
         let (ended, said) = shell.fails(arguments);
@@ -211,6 +214,19 @@ fn aws_is_called_through_the_proxy_of_the_environment() {
         says(&told, "HTTPS_PROXY names no proxy that can be used: it is to be http://HOST:PORT or https://HOST:PORT");
         assert!(!told.contains(CANARY), "{told}");
     }
+}
+
+#[test]
+fn a_role_is_assumed_with_its_external_id() {
+    let emulator = Emulator::start().unwrap();
+    emulator.put_secret("db", "s3cret");
+    let role = "arn:aws:iam::123456789012:role/reader";
+    assert_eq!(Shell::of_aws(&emulator.url()).prints(&["get", "aws.sm://db", "--assume-role", role, "--external-id", "ours"]), "s3cret");
+    let calls = emulator.calls();
+    let assumed = calls.iter().find(|call| call.action == "AssumeRole").unwrap();
+    assert_eq!(["RoleArn", "ExternalId"].map(|name| assumed.parameters[name].as_str()), [role, "ours"]);
+    let read = calls.iter().find(|call| call.action == "GetSecretValue").unwrap();
+    assert!(read.temporary && read.access_key_id != aws::ACCESS_KEY_ID, "read as somebody else");
 }
 
 #[test]

@@ -64,6 +64,23 @@ async fn what_was_read_is_kept_until_somebody_wants_it_fresh() {
 }
 
 #[tokio::test]
+async fn a_call_is_made_as_often_and_waited_for_as_long_as_is_said() {
+    let vault = vault();
+    vault.say(Some(("kv", (503, json!({"errors": ["busy"]})))));
+    for (builder, tries) in [(at(&vault), 3), (at(&vault).retry(2), 2), (at(&vault).retry(0), 1)] {
+        let before = vault.count("kv/data/db");
+        assert!(matches!(builder.build().await.unwrap().get("vault://kv/db").await, Err(Error::Unavailable(_))));
+        assert_eq!(vault.count("kv/data/db") - before, tries);
+    }
+    // Nobody takes what comes in here; 5 s is what a call may take otherwise.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = secrets::Vault::new(format!("http://{}", silent.local_addr().unwrap()), Sensitive::from("s.token".to_owned()));
+    let secrets = Secrets::builder().vault(silent).retry(1).timeout(Duration::from_millis(200)).build().await.unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(4), secrets.get("vault://kv/db")).await.expect("it is given up in time");
+    assert!(matches!(answer, Err(Error::Unavailable(_))));
+}
+
+#[tokio::test]
 async fn values_below_a_path_arrive_one_by_one() {
     let vault = vault();
     let secrets = at(&vault).build().await.unwrap();

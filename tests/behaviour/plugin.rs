@@ -647,6 +647,16 @@ async fn pushes_are_shown_explained_refreshed_and_suspended_under_their_own_name
         let tree = user.there(&["tree"]);
         says(tree.ended(0), &format!("|-- RobotoPush db: Pushed\n|   `-- Secret db\n|       `-- aws.sm://{id}: version "));
 
+        // Whoever may see these alone is shown them.
+        let rules = json!([{"apiGroups": ["robotosecret.dev"], "resources": ["robotopushes"], "verbs": ["get", "list", "watch"]}]);
+        let few = User::with(s, "pushes-alone", rules).await;
+        for (command, code, part) in [("status", 1, "push/db     True   True   Pushed"), ("tree", 0, "RobotoPush db: Pushed")] {
+            let printed = few.plugin(&[command]);
+            assert_eq!(printed.code, code, "{command}: {}", printed.err);
+            says(&printed.out, part);
+            says(&printed.err, "robotosecrets can't be listed: forbidden");
+        }
+
         // What somebody changed there is put back at once when that is asked for.
         world().moto.secrets_manager().put_secret_value().secret_id(&id).secret_string("theirs").send().await.unwrap();
         assert_eq!(
