@@ -171,7 +171,7 @@ fn a_profile_that_is_named_goes_before_what_the_environment_has() {
     assert_eq!((signed(aws::ACCESS_KEY_ID), signed("AKIAOTHER")), (1, 1));
     let (code, said) = shell.fails(&["get", "aws.sm://x", "--profile", "none"]);
     assert_eq!(code, 3, "{said}");
-    says(&said, "there are no AWS credentials");
+    says(&said, "the profile none gives no credentials; check whether it is in AWS's configuration files");
     std::fs::remove_file(&file).unwrap();
 }
 

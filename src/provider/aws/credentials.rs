@@ -1,6 +1,6 @@
 //! Where a provider's credentials come from: a grant, and the roles that are assumed from it one after the other.
 //!
-//! A grant (a ServiceAccount's token with its role, or an access key) and roles enter; credentials leave, for the SDK alone, which caches
+//! A grant (a ServiceAccount's token with its role, or an access key), a profile and roles enter; credentials leave, for the SDK alone, which caches
 //! them until shortly before they run out. What AWS refuses is told in words that name the role and the remedy; nothing here is logged.
 
 use std::{
@@ -19,6 +19,7 @@ use crate::{
     },
     sensitive::Sensitive,
 };
+use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_credential_types::{
     Credentials,
     provider::{ProvideCredentials, error::CredentialsError, future},
@@ -135,6 +136,32 @@ impl Assumed {
     }
 }
 
+/// Credentials of a profile that somebody named.
+#[derive(Debug)]
+pub(super) struct Profiled {
+    name: String,
+    files: ProfileFileCredentialsProvider,
+}
+
+impl Profiled {
+    pub(super) fn new(name: &str, files: ProfileFileCredentialsProvider) -> Self {
+        Self { name: name.to_owned(), files }
+    }
+
+    async fn load(&self) -> Result<Credentials, CredentialsError> {
+        self.files.provide_credentials().await.map_err(|error| match error {
+            CredentialsError::ProviderTimedOut(_) => error,
+            _ => CredentialsError::provider_error(ReadError::new(
+                Reason::CredentialsError,
+                format!(
+                    "the profile {} gives no credentials; check whether it is in AWS's configuration files (~/.aws/config, ~/.aws/credentials), and what it refers to: a role, a login (aws sso login), a program",
+                    self.name
+                ),
+            )),
+        })
+    }
+}
+
 fn note_throttle(turns: &Turns, error: &ReadError) {
     if error.reason == Reason::Throttled {
         turns.throttled();
@@ -202,5 +229,14 @@ impl ProvideCredentials for Assumed {
         Self: 'a,
     {
         future::ProvideCredentials::new(self.lately.or(self.load()))
+    }
+}
+
+impl ProvideCredentials for Profiled {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(self.load())
     }
 }

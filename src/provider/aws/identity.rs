@@ -32,7 +32,7 @@ use aws_smithy_runtime_api::client::{http::SharedHttpClient, runtime_components:
 use tokio::sync::OnceCell;
 
 use super::{
-    credentials::{Assumed, Granted, Role},
+    credentials::{Assumed, Granted, Profiled, Role},
     errors, payer,
     renewal::Renewing,
     routes::{STS, ceiling},
@@ -83,7 +83,7 @@ impl Ambient {
         let surroundings = ProviderConfig::without_region().with_region(Some(region)).with_http_client(http_client());
         // What is named goes before what the environment happens to have.
         let credentials = ProfileFileCredentialsProvider::builder().profile_name(profile).configure(&surroundings).build();
-        Self::of(loader.credentials_provider(credentials)).await
+        Self::of(loader.credentials_provider(Profiled::new(profile, credentials))).await
     }
 
     /// The region that the environment or a profile says, if any does.
