@@ -20,6 +20,9 @@ use super::{
 pub const PUSH_FINALIZER: &str = "robotosecret.dev/push";
 /// The tag by which what was pushed is known at the store: `<uid of the cluster's namespace kube-system>/<namespace>/<name>`.
 pub const OWNER_TAG: &str = "robotosecret.dev/owner";
+/// The tag at the store, beside the mark, of what members are pushed into: `true` where others may keep members beside them, so that it is neither
+/// written over as a whole nor deleted.
+pub const SHARED_TAG: &str = "robotosecret.dev/shared";
 
 /// Writes keys of a Kubernetes Secret into a secret store and keeps them there as they are in the Secret.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use robotosecret::{
+    render::{MAX_NESTING, quoted},
     secrets::{Described, ParameterKind, ParameterTier, Secret, Wrapped},
     sensitive::Sensitive,
 };
@@ -38,7 +39,7 @@ pub enum Unprintable {
     Name(String),
     #[error("the member {0:?} holds something that no variable can hold; print it as json")]
     Content(String),
-    #[error("the value can't be written as YAML; print it as json")]
+    #[error("the value nests too deeply for YAML; print it as json")]
     Yaml,
 }
 
@@ -104,6 +105,9 @@ fn yaml(document: &RawValue) -> Result<Sensitive, Unprintable> {
 
 /// A value and the line end behind it, where a name or a dash stands before it.
 fn block(raw: &RawValue, depth: usize, lines: &mut String) -> Result<(), Unprintable> {
+    if depth > MAX_NESTING {
+        return Err(Unprintable::Yaml);
+    }
     let indent = "  ".repeat(depth);
     match raw.get().as_bytes().first() {
         Some(b'{') => {
@@ -112,7 +116,7 @@ fn block(raw: &RawValue, depth: usize, lines: &mut String) -> Result<(), Unprint
                 lines.push_str("{}\n");
             }
             for (name, value) in members {
-                lines.push_str(&[indent.as_str(), &plain(&name)?, ":"].concat());
+                lines.push_str(&[indent.as_str(), &plain(&name), ":"].concat());
                 nested(value, depth, lines)?;
             }
         }
@@ -128,7 +132,7 @@ fn block(raw: &RawValue, depth: usize, lines: &mut String) -> Result<(), Unprint
         }
         Some(b'"') => {
             let text: String = serde_json::from_str(raw.get()).map_err(|_| Unprintable::Yaml)?;
-            lines.push_str(&(serde_json::to_string(&text).map_err(|_| Unprintable::Yaml)? + "\n"));
+            lines.push_str(&(quoted(&text) + "\n"));
         }
         _ => lines.push_str(&[raw.get(), "\n"].concat()),
     }
@@ -143,10 +147,10 @@ fn nested(raw: &RawValue, depth: usize, lines: &mut String) -> Result<(), Unprin
 }
 
 /// A name, in quotes unless it is nothing but a name in every version.
-fn plain(name: &str) -> Result<String, Unprintable> {
+fn plain(name: &str) -> String {
     let is_word = name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     let is_other = ["y", "n", "yes", "no", "on", "off", "true", "false", "null"].contains(&name.to_ascii_lowercase().as_str());
-    if is_word && !is_other { Ok(name.to_owned()) } else { serde_json::to_string(name).map_err(|_| Unprintable::Yaml) }
+    if is_word && !is_other { name.to_owned() } else { quoted(name) }
 }
 
 fn variables(secret: &Secret, line: impl Fn(&str, &str) -> Result<String, Unprintable>) -> Result<Sensitive, Unprintable> {
@@ -193,6 +197,9 @@ mod tests {
         );
         let back: Value = serde_yaml::from_str(&text.split_once('\n').expect("lines").1.replace("12345678901234567890123", "1")).expect("YAML");
         assert_eq!((&back["on"], &back["t"], &back["l"][0]["x"][1][0]), (&json!("yes"), &json!("1:30\nä\u{1}"), &json!(2)));
+        assert_eq!(printed("{\"\u{85}\":\"a \u{2028} b\"}"), "\"\\u0085\": \"a \\u2028 b\"\n", "what some take for the end of a line");
+        let deep: Box<RawValue> = serde_json::from_str(&["[".repeat(10_000), "]".repeat(10_000)].concat()).expect("JSON");
+        assert_eq!(yaml(&deep).err(), Some(Unprintable::Yaml));
         assert_eq!((printed("\"x\"").as_str(), printed("[1]").as_str(), printed("{ }").as_str()), ("\"x\"\n", "- 1\n", "{}\n"));
     }
 }

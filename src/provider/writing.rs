@@ -4,9 +4,12 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::value::RawValue;
+
 use super::ReadError;
 use crate::{
     api::{Reason, reference::Store},
+    render::{MAX_NESTING, same::nests_too_deeply},
     sensitive::Sensitive,
 };
 
@@ -233,6 +236,11 @@ pub(super) fn sized(value: &Sensitive, store: Store, most: usize) -> Result<(), 
         return Err(WriteError::Refused(problem));
     }
     Ok(())
+}
+
+/// Checks that what is written can be compared with what comes back, by a store that spells JSON in its own way.
+pub(super) fn comparable(json: &RawValue) -> Result<(), WriteError> {
+    if nests_too_deeply(json.get()) { Err(WriteError::Refused(format!("the value nests deeper than {MAX_NESTING} levels; make it flatter"))) } else { Ok(()) }
 }
 
 /// A value as text.

@@ -344,6 +344,12 @@ fn yaml_string(text: &str) -> String {
     if bare {
         return text.to_owned();
     }
+    quoted(text)
+}
+
+/// A text in quotes, as JSON and every version of YAML read it.
+#[must_use]
+pub fn quoted(text: &str) -> String {
     // Line breaks to some, and what may not stand in YAML at all.
     let odd = |c: char| matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
     let escaped = |c: char| if odd(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };

@@ -14,8 +14,8 @@ use serde_json::value::RawValue;
 use super::{Data, RenderError};
 use crate::sensitive::Sensitive;
 
-/// How many lists within lists a name is applied to; the same depth at which the JSON library gives up.
-const MAX_NESTING: usize = 128;
+/// How deep lists and objects are followed where it isn't a keypath that leads; the same depth at which the JSON library gives up.
+pub const MAX_NESTING: usize = 128;
 
 /// What a keypath leads to: JSON texts inside the value.
 enum Found<'v> {

@@ -8,7 +8,11 @@ use std::collections::BTreeMap;
 use futures::future::BoxFuture;
 use serde_json::value::RawValue;
 
-use super::{RenderError, keypath::error, replace::replace};
+use super::{
+    RenderError,
+    keypath::{MAX_NESTING, error},
+    replace::replace,
+};
 use crate::sensitive::Sensitive;
 
 type Members<'v> = BTreeMap<String, &'v RawValue>;
@@ -102,7 +106,9 @@ fn differences<'v>(from: &'v RawValue, to: &'v RawValue, path: &mut Vec<String>,
     if from.get() == to.get() {
         return;
     }
-    let (Some(before), Some(after)) = (members(from), members(to)) else {
+    // What nests deeper is one piece.
+    let is_deep = path.len() >= MAX_NESTING;
+    let (false, Some(before), Some(after)) = (is_deep, members(from), members(to)) else {
         return changes.push(Change(path.clone(), Some(to)));
     };
     for (name, now) in &after {
@@ -133,6 +139,8 @@ mod tests {
         assert_eq!(redone(r#"{"a":1,"b":2}"#, r#"{"b":3}"#, r#"{"a":1,"b":2,"c":3}"#), r#"{"a":1,"b":3,"c":3}"#, "nothing is taken out");
         assert_eq!(redone(r#"{"a":[1]}"#, r#"{"a":[1,2]}"#, r#"{"a":[0]}"#), r#"{"a":[1,2]}"#, "a list is one piece");
         assert_eq!(redone("{}", "{}", "{ }"), "{ }");
+        let deep = |leaf: &str| [&r#"{"a":"#.repeat(10_000), leaf, &"}".repeat(10_000)].concat();
+        assert_eq!(redone(&deep("1"), &deep("2"), &deep("1")), deep("2"), "what nests without end");
     }
 
     #[test]

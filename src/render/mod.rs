@@ -15,6 +15,9 @@ pub mod replace;
 pub mod same;
 pub mod template;
 
+pub use filters::quoted;
+pub use keypath::MAX_NESTING;
+
 use std::collections::BTreeMap;
 
 use crate::{

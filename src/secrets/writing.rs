@@ -140,6 +140,7 @@ impl Secrets {
                 Some(Ok(Described { version: None, .. })) => Some(Err(WriteError::NotFound)),
                 described => described,
             },
+            Opened::Envase(provider) => Some(provider.describe(&source).await),
             opened => opened.describe(&source).await,
         };
         let Some(described) = described else {

@@ -253,7 +253,9 @@ async fn secrets_are_made_changed_and_deleted_as_envases_documentation_has_it() 
         assert_eq!(envase.secret(organization, "k"), Some(json!({"key": "k", "secret": {"u": "x"}, "description": "d"})));
         assert!(matches!(ours.create(&source, &value(json!(1)), None).await, Err(WriteError::AlreadyExists)));
         ours.update(&source, &value(json!({"u": "y"})), None).await.unwrap();
-        assert_eq!(envase.secret(organization, "k"), Some(json!({"key": "k", "secret": {"u": "y"}})));
+        let there = envase.secret(organization, "k");
+        assert_eq!(there, Some(json!({"key": "k", "secret": {"u": "y"}, "description": "d"})), "what isn't spoken of stays");
+        assert_eq!(ours.describe(&source).await.unwrap().description.as_deref(), Some("d"));
         assert!(ours.delete(&source).await.unwrap() && !ours.delete(&source).await.unwrap());
         assert_eq!(envase.secret(organization, "k"), None);
     }

@@ -1,7 +1,7 @@
 //! Loops: a Secret that is mirrored from a reference is not pushed to that reference.
 //!
-//! The targets of a RobotoPush and the RobotoSecrets that mirror into its Secret enter; the first loop leaves, in words. Pure but for asking which
-//! providers may be one place. Only loops of one RobotoSecret and one RobotoPush are seen, not longer ones.
+//! The targets of a RobotoPush and the RobotoSecrets that mirror into its Secret enter; for each target a loop leaves, in words, if there is one. Pure but for
+//! asking which providers may be one place. Only loops of one RobotoSecret and one RobotoPush are seen, not longer ones.
 
 use super::plan::{Target, names};
 use crate::{
@@ -14,27 +14,26 @@ use crate::{
     provider::{Listing, Question, ReadError},
 };
 
-/// Why a push would come back to its own Secret; `None`: it doesn't.
+/// Of each target, why what is pushed there would come back to its own Secret; `None`: it doesn't.
 pub fn find(
     targets: &[Target],
     provider: &ProviderRef,
     mirrors: &[(String, RobotoSecret)],
     may_be_one: impl Fn(&ProviderRef, &ProviderRef) -> bool,
-) -> Option<ReadError> {
-    for (name, mirror) in mirrors {
-        // One that can't be carried out mirrors nothing.
-        let Ok(plan) = Plan::new(&mirror.spec) else { continue };
-        for planned in plan.questions.iter().filter(|planned| may_be_one(&planned.provider, provider)) {
-            if let Some(target) = targets.iter().find(|target| reads(&planned.question, &target.source)) {
-                let problem = format!(
-                    "{}: the RobotoSecret {name} mirrors it into the Secret that is pushed there, and neither would ever come to rest; push another Secret, or to another reference",
-                    target.source
-                );
-                return Some(ReadError::new(Reason::TargetConflict, problem));
-            }
-        }
-    }
-    None
+) -> Vec<Option<ReadError>> {
+    // One that can't be carried out mirrors nothing.
+    let plans: Vec<_> = mirrors.iter().filter_map(|(name, mirror)| Some((name, Plan::new(&mirror.spec).ok()?))).collect();
+    let read = plans.iter().flat_map(|(name, plan)| plan.questions.iter().map(move |planned| (name, planned)));
+    let read: Vec<_> = read.filter(|(_, planned)| may_be_one(&planned.provider, provider)).collect();
+    let looped = |target: &Target| {
+        let (name, _) = read.iter().find(|(_, planned)| reads(&planned.question, &target.source))?;
+        let problem = format!(
+            "{}: the RobotoSecret {name} mirrors it into the Secret that is pushed there, and neither would ever come to rest; push another Secret, or to another reference",
+            target.source
+        );
+        Some(ReadError::new(Reason::TargetConflict, problem))
+    };
+    targets.iter().map(looped).collect()
 }
 
 /// Whether a question may be answered with the value of a source.
@@ -58,11 +57,14 @@ fn reads(question: &Question, source: &Source) -> bool {
 mod tests {
     use super::*;
 
-    fn told(mirror: &str, push: &str) -> Option<String> {
+    fn told(mirror: &str, push: &str) -> Vec<Option<String>> {
         let spec = serde_yaml::from_str(push).expect("a spec");
         let targets = super::super::plan::Plan::new(&spec).expect("a plan").targets;
         let mirror = RobotoSecret::new("m", serde_yaml::from_str(mirror).expect("a spec"));
-        find(&targets, &spec.provider, &[("m".to_owned(), mirror)], |one, other| one == other).map(|error| error.message)
+        find(&targets, &spec.provider, &[("m".to_owned(), mirror)], |one, other| one == other)
+            .into_iter()
+            .map(|found| found.map(|error| error.message))
+            .collect()
     }
 
     #[test]
@@ -76,8 +78,10 @@ mod tests {
             "{dataFrom: [{byPath: {uri: 'aws.ps:///p'}}]}",
             "{dataFrom: [{find: {store: aws.sm, name: '.*'}}]}",
         ] {
-            let told = told(mirror, push).unwrap_or_else(|| panic!("{mirror}"));
-            assert!(told.contains("the RobotoSecret m mirrors it"), "{told}");
+            let told = told(mirror, push);
+            assert!(told.iter().flatten().all(|told| told.contains("the RobotoSecret m mirrors it")), "{told:?}");
+            let reads_the_parameter = mirror.contains("byPath");
+            assert_eq!(told.iter().map(Option::is_some).collect::<Vec<_>>(), [!reads_the_parameter, reads_the_parameter], "{mirror}");
         }
         for mirror in [
             "{uri: 'aws.sm://x2'}",
@@ -85,7 +89,7 @@ mod tests {
             "{dataFrom: [{byPath: {uri: 'aws.ps:///q'}}]}",
             "{data: [{key: a, store: aws.sm, path: x, metadata: tags}]}",
         ] {
-            assert_eq!(told(mirror, push), None, "{mirror}");
+            assert_eq!(told(mirror, push), [None, None], "{mirror}");
         }
     }
 }

@@ -39,6 +39,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    plan::overlap,
     source::Sources,
     work::{Memory, give_up, tell_waiting, tend},
 };
@@ -53,7 +54,8 @@ use crate::{
     api::{
         REFRESH_ANNOTATION, Reason, RobotoPush,
         provider::ProviderId,
-        robotopush::RobotoPushStatus,
+        reference::{Reference, Source},
+        robotopush::{PushOwnership, RobotoPushStatus},
         status::{FRESH, READY},
     },
     provider::ReadError,
@@ -240,6 +242,22 @@ impl Pushes {
     /// Whether a resource still is what a look began with.
     fn is_current(&self, key: &Key, push: &RobotoPush) -> bool {
         self.known().pushes.get(key).is_some_and(|known| gist(known) == gist(push))
+    }
+
+    /// Whose it is what a store without marks keeps there, if it isn't this one's: that of who made it or took it over first.
+    fn holder(&self, key: &Key, push: &RobotoPush, source: &Source) -> Option<Key> {
+        let provider = ProviderId::meant(&push.spec.provider, &key.0);
+        let owns = |(key, push): (&Key, &RobotoPush)| {
+            let mut targets = push.status.iter().flat_map(|status| &status.targets).filter(|target| target.ownership == Some(PushOwnership::Owned));
+            let is_same = |uri: &str| uri.parse::<Reference>().is_ok_and(|known| overlap(&known.source, source));
+            targets.any(|target| ProviderId::meant(&target.provider, &key.0) == provider && is_same(&target.uri))
+        };
+        let age = |(key, push): (&Key, &RobotoPush)| (push.creation_timestamp().map(|time| time.0), key.clone());
+        let known = self.known();
+        let this = (key, known.pushes.get(key).map_or(push, |push| &**push));
+        let is_owned = owns(this);
+        let mut others = known.pushes.iter().map(|(key, push)| (key, &**push)).filter(|(other, _)| *other != key);
+        others.find(|other| owns(*other) && (!is_owned || age(*other) < age(this))).map(|(key, _)| key.clone())
     }
 
     /// How many may be pushed and are not suspended, and how many of them are Ready and Fresh.

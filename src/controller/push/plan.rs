@@ -189,11 +189,7 @@ impl Target {
     /// What it is to hold where nothing is yet.
     pub fn fresh(&self, data: &Data) -> Result<Sensitive, ReadError> {
         match &self.content {
-            Content::Whole if data.is_empty() => Err(ReadError::new(Reason::SourceNotFound, "the Secret has no key, and an empty one is not pushed")),
-            Content::Whole => {
-                let texts = data.iter().map(|(key, value)| Ok((key.as_str(), text(key, value)?))).collect::<Result<BTreeMap<_, _>, ReadError>>()?;
-                serde_json::to_string(&texts).map(Sensitive::from).map_err(|_| unwritable("the Secret"))
-            }
+            Content::Whole => whole(data),
             Content::Key(key) => value(data, key).cloned(),
             Content::Members(members) => {
                 let members: Vec<(&[String], &str)> = members.iter().map(|(keypath, key)| (keypath.as_slice(), key.as_str())).collect();
@@ -215,6 +211,15 @@ impl Target {
         }
         Ok(whole)
     }
+}
+
+/// All keys as a JSON object.
+pub fn whole(data: &Data) -> Result<Sensitive, ReadError> {
+    if data.is_empty() {
+        return Err(ReadError::new(Reason::SourceNotFound, "the Secret has no key, and an empty one is not pushed"));
+    }
+    let texts = data.iter().map(|(key, value)| Ok((key.as_str(), text(key, value)?))).collect::<Result<BTreeMap<_, _>, ReadError>>()?;
+    serde_json::to_string(&texts).map(Sensitive::from).map_err(|_| unwritable("the Secret"))
 }
 
 fn value<'d>(data: &'d Data, key: &str) -> Result<&'d Sensitive, ReadError> {

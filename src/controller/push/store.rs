@@ -22,7 +22,7 @@ use crate::{
     api::{
         Reason,
         reference::{Source, Store, Version},
-        robotopush::{OWNER_TAG, UpdatePolicy},
+        robotopush::{OWNER_TAG, SHARED_TAG, UpdatePolicy},
     },
     limit::{Calls, Family, Turns},
     provider::{
@@ -33,6 +33,7 @@ use crate::{
     },
     reader::Reader,
     render::{RenderError, merge::Owed},
+    sensitive::Sensitive,
 };
 
 /// How often a target is looked at anew because somebody else wrote meanwhile.
@@ -67,6 +68,17 @@ pub enum Done {
     },
     /// It is there, and `updatePolicy: IfNotExists` leaves it as it is.
     Left(Box<Described>),
+}
+
+/// What came of a removal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// It was deleted.
+    Deleted,
+    /// Nothing that is ours is there.
+    Nothing,
+    /// Something is there that has no mark, and was about to be made by us: whether it was can't be told.
+    Doubtful,
 }
 
 /// Whether something may be done at this very moment.
@@ -184,6 +196,9 @@ impl Owned<'_> {
             return Ok(Done::Left(Box::new(there)));
         }
         let right = self.right(&there, claim)?;
+        if is_shared(&there) && !matches!(target.content, Content::Members(_)) && !self.adopt {
+            return Err(shared().into());
+        }
         let lacking = self.lacking(target, &there);
         let is_known = known.is_some_and(|known| {
             known.secret == *secret.seen() && known.generation == self.generation && known.version == there.version && known.changed == there.changed
@@ -237,6 +252,9 @@ impl Owned<'_> {
         let (source, mut attributes) = (&target.source, target.attributes.clone());
         if self.store.keeps_tags() {
             attributes.tags.insert(OWNER_TAG.to_owned(), self.owner.to_owned());
+            if matches!(target.content, Content::Members(_)) {
+                attributes.tags.insert(SHARED_TAG.to_owned(), true.to_string());
+            }
         }
         if matches!(self.store, Opened::Aws(_)) {
             let written = self.write(source, self.store.create(source, &value, &attributes).boxed()).await?;
@@ -307,7 +325,10 @@ impl Owned<'_> {
         let said = &target.attributes;
         let has = there.tags.as_ref();
         let tags = said.tags.iter().filter(|(name, value)| has.is_some_and(|has| has.get(*name) != Some(*value)));
-        let tags = if self.store.keeps_tags() { tags.map(|(name, value)| (name.clone(), value.clone())).collect() } else { BTreeMap::new() };
+        let shared = matches!(target.content, Content::Members(_));
+        let sharing = (shared != is_shared(there)).then(|| (SHARED_TAG.to_owned(), shared.to_string()));
+        let tags = tags.map(|(name, value)| (name.clone(), value.clone())).chain(sharing);
+        let tags = if self.store.keeps_tags() { tags.collect() } else { BTreeMap::new() };
         let description = said.description.clone().filter(|said| matches!(self.store, Opened::Aws(_)) && there.description.as_ref() != Some(said));
         Lacking { tags, description }
     }
@@ -348,21 +369,32 @@ impl Owned<'_> {
         Mark { secret: secret.seen().clone(), generation: self.generation, version: there.version.clone(), changed: there.changed.clone() }
     }
 
-    /// Deletes what is ours. Returns whether anything was deleted.
-    pub async fn remove(&self, source: &Source, recovery: Recovery) -> Result<bool, ReadError> {
+    /// Deletes what is ours. `made`: what may have been made of the Secret, by which what has no mark yet is known.
+    pub async fn remove(&self, source: &Source, recovery: Recovery, made: &[Sensitive]) -> Result<Removed, ReadError> {
         let remove = async {
-            let there = match self.look(source).await {
-                Err(Trouble::Write(WriteError::NotFound)) => return Ok(false),
-                there => there?.0,
+            let (there, reading) = match self.look(source).await {
+                Err(Trouble::Write(WriteError::NotFound)) => return Ok(Removed::Nothing),
+                there => there?,
             };
+            if there.deletion.is_some() || self.is_deleted(&there) || is_shared(&there) {
+                return Ok(Removed::Nothing);
+            }
             let mark = if self.store.keeps_tags() { mark_of(&there)? } else { None };
-            let is_ours = mark == Some(self.owner) || mark.is_none() && self.claim == Claim::Owned;
-            if there.deletion.is_some() || self.is_deleted(&there) || !is_ours {
-                return Ok(false);
+            match (mark, self.claim) {
+                (Some(owner), _) if owner != self.owner => return Ok(Removed::Nothing),
+                (None, Claim::None) => return Ok(Removed::Nothing),
+                (None, Claim::Making) => {
+                    let reading = if let Some(reading) = reading { reading } else { self.read(source).await? };
+                    let (Value::Text(held) | Value::Binary(held)) = reading.value else { return Err(misunderstood().into()) };
+                    if !made.iter().any(|made| self.store.agrees(made, &held)) {
+                        return Ok(Removed::Doubtful);
+                    }
+                }
+                (Some(_), _) | (None, Claim::Owned) => {}
             }
             match self.write(source, self.store.delete(source, recovery).boxed()).await {
-                Err(WriteError::NotFound) => Ok(false),
-                answer => Ok(answer.map(|_| true)?),
+                Err(WriteError::NotFound) => Ok(Removed::Nothing),
+                answer => Ok(answer.map(|_| Removed::Deleted)?),
             }
         };
         remove.await.map_err(|trouble: Trouble| trouble.about(source))
@@ -431,6 +463,18 @@ fn unmarked() -> ReadError {
         Reason::TargetNotOwned,
         "it is there and has nobody's mark (tag robotosecret.dev/owner); choose another name, or set adopt: true to take it over",
     )
+}
+
+fn shared() -> ReadError {
+    ReadError::new(
+        Reason::TargetNotOwned,
+        "members were pushed into it (tag robotosecret.dev/shared), so that others may keep theirs there; push to another name, or set adopt: true to write over all of it",
+    )
+}
+
+/// Whether others may keep members in it.
+fn is_shared(there: &Described) -> bool {
+    there.tags.as_ref().and_then(|tags| tags.get(SHARED_TAG)).is_some_and(|shared| shared == "true")
 }
 
 fn unmergeable(error: &RenderError) -> ReadError {

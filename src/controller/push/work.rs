@@ -18,10 +18,10 @@ use tokio::sync::Mutex;
 
 use super::{
     loops,
-    plan::{Content, Plan, Target, overlap},
+    plan::{Content, Plan, Target, overlap, whole},
     source::{Pushed, Seen},
     status::{self, Circumstances, Outcome},
-    store::{Announce, Claim, Done, Mark, Met, Owned, Permit},
+    store::{Announce, Claim, Done, Mark, Met, Owned, Permit, Removed},
 };
 use crate::{
     api::{
@@ -40,6 +40,7 @@ use crate::{
     },
     provider::{ReadError, writing::Recovery},
     reader::phase::fraction,
+    sensitive::Sensitive,
 };
 
 /// How soon to try again when Kubernetes did not take something.
@@ -284,9 +285,10 @@ impl Work<'_> {
         if deletes && !self.is_held() {
             self.set_finalizer(true).await.map_err(|()| unset())?;
         }
-        self.refuse_loops(plan)?;
         let owner = self.owner().await?;
-        let admitted: Vec<_> = plan.targets.iter().map(|target| self.context.providers.admit_write(&spec.provider, &target.source, self.asker())).collect();
+        let admit = |target: &Target| self.context.providers.admit_write(&spec.provider, &target.source, self.asker());
+        let targets = plan.targets.iter().zip(self.loops(plan));
+        let admitted: Vec<_> = targets.map(|(target, looped)| looped.map_or_else(|| admit(target), Err)).collect();
         let mut entries: Vec<PushTarget> = plan.targets.iter().map(|target| self.entry(target)).collect();
         let former = if deletes { self.former(plan) } else { Vec::new() };
         if entries.len() + former.len() > MOST_TARGETS {
@@ -431,6 +433,13 @@ impl Work<'_> {
             fail(&mut entry, Some(problem));
             return Brought { entry, met: Met::default(), mark: known, is_right: false };
         }
+        if !through.store.keeps_tags()
+            && let Some(holder) = self.context.pushes.holder(&self.key, self.push, &target.source)
+        {
+            let problem = self.held(&holder).about(&entry.uri);
+            fail(&mut entry, Some(problem));
+            return Brought { entry, met: Met::default(), mark: known, is_right: false };
+        }
         let generation = self.push.metadata.generation.unwrap_or_default();
         let permit = || self.permit(&self.push.spec.provider, &target.source);
         let announced = AtomicBool::new(false);
@@ -486,13 +495,20 @@ impl Work<'_> {
         Brought { entry, met, mark, is_right }
     }
 
+    /// That another RobotoPush writes to the same.
+    fn held(&self, (namespace, name): &Key) -> ReadError {
+        let whose =
+            if *namespace == self.key.0 { format!("the RobotoPush {name} writes it") } else { "a RobotoPush of another namespace writes it".to_owned() };
+        ReadError::new(Reason::TargetNotOwned, format!("{whose}, and was there first; choose another name, or delete that one"))
+    }
+
     /// A RobotoSecret that mirrors into the Secret must not read what is written from it.
-    fn refuse_loops(&self, plan: &Plan) -> Result<(), ReadError> {
+    fn loops(&self, plan: &Plan) -> Vec<Option<ReadError>> {
         let (resources, spec) = (&self.context.resources, &self.push.spec);
         let mirrors = resources.with_target(&self.key.0, &spec.secret_name).into_iter();
         let mirrors: Vec<_> = mirrors.filter_map(|key| resources.get(&key).map(|mirror| (key.1.clone(), mirror))).collect();
         let may_be_one = |one: &ProviderRef, other: &ProviderRef| self.context.providers.may_be_one_place(one, other, &self.key.0);
-        loops::find(&plan.targets, &spec.provider, &mirrors, may_be_one).map_or(Ok(()), Err)
+        loops::find(&plan.targets, &spec.provider, &mirrors, may_be_one)
     }
 
     /// How a target stands as far as the status tells.
@@ -552,16 +568,22 @@ impl Work<'_> {
             let Some(target) = &mut left[index] else { continue };
             let removed = if !has_trace(target) {
                 // It was never about to be made.
-                Ok(false)
+                Ok(Removed::Nothing)
             } else if self.is_late() {
                 Err(late().about(&target.uri))
             } else {
                 self.remove(target, owner, recovery, memory).await
             };
             match removed {
-                Ok(deleted) => {
-                    if deleted {
-                        self.event(false, "Removed", "Remove", format!("{} was deleted, as deletionPolicy asks for", target.uri));
+                Ok(removed) => {
+                    let uri = &target.uri;
+                    match removed {
+                        Removed::Deleted => self.event(false, "Removed", "Remove", format!("{uri} was deleted, as deletionPolicy asks for")),
+                        Removed::Doubtful => {
+                            let doubt = "is left as it is: this RobotoPush was about to make it, and whether it did can't be told; delete it at the store if nobody else made it";
+                            self.event(true, "Left", "Remove", format!("{uri} {doubt}"));
+                        }
+                        Removed::Nothing => {}
                     }
                     left[index] = None;
                 }
@@ -571,24 +593,38 @@ impl Work<'_> {
         left.into_iter().flatten().collect()
     }
 
-    async fn remove(&self, target: &PushTarget, owner: &str, recovery: Recovery, memory: &mut Memory) -> Result<bool, ReadError> {
+    async fn remove(&self, target: &PushTarget, owner: &str, recovery: Recovery, memory: &mut Memory) -> Result<Removed, ReadError> {
         let broken = |_| ReadError::new(Reason::InternalError, "a defect of the controller: the status names no reference");
         let Reference { source, .. } = target.uri.parse().map_err(broken)?;
         let permit = || self.permit(&target.provider, &source);
         let through = self.context.providers.admit_write(&target.provider, &source, self.asker())?;
         let announce = || std::future::ready(Ok(())).boxed();
         let owned = self.owned(&through, owner, target, (&permit, &announce));
-        let answer = owned.remove(&source, recovery).await;
+        let made = if owned.claim == Claim::Making { self.makings().await? } else { Vec::new() };
+        let answer = owned.remove(&source, recovery, &made).await;
         memory.note(&target.uri, &owned.met);
         match answer {
             // What can't be made wasn't, and can't be deleted for the same reason.
-            Err(error) if matches!(error.reason, Reason::TargetRejected | Reason::InvalidSpec) && !was_seen(target) && says(target, error.reason) => Ok(false),
-            Ok(false) if self.may_come(target) => {
+            Err(error) if matches!(error.reason, Reason::TargetRejected | Reason::InvalidSpec) && !was_seen(target) && says(target, error.reason) => {
+                Ok(Removed::Nothing)
+            }
+            Ok(Removed::Nothing) if self.may_come(target) => {
                 let since = *memory.absent.entry(target.uri.clone()).or_insert_with(Instant::now);
-                if since.elapsed() < COMES_LATE { Err(not_yet().about(&target.uri)) } else { Ok(false) }
+                if since.elapsed() < COMES_LATE { Err(not_yet().about(&target.uri)) } else { Ok(Removed::Nothing) }
             }
             answer => answer,
         }
+    }
+
+    /// All that may have been made of the Secret, as a whole or of one of its keys; nothing if it is gone.
+    async fn makings(&self) -> Result<Vec<Sensitive>, ReadError> {
+        let secret = self.context.pushes.sources().find(&self.context.client, &self.key.0, &self.push.spec.secret_name).await;
+        let secret = match secret {
+            Err(error) if matches!(error.reason, Reason::SourceNotFound | Reason::NotAllowed) => return Ok(Vec::new()),
+            secret => secret?,
+        };
+        let data = secret.data().await?;
+        Ok(data.values().cloned().chain(whole(data).ok()).collect())
     }
 
     /// Whether a store may still make what isn't there: it left the call without an answer, or the controller that made it died.

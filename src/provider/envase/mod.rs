@@ -29,7 +29,7 @@ use super::{
     kept::{Kept, Made},
     mirrored_elsewhere, misunderstood, observed,
     standing::{self, Standing},
-    writing::Written,
+    writing::{Described, Written},
 };
 use crate::{
     api::{
@@ -222,6 +222,16 @@ impl EnvaseProvider {
     }
 
     async fn read(&self, source: &Source) -> Result<Reading, ReadError> {
+        let (key, _) = source.organized();
+        let value = payload::secret(&self.fetch(source).await?, &self.fields, &key)?;
+        self.served.lock().unwrap_or_else(PoisonError::into_inner).insert(source.id());
+        let id = std::str::from_utf8(value.expose()).map(ServedVersion::keyed).map_err(|_| misunderstood())?;
+        let version = ServedVersion { arn: self.address_of(source), id, created: None, region: None };
+        Ok(Reading { value: Value::Text(value), version, denotes: source.denotes(), record: None })
+    }
+
+    /// What the store answers about a secret, the value and what is said of it.
+    async fn fetch(&self, source: &Source) -> Result<Sensitive, ReadError> {
         let (key, organization) = source.organized();
         let told = match &self.way {
             Way::Http(web) => self.ask("Read", Method::GET, &web.place(source), None).await?,
@@ -236,11 +246,7 @@ impl EnvaseProvider {
         if !(200..=203).contains(&told.status) {
             return Err(payload::client_error(told.status));
         }
-        let value = payload::secret(&told.body, &self.fields, &key)?;
-        self.served.lock().unwrap_or_else(PoisonError::into_inner).insert(source.id());
-        let id = std::str::from_utf8(value.expose()).map(ServedVersion::keyed).map_err(|_| misunderstood())?;
-        let version = ServedVersion { arn: self.address_of(source), id, created: None, region: None };
-        Ok(Reading { value: Value::Text(value), version, denotes: source.denotes(), record: None })
+        Ok(told.body)
     }
 
     /// Why there is nothing. Whatever stands in between may say so as well, of a way that is wrong: only the words that the provider's spec names are the
@@ -285,10 +291,24 @@ impl EnvaseProvider {
         Written { arn: self.address_of(source), version: String::new() }
     }
 
-    /// Puts another value in place of the one that is there.
+    /// What is known besides the value, which comes along.
+    pub async fn describe(&self, source: &Source) -> Result<Described, WriteError> {
+        let body = self.fetch(source).await?;
+        Ok(Described { arn: Some(self.address_of(source)), description: payload::description(&body, &self.fields)?, ..Described::default() })
+    }
+
+    /// Puts another value in place of the one that is there. `description`: `None` keeps the one that is there, if that may be read.
     pub async fn update(&self, source: &Source, value: &Sensitive, description: Option<&str>) -> Result<Written, WriteError> {
         let (key, _) = source.organized();
-        let body = payload::sent(&self.fields, &key, value, description)?;
+        // A secret is put as a whole: what isn't sent would be gone.
+        let known = match description {
+            Some(_) => None,
+            None => match self.describe(source).await {
+                Err(error) if error.reason().is_passing() => return Err(error),
+                known => known.ok().and_then(|known| known.description),
+            },
+        };
+        let body = payload::sent(&self.fields, &key, value, description.or(known.as_deref()))?;
         let told = self.ask("Update", Method::PUT, &self.web()?.place(source), Some(&body)).await?;
         match told.status {
             200..=299 => Ok(self.written(source)),

@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json, value::RawValue};
 
 use crate::{
     api::{Reason, envase::EnvaseFields},
-    provider::{ReadError, WriteError, http::segment, misunderstood},
+    provider::{ReadError, WriteError, http::segment, misunderstood, writing::comparable},
     sensitive::Sensitive,
 };
 
@@ -87,12 +87,24 @@ pub(super) fn told(payload: &Sensitive) -> Result<Told, ReadError> {
     if (100..1000).contains(&status) { Ok(Told { status, body }) } else { Err(misunderstood()) }
 }
 
-/// The secret in an answer of success: the text of a JSON string, the JSON of anything else. Where the answer says which key it is of, that is `key`.
-pub(super) fn secret(body: &Sensitive, fields: &EnvaseFields, key: &str) -> Result<Sensitive, ReadError> {
+/// Where in an answer of success the secret and what is said of it are.
+fn record<'a>(body: &'a Sensitive, fields: &EnvaseFields) -> Result<&'a RawValue, ReadError> {
     let mut raw: &RawValue = serde_json::from_slice(body.expose()).map_err(|_| misunderstood())?;
     for token in fields.pointer().split('/').skip(1) {
         raw = member(raw, &token.replace("~1", "/").replace("~0", "~")).ok_or_else(|| missing("pointer"))?;
     }
+    Ok(raw)
+}
+
+/// The description in an answer of success, if there is one.
+pub(super) fn description(body: &Sensitive, fields: &EnvaseFields) -> Result<Option<String>, ReadError> {
+    let said = member(record(body, fields)?, fields.description());
+    Ok(said.and_then(|said| serde_json::from_str(said.get()).ok()))
+}
+
+/// The secret in an answer of success: the text of a JSON string, the JSON of anything else. Where the answer says which key it is of, that is `key`.
+pub(super) fn secret(body: &Sensitive, fields: &EnvaseFields, key: &str) -> Result<Sensitive, ReadError> {
+    let raw = record(body, fields)?;
     let is_of = member(raw, fields.key()).and_then(|key| serde_json::from_str::<String>(key.get()).ok());
     if is_of.is_some_and(|is_of| is_of != key) {
         let problem = "the store answered with the secret of another key; if the member that fields.key names is not its key, write another name there";
@@ -118,6 +130,7 @@ fn missing(field: &str) -> ReadError {
 /// A secret as it is sent.
 pub(super) fn sent(fields: &EnvaseFields, key: &str, secret: &Sensitive, description: Option<&str>) -> Result<Sensitive, WriteError> {
     let value: &RawValue = serde_json::from_slice(secret.expose()).map_err(|_| WriteError::Refused("Envase keeps JSON, and this is none".to_owned()))?;
+    comparable(value)?;
     let text = |text: &str| serde_json::to_string(text).map_err(|_| WriteError::from(misunderstood()));
     let before = format!("{{{}:{},{}:", text(fields.key())?, text(key)?, text(fields.secret())?);
     let after =

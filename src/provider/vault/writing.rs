@@ -269,7 +269,9 @@ fn unlabelled(capability: &str) -> ReadError {
 /// A value as Vault takes it.
 pub fn object(value: &Sensitive) -> Result<&RawValue, WriteError> {
     let object = serde_json::from_slice::<&RawValue>(value.expose()).ok().filter(|value| value.get().starts_with('{'));
-    object.ok_or_else(|| WriteError::Refused("Vault keeps JSON objects, and this is none".to_owned()))
+    let object = object.ok_or_else(|| WriteError::Refused("Vault keeps JSON objects, and this is none".to_owned()))?;
+    writing::comparable(object)?;
+    Ok(object)
 }
 
 /// Whether Vault says that another version is there.

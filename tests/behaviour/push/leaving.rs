@@ -93,6 +93,13 @@ async fn what_others_share_or_what_is_still_written_is_never_deleted() {
         let there = held(&shared).await.expect("what others share is there").0;
         assert_eq!(serde_json::from_str::<Value>(&there).unwrap(), json!({"others": "theirs", "mine": one}));
 
+        // Nor is it written over as a whole, unless that is asked for.
+        push(s, "db", forced(json!([entry(format!("aws.sm://{shared}"))]))).await;
+        says(&ready(s, "db", "False TargetNotOwned", SECONDS).await.0, "members were pushed into it");
+        assert_eq!(held(&shared).await.expect("what others share is there").0, there);
+        push(s, "db", forced(json!([entry(format!("aws.sm://{own}")), entry(format!("aws.ps:///{place}"))]))).await;
+        ready(s, "db", "True Pushed", SECONDS).await;
+
         // The same place through another provider, and by another name.
         let version = held(&own).await.unwrap().1;
         let mut spec = forced(json!([entry(format!("aws.sm://{own}")), entry(format!("aws.ps:///{place}"))]));
@@ -115,6 +122,18 @@ async fn what_others_share_or_what_is_still_written_is_never_deleted() {
         s.front.remove_fault(denied);
         ready(s, "db", "True Pushed", WITHIN_TTL).await;
         assert_eq!((parameter(&format!("/{place}")).await, parameter(&format!("/{place}2")).await), (None, Some(one)));
+        // What is taken over as a whole is its own.
+        s.put_secret("whole", "{}").await;
+        let whole = s.path("whole");
+        push(s, "whole", json!({"secretName": "db", "adopt": true, "data": [entry(format!("aws.sm://{whole}#/mine"))]})).await;
+        ready(s, "whole", "True Pushed", SECONDS).await;
+        push(s, "whole", json!({"secretName": "db", "adopt": true, "data": [entry(format!("aws.sm://{whole}"))]})).await;
+        ready(s, "whole", "True Pushed", SECONDS).await;
+        push(s, "whole", forced(json!([entry(format!("aws.sm://{whole}"))]))).await;
+        ready(s, "whole", "True Pushed", SECONDS).await;
+        pushes(s).delete("whole", &DeleteParams::default()).await.unwrap();
+        until("whole goes", WITHIN_TTL, async || pushes(s).get_opt("whole").await.unwrap().is_none().then_some(())).await;
+        assert!(held(&whole).await.is_none());
         // With the RobotoPush goes what is its own.
         pushes(s).delete("db", &DeleteParams::default()).await.unwrap();
         until("it goes", WITHIN_TTL, async || pushes(s).get_opt("db").await.unwrap().is_none().then_some(())).await;

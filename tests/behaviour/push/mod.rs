@@ -237,8 +237,12 @@ async fn what_is_denied_or_another_s_is_told_and_stays() {
         // Round and round it would go.
         s.apply("loop", &json!({"uri": format!("aws.sm://{foreign}")}).to_string()).await;
         s.ready("loop").await;
-        push(s, "loop", json!({"secretName": "loop", "adopt": true, "data": [{"uri": format!("aws.sm://{foreign}")}]})).await;
-        says(&ready(s, "loop", "False TargetConflict", SECONDS).await.0, "the RobotoSecret loop mirrors it into the Secret that is pushed there");
+        let data = json!([{"uri": format!("aws.sm://{foreign}")}, {"uri": format!("aws.sm://{}", s.path("beside"))}]);
+        push(s, "loop", json!({"secretName": "loop", "adopt": true, "data": data})).await;
+        let (message, status) = ready(s, "loop", "False TargetConflict", SECONDS).await;
+        says(&message, "the RobotoSecret loop mirrors it into the Secret that is pushed there");
+        let told: Vec<_> = status.targets.iter().map(|target| target.reason.as_deref()).collect();
+        assert_eq!((told, held(&s.path("beside")).await.is_some()), (vec![Some("TargetConflict"), None], true), "the other one is written");
 
         // Without the Secret nothing is written and nothing taken away.
         s.secrets().delete("db", &DeleteParams::default()).await.unwrap();

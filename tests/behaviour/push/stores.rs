@@ -1,6 +1,6 @@
 //! Pushing to the stores that are reached over HTTP: what arrives there, whose it is, what a crash leaves, and what none of them would lose.
 
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use testbed::{
     Envase, Roboto, Vault,
@@ -118,6 +118,12 @@ async fn vault_gets_values_with_a_mark_and_keeps_what_others_write_beside_them()
         push(s, "text", "vault", json!({"secretName": "db", "data": [{"key": "user", "uri": format!("vault://kv/{ns}/text")}]})).await;
         says(&ready(s, "text", "False TargetRejected", SECONDS).await.0, "Vault keeps JSON objects, and this is none");
         assert_eq!(vault.value("", &format!("kv/{ns}/text")), None);
+        // What could not be compared is not written, and nobody else notices.
+        let deep = ["{\"a\":".repeat(5_000), "1".to_owned(), "}".repeat(5_000)].concat();
+        secret(s, "deep", json!({"key": deep})).await;
+        push(s, "deep", "vault", json!({"secretName": "deep", "data": [{"key": "key", "uri": format!("vault://kv/{ns}/deep")}]})).await;
+        says(&ready(s, "deep", "False TargetRejected", SECONDS).await.0, "the value nests deeper than 128 levels");
+        assert_eq!(vault.value("", &format!("kv/{ns}/deep")), None);
     })
     .await;
 }
@@ -164,6 +170,38 @@ async fn what_vault_lost_between_value_and_mark_is_still_known_for_ours_and_goes
 }
 
 #[tokio::test]
+async fn what_was_about_to_be_made_when_the_controller_died_goes_with_its_push_if_it_was() {
+    vault("push-vault-making", async |s, vault, _| {
+        let (ns, one) = (s.namespace.clone(), s.value("one"));
+        let uri = |name: &str| format!("vault://kv/{ns}/{name}");
+        secret(s, "db", json!({"password": one, "json": "{\"a\":1}"})).await;
+        let whole = json!({"password": one, "json": "{\"a\":1}"});
+        for (name, there, is_deleted) in [("ours", &whole, true), ("theirs", &json!({"password": "theirs"}), true), ("moved", &json!({"a": 1}), false)] {
+            vault.put("", &format!("kv/{ns}/{name}"), there);
+            let now = if is_deleted { uri(name) } else { uri("elsewhere") };
+            push(s, name, "vault", json!({"secretName": "db", "deletionPolicy": "Delete", "data": [{"uri": now}]})).await;
+            // As a controller leaves it that dies after the value and before the mark.
+            let provider = json!({"kind": "RobotoProvider", "name": "vault"});
+            let status = json!({"status": {"targets": [{"uri": uri(name), "provider": provider, "begun": true, "ownership": "Making"}]}});
+            let held = json!({"metadata": {"finalizers": ["robotosecret.dev/push"]}});
+            pushes(s).patch(name, &PatchParams::default(), &Patch::Merge(&held)).await.unwrap();
+            pushes(s).patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
+            if is_deleted {
+                pushes(s).delete(name, &DeleteParams::default()).await.unwrap();
+            }
+        }
+        start(s, &[vault.url()]).await;
+        let is_gone = async |name: &str| pushes(s).get_opt(name).await.unwrap().is_none();
+        until("both go", WITHIN_TTL, async || (is_gone("ours").await && is_gone("theirs").await).then_some(())).await;
+        ready(s, "moved", "True Pushed", WITHIN_TTL).await;
+        let there = |name: &str| vault.value("", &format!("kv/{ns}/{name}"));
+        assert_eq!((there("ours"), there("theirs"), there("moved"), there("elsewhere")), (None, Some(json!({"password": "theirs"})), None, Some(whole)));
+        s.event("theirs", &format!("Left: {} is left as it is", uri("theirs"))).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn where_a_store_keeps_no_mark_the_status_says_whose_it_is() {
     vault("push-vault-v1", async |s, vault, _| {
         let (ns, one, two) = (s.namespace.clone(), s.value("one"), s.value("two"));
@@ -181,6 +219,12 @@ async fn where_a_store_keeps_no_mark_the_status_says_whose_it_is() {
         holds(&json!({"password": two})).await;
         vault.put_plain("", &name, &json!({"password": "theirs"}));
         holds(&json!({"password": two})).await;
+        // Two don't write in turns.
+        secret(s, "second", json!({"password": one})).await;
+        push(s, "second", "old", json!({"secretName": "second", "adopt": true, "deletionPolicy": "Delete", "data": entry})).await;
+        says(&ready(s, "second", "False TargetNotOwned", SECONDS).await.0, "the RobotoPush db writes it, and was there first");
+        gone(s, "second").await;
+        assert_eq!(vault.plain("", &name), Some(json!({"password": two})));
         // Members could be lost there, and what is there is not ours.
         push(s, "member", "old", json!({"secretName": "db", "data": [{"key": "password", "uri": format!("vault://old/{ns}/m#/password")}]})).await;
         says(&ready(s, "member", "False InvalidSpec", SECONDS).await.0, "push a whole value there");
@@ -287,6 +331,11 @@ async fn envase_gets_secrets_and_what_is_there_already_stays() {
         holds(&json!({"password": one})).await;
         secret(s, "db", json!({"password": two})).await;
         holds(&json!({"password": two})).await;
+        assert_eq!(there()["description"], "pushed");
+        // Who doesn't speak of it leaves it.
+        push(s, "db", "envase", json!({"secretName": "db", "deletionPolicy": "Delete", "data": [{"uri": "envase://shop/db@org-1"}]})).await;
+        secret(s, "db", json!({"password": one})).await;
+        holds(&json!({"password": one})).await;
         assert_eq!(there()["description"], "pushed");
         for (policy, expected) in [("Replace", "False TargetNotOwned"), ("IfNotExists", "True Pushed")] {
             let spec = json!({"secretName": "db", "updatePolicy": policy, "deletionPolicy": "Delete", "data": [{"uri": "envase://theirs"}]});
