@@ -304,8 +304,9 @@ impl EnvaseProvider {
         let known = match description {
             Some(_) => None,
             None => match self.describe(source).await {
-                Err(error) if error.reason().is_passing() => return Err(error),
-                known => known.ok().and_then(|known| known.description),
+                // Who may write and not read can't know of one; where nothing is, the write says so.
+                Err(WriteError::Failed(error)) if matches!(error.reason, Reason::AccessDenied | Reason::SourceNotFound) => None,
+                known => known?.description,
             },
         };
         let body = payload::sent(&self.fields, &key, value, description.or(known.as_deref()))?;
