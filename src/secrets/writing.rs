@@ -42,9 +42,9 @@ impl Secrets {
         self.written(&source, async || self.writer(source.store)?.create(&source, value, attributes).await).await
     }
 
-    /// Puts another value in place of the one that is there, and keeps all else: key, description, tags, kind. With a keypath it becomes that member of the
-    /// JSON that is there, as text, and no change is lost that somebody else makes at the same time; what the member is in has to be there. Parameter Store
-    /// can't compare: what this writes over there it does again on top, and its history has all there ever was.
+    /// Puts another value in place of the one that is there, and keeps all else: key, description, tags, kind; the last who writes wins. With a keypath it
+    /// becomes that member of the JSON that is there, as text, and no change is lost that somebody else makes at the same time; what the member is in has to be
+    /// there. Parameter Store can't compare: what this writes over there it does again on top, and its history has all there ever was.
     ///
     /// # Errors
     ///
