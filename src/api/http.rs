@@ -22,6 +22,15 @@ pub(super) fn url_rule() -> Rule {
     Rule::new("self.matches('^https?://[^/?#@]+(/[^?#@]*)?$')").message("an address such as https://host/path, without user, query and fragment")
 }
 
+/// What is said of a text that is no address.
+pub const ADDRESS: &str = "an address is http://HOST:PORT or https://HOST:PORT";
+
+/// Whether something could be called there: a text with scheme and host, perhaps with a path.
+#[must_use]
+pub fn is_address(text: &str) -> bool {
+    text.parse::<http::Uri>().is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty()))
+}
+
 /// The address up to its path, which is what the controller's `--allowed-endpoints` lists.
 #[must_use]
 pub fn origin(url: &str) -> &str {

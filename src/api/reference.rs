@@ -197,6 +197,9 @@ pub enum ReferenceError {
         /// What is wrong with it, as the rest of a sentence.
         problem: &'static str,
     },
+    /// A path below which nothing can lie.
+    #[error("{0}")]
+    Path(&'static str),
     /// Text that starts like an ARN and isn't one.
     #[error("an ARN reads arn:aws:secretsmanager:<region>:<account>:secret:<name> or arn:aws:ssm:<region>:<account>:parameter/<name>")]
     Arn,

@@ -197,7 +197,7 @@ pub enum PushOwnership {
 /// How a secret is deleted: exactly one of its fields.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+#[x_kube(validation = Rule::new("has(self.days) != has(self.force)").message("write either days or force"))]
 pub struct PushRecovery {
     /// It can be had back for so many days, 7 to 30.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -25,7 +25,11 @@ use clap_complete::Shell;
 use futures::TryStreamExt;
 use robotosecret::{
     Secrets,
-    api::reference::Store,
+    api::{
+        http::{ADDRESS, is_address},
+        reference::Store,
+    },
+    provider::search::{Search, SearchError},
     proxy::Proxy,
     secrets::{Error, Secret},
 };
@@ -197,7 +201,11 @@ pub fn misunderstood(error: &clap::Error) -> ExitCode {
     // The names of our own arguments, never what was typed.
     let ours = |kind| Some(named(kind)).filter(|name| !name.is_empty());
     let problem = match error.kind() {
-        ErrorKind::UnknownArgument => "an argument that is not known here; a value goes to standard input, into a --file or behind --value".to_owned(),
+        ErrorKind::UnknownArgument => {
+            let takes_value = std::env::args().nth(1).is_some_and(|command| ["create", "update", "put"].contains(&command.as_str()));
+            let value = if takes_value { "; a value goes to standard input, into a --file or behind --value" } else { "" };
+            format!("an argument that is not known here{value}")
+        }
         ErrorKind::InvalidSubcommand => "there is no such command".to_owned(),
         ErrorKind::MissingRequiredArgument => format!("missing: {}", named(ContextKind::InvalidArg)),
         ErrorKind::ArgumentConflict => format!("{} can't be used with {}", named(ContextKind::InvalidArg), named(ContextKind::PriorArg)),
@@ -263,6 +271,8 @@ async fn carry_out(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Write(write) => Box::pin(writing::carry_out(write)).await?,
         Command::List { path, name, tags, flat, values, access } => {
+            let (name, tags) = (name.as_deref(), distinct(tags)?);
+            let searched = if values.is_some() { None } else { searched(&path, name, &tags)? };
             let secrets = access.client().await?;
             if let Some(form) = values {
                 let read = Cell::new(0_usize);
@@ -271,7 +281,12 @@ async fn carry_out(command: Command) -> Result<ExitCode, Failure> {
                 let all: BTreeMap<String, Secret> = progress::shown(line, all).await?;
                 print(output::many(&all, form.format())?.expose())?;
             } else {
-                let found = find(&secrets, &path, name.as_deref(), distinct(tags)?, flat);
+                let found = async {
+                    match searched {
+                        Some((store, path)) => secrets.find(store, path, name, tags).await,
+                        None => secrets.list(&path, !flat).await,
+                    }
+                };
                 let found = progress::shown(|| format!("{} found", secrets.found_so_far()), found).await?;
                 print(found.iter().fold(String::new(), |lines, reference| lines + reference + "\n").as_bytes())?;
             }
@@ -280,13 +295,19 @@ async fn carry_out(command: Command) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn find(secrets: &Secrets, path: &str, name: Option<&str>, tags: BTreeMap<String, String>, flat: bool) -> Result<Vec<String>, Error> {
+/// The store that is searched, and the path there; `None`: what lies below the path is listed.
+fn searched<'p>(path: &'p str, name: Option<&str>, tags: &BTreeMap<String, String>) -> Result<Option<(Store, Option<&'p str>)>, Failure> {
     if name.is_none() && tags.is_empty() && path.contains("://") {
-        return secrets.list(path, !flat).await;
+        return Ok(None);
     }
     let (store, path) = path.split_once("://").map_or((path, None), |(store, path)| (store, Some(path)));
-    let store: Store = store.parse()?;
-    secrets.find(store, path, name, tags).await
+    let store: Store = store.parse().map_err(Error::from)?;
+    match Search::matching(store, path, name, tags.clone()) {
+        Ok(_) => Ok(Some((store, path))),
+        Err(SearchError::Name(problem)) => Err(Failure::Arguments(format!("--name: {problem}"))),
+        Err(SearchError::Missing(problem)) => Err(Failure::Arguments(problem.to_owned())),
+        Err(problem) => Err(Error::from(problem).into()),
+    }
 }
 
 fn print(bytes: &[u8]) -> Result<(), Failure> {
@@ -317,8 +338,7 @@ fn region(text: &str) -> Result<String, &'static str> {
 }
 
 fn endpoint(text: &str) -> Result<String, &'static str> {
-    let address = text.parse::<http::Uri>().ok().filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
-    if address.is_some() { Ok(text.to_owned()) } else { Err("an address is http://HOST:PORT or https://HOST:PORT") }
+    if is_address(text) { Ok(text.to_owned()) } else { Err(ADDRESS) }
 }
 
 fn tag(text: &str) -> Result<(String, String), &'static str> {

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, Subcommand};
+use clap::{
+    Args, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use robotosecret::{
     Secrets,
     api::{
@@ -75,8 +78,8 @@ pub enum Write {
         /// What to delete.
         reference: String,
         /// For how many days Secrets Manager keeps it, 7 to 30.
-        #[arg(long, value_name = "DAYS", conflicts_with = "force")]
-        recovery_days: Option<u32>,
+        #[arg(long, value_name = "DAYS", conflicts_with = "force", value_parser = days)]
+        recovery_days: Option<Recovery>,
         /// Delete it for good.
         #[arg(long)]
         force: bool,
@@ -130,11 +133,11 @@ pub struct Besides {
     /// The key that it is encrypted with (AWS): an id, an ARN or an alias.
     #[arg(long, value_name = "KEY")]
     kms_key: Option<String>,
-    /// The type of a parameter: SecureString (default), String, StringList.
-    #[arg(long = "type", value_name = "TYPE", value_parser = kind)]
+    /// The type of a parameter; SecureString when left out.
+    #[arg(long = "type", value_name = "TYPE", value_parser = kinds())]
     kind: Option<ParameterKind>,
-    /// The tier of a parameter: Standard, Advanced, Intelligent-Tiering.
-    #[arg(long, value_parser = tier)]
+    /// The tier of a parameter.
+    #[arg(long, value_parser = tiers())]
     tier: Option<ParameterTier>,
 }
 
@@ -211,7 +214,7 @@ pub async fn carry_out(write: Write) -> Result<(), Failure> {
             say(&format!("{reference} written"));
         }
         Write::Delete { reference, recovery_days, force, access } => {
-            let recovery = if force { Recovery::Force } else { recovery_days.map(days).transpose()?.unwrap_or_default() };
+            let recovery = if force { Recovery::Force } else { recovery_days.unwrap_or_default() };
             if recovery_days.is_some() && reference.parse::<Reference>().is_ok_and(|parsed| parsed.source.store != Store::SecretsManager) {
                 return Err(Failure::Arguments("--recovery-days is for Secrets Manager alone".to_owned()));
             }
@@ -230,8 +233,8 @@ pub async fn carry_out(write: Write) -> Result<(), Failure> {
     Ok(())
 }
 
-fn days(days: u32) -> Result<Recovery, Failure> {
-    Recovery::within(days).map_err(|_| Failure::Arguments("--recovery-days: a secret can be had back for 7 to 30 days".to_owned()))
+fn days(text: &str) -> Result<Recovery, &'static str> {
+    text.parse().ok().and_then(|days| Recovery::within(days).ok()).ok_or("a number of days from 7 to 30")
 }
 
 fn duration(text: &str) -> Result<Duration, &'static str> {
@@ -239,10 +242,12 @@ fn duration(text: &str) -> Result<Duration, &'static str> {
     api::duration::parse(text).filter(is_sensible).ok_or("a duration from 1s to 768h, such as 30s, 5m or 1h")
 }
 
-fn kind(text: &str) -> Result<ParameterKind, &'static str> {
-    ParameterKind::spelled(text).ok_or("SecureString, String or StringList")
+fn kinds() -> impl TypedValueParser<Value = ParameterKind> {
+    let named = |name: String| ParameterKind::spelled(&name).ok_or("no type of a parameter");
+    PossibleValuesParser::new(ParameterKind::ALL.map(ParameterKind::as_str)).try_map(named)
 }
 
-fn tier(text: &str) -> Result<ParameterTier, &'static str> {
-    ParameterTier::spelled(text).ok_or("Standard, Advanced or Intelligent-Tiering")
+fn tiers() -> impl TypedValueParser<Value = ParameterTier> {
+    let named = |name: String| ParameterTier::spelled(&name).ok_or("no tier of a parameter");
+    PossibleValuesParser::new(ParameterTier::ALL.map(ParameterTier::as_str)).try_map(named)
 }

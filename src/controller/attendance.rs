@@ -91,6 +91,8 @@ impl Verdict {
         names.dedup();
         match names[..] {
             [] => Self::new("Unknown", Reason::Pending.as_str(), "who asks is read for with an identity of its own, and nobody has asked yet"),
+            // A token of Vault needs no name.
+            [""] => Self::new("True", IDENTIFIED, "the store lets it in, and has no name for it"),
             [one] => Self { identity: Some(one.to_owned()), ..Self::new("True", IDENTIFIED, format!("reads as {one}")) },
             _ => Self::new("True", IDENTIFIED, format!("reads as {} identities, each for those it belongs to", names.len())),
         }
@@ -269,6 +271,7 @@ mod tests {
             format!("{status} {reason} {message} ({})", identity.unwrap_or_default())
         };
         assert_eq!(said(&[Ok("a"), Ok("a")]), "True Identified reads as a (a)");
+        assert_eq!(said(&[Ok("")]), "True Identified the store lets it in, and has no name for it ()");
         assert_eq!(said(&[Ok("a"), Ok("b")]), "True Identified reads as 2 identities, each for those it belongs to ()");
         assert_eq!(said(&[Err(Reason::CredentialsError)]), "False CredentialsError because ()");
         assert_eq!(said(&[Err(Reason::ProviderUnavailable), Err(Reason::CredentialsError), Ok("a")]), "False CredentialsError 2 of 3 identities: because ()");

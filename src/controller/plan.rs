@@ -19,7 +19,10 @@ use crate::{
             Template, VersionSelector,
         },
     },
-    provider::{Listing, Question, search::Search},
+    provider::{
+        Listing, Question,
+        search::{Search, SearchError},
+    },
     render::{
         self, RenderError,
         naming::Naming,
@@ -220,13 +223,20 @@ fn plan_many(spec: &RobotoSecretSpec, i: usize, entry: &DataFromEntry, questions
 }
 
 fn search_path(field: &str, by_path: &ByPath) -> Result<(Listing, Search), InvalidSpec> {
-    Search::below(&by_path.uri, by_path.recursive).map_err(|problem| InvalidSpec::new(format!("{field}.byPath.uri"), problem))
+    Search::below(&by_path.uri, by_path.recursive).map_err(|problem| InvalidSpec::new(format!("{field}.byPath.uri"), problem.to_string()))
 }
 
 fn search_all(field: &str, find: &Find) -> Result<(Listing, Search), InvalidSpec> {
     let tags = find.tags.clone().unwrap_or_default();
     let found = Search::matching(store_of(find.store), find.path.as_deref(), find.name.as_deref(), tags);
-    found.map_err(|(part, problem)| InvalidSpec::new(format!("{field}.find{part}"), problem))
+    found.map_err(|problem| {
+        let part = match problem {
+            SearchError::Path(_) => ".path",
+            SearchError::Name(_) => ".name",
+            SearchError::Missing(_) | SearchError::Unsupported(_) => "",
+        };
+        InvalidSpec::new(format!("{field}.find{part}"), problem.to_string())
+    })
 }
 
 fn plan_keys(spec: &RobotoSecretSpec, entries: &[DataEntry], questions: &mut Vec<Planned>) -> Result<Vec<Entry>, InvalidSpec> {

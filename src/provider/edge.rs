@@ -53,15 +53,17 @@ impl EdgeProvider {
             ("user", None, _) => {
                 let entity = self.vault.entity().await?;
                 if entity.is_empty() {
-                    let problem =
-                        "Vault says no entity for the identity that reads; write the provider's user, or let it log in by a method that makes entities";
+                    let problem = "Vault says no entity for the identity that reads; name the user (the provider's user, on the command line EDGE_USER), or let it log in by a method that makes entities";
                     // It may have one the next time that it logs in.
                     return Err(ReadError::new(Reason::AccessDenied, problem));
                 }
                 Ok(format!("{mount}/{prefix}/users/{entity}"))
             }
             (_, _, Some(organization)) => Ok(format!("{mount}/{prefix}/orgs/{organization}")),
-            (_, _, None) => Err(ReadError::new(Reason::InvalidSpec, "the provider names no organization, whose secrets edge://org would be")),
+            (_, _, None) => Err(ReadError::new(
+                Reason::InvalidSpec,
+                "no organization is named, whose secrets edge://org would be (the provider's organization, on the command line EDGE_ORGANIZATION)",
+            )),
         }
     }
 

@@ -38,7 +38,12 @@ impl Http {
     pub fn new(certificates: Option<&str>) -> Result<Self, ReadError> {
         // Who uses this as a library may have named one already, or none.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let broken = || ReadError::new(Reason::InvalidSpec, "the provider's caBundle holds something that is no certificate in PEM, or nothing");
+        let broken = || {
+            ReadError::new(
+                Reason::InvalidSpec,
+                "the provider's caBundle (on the command line the file that VAULT_CACERT names) holds something that is no certificate in PEM, or nothing",
+            )
+        };
         let trusted = match certificates {
             None => Vec::new(),
             Some(pem) => Certificate::from_pem_bundle(pem.as_bytes()).ok().filter(|all| !all.is_empty()).ok_or_else(broken)?,
@@ -73,7 +78,7 @@ impl Http {
                 let body = Sensitive::new(body);
                 return match chunk {
                     Ok(None) => Ok(Answer { status, body }),
-                    Ok(Some(_)) => Err(ReadError::new(Reason::TargetRejected, "the store's answer is more than a Secret can ever hold")),
+                    Ok(Some(_)) => Err(ReadError::new(Reason::TargetRejected, "the store's answer is longer than any value")),
                     Err(error) => Err(unsent(&error)),
                 };
             }
@@ -101,7 +106,7 @@ fn unsent(error: &reqwest::Error) -> ReadError {
         silent()
     } else {
         let refused = if cause.contains("refused") { " (connection refused)" } else { "" };
-        let problem = format!("the store could not be reached{refused}; check the provider's address and the way there");
+        let problem = format!("the store could not be reached{refused}; check its address and the way there");
         ReadError::new(Reason::ProviderUnavailable, problem)
     };
     // Nothing was answered, so that the cause (an address, DNS, TLS) holds no value.
@@ -151,7 +156,7 @@ mod tests {
         let here = serve(Router::new().route("/", get(endless))).await;
         let http = Http::new(None).expect("a client");
         let error = http.send(http.client().get(here)).await.err().expect("an error");
-        assert_eq!((error.reason, error.message.as_str()), (Reason::TargetRejected, "the store's answer is more than a Secret can ever hold"));
+        assert_eq!((error.reason, error.message.as_str()), (Reason::TargetRejected, "the store's answer is longer than any value"));
     }
 
     #[tokio::test]

@@ -13,6 +13,26 @@ use crate::{
     render::naming::expression,
 };
 
+/// What a search in Vault or Edge is told that has none: there is no list of all mounts, or of all that Edge keeps.
+const NO_PATH: &str = "a search in Vault has a path, from the mount on, and one in Edge the path user or org";
+
+/// What is wrong with a search. The message says what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SearchError {
+    /// Nothing could lie below its path.
+    #[error(transparent)]
+    Path(#[from] ReferenceError),
+    /// The expression for names is none.
+    #[error("{0}")]
+    Name(String),
+    /// It leaves out what it can't do without.
+    #[error("{0}")]
+    Missing(&'static str),
+    /// The store answers none of this kind.
+    #[error("{0}")]
+    Unsupported(&'static str),
+}
+
 /// Which of those that a store lists belong to a search, and by which name.
 #[derive(Debug)]
 pub struct Search {
@@ -26,23 +46,26 @@ pub struct Search {
 
 impl Search {
     /// All below a path (`aws.ps:///prod/app`, `vault://kv/shop`), by the rest of their names. An error says what to write instead.
-    pub fn below(uri: &str, recursive: bool) -> Result<(Listing, Self), String> {
-        let (scheme, path) = uri.split_once("://").ok_or("a path is aws.ps:///prod/app or aws.sm://prod/app")?;
-        let store: Store = scheme.parse().map_err(|problem: ReferenceError| problem.to_string())?;
+    pub fn below(uri: &str, recursive: bool) -> Result<(Listing, Self), SearchError> {
+        let (scheme, path) = uri.split_once("://").ok_or(ReferenceError::Path("a path is aws.ps:///prod/app or aws.sm://prod/app"))?;
+        let store: Store = scheme.parse()?;
         check_listed(store, false)?;
         let path = checked_path(store, path)?;
         let listing = Listing { store, path: Some(path.clone()), recursive, tags: BTreeMap::new() };
         Ok((listing, Self { store, path: Some(path), recursive, relative: true, name: None }))
     }
 
-    /// Those below a path, if one is given, whose names match an expression and that have these tags, by their whole names. An error says which of the
-    /// three is wrong (`.path`, `.name`, or nothing), and what to write instead.
-    pub fn matching(store: Store, path: Option<&str>, name: Option<&str>, tags: BTreeMap<String, String>) -> Result<(Listing, Self), (&'static str, String)> {
-        check_listed(store, !tags.is_empty()).map_err(|problem| ("", problem.to_owned()))?;
-        let path = path.map(|path| checked_path(store, path)).transpose().map_err(|problem| (".path", problem))?;
-        let name = name.map(expression).transpose().map_err(|problem| (".name", problem))?;
+    /// Those below a path, if one is given, whose names match an expression and that have these tags, by their whole names. An error says
+    /// what to write instead.
+    pub fn matching(store: Store, path: Option<&str>, name: Option<&str>, tags: BTreeMap<String, String>) -> Result<(Listing, Self), SearchError> {
+        check_listed(store, !tags.is_empty())?;
+        if path.is_none() && matches!(store, Store::Vault | Store::Edge) {
+            return Err(SearchError::Missing(NO_PATH));
+        }
+        let path = path.map(|path| checked_path(store, path)).transpose()?;
+        let name = name.map(expression).transpose().map_err(SearchError::Name)?;
         if path.is_none() && name.is_none() && tags.is_empty() {
-            return Err(("", "write at least one of path, name and tags".to_owned()));
+            return Err(SearchError::Missing("write at least one of path, name and tags"));
         }
         let listing = Listing { store, path: path.clone(), recursive: true, tags };
         Ok((listing, Self { store, path, recursive: true, relative: false, name }))
@@ -84,34 +107,37 @@ impl Search {
 }
 
 /// Whether a store can be asked which values it has.
-fn check_listed(store: Store, by_tags: bool) -> Result<(), &'static str> {
+fn check_listed(store: Store, by_tags: bool) -> Result<(), SearchError> {
     match store {
-        Store::Envase => Err("Envase has no list of its secrets; name each"),
-        _ if by_tags && !store.is_aws() => Err("only AWS finds by tags"),
+        Store::Envase => Err(SearchError::Unsupported("Envase has no list of its secrets; name each")),
+        _ if by_tags && !store.is_aws() => Err(SearchError::Unsupported("only AWS finds by tags")),
         _ => Ok(()),
     }
 }
 
 /// A path, held to the rules of names, but for the slash that it may end in.
-fn checked_path(store: Store, path: &str) -> Result<String, String> {
+fn checked_path(store: Store, path: &str) -> Result<String, ReferenceError> {
     if store == Store::ParameterStore && !path.starts_with('/') {
-        return Err("a path in Parameter Store starts with a slash: /prod/app (aws.ps:///prod/app)".to_owned());
+        return Err(ReferenceError::Path("a path in Parameter Store starts with a slash: /prod/app (aws.ps:///prod/app)"));
+    }
+    if path.is_empty() && matches!(store, Store::Vault | Store::Edge) {
+        return Err(ReferenceError::Path(NO_PATH));
     }
     if path.is_empty() {
-        return Err("it names no path; name one, or have all found by the name '.*' (find with name, on the command line --name)".to_owned());
+        return Err(ReferenceError::Path("it names no path; name one, or have all found by the name '.*' (find with name, on the command line --name)"));
     }
     if path == "/" && store.is_aws() {
         return Ok(path.to_owned());
     }
     let bare = path.strip_suffix('/').unwrap_or(path);
     if store == Store::Vault && path == "/" {
-        return Err("a path in Vault begins with a mount: kv/shop (vault://kv/shop)".to_owned());
+        return Err(ReferenceError::Path("a path in Vault begins with a mount: kv/shop (vault://kv/shop)"));
     }
     // A name that would be below it stands for all of them.
     let below = format!("{bare}/x");
-    Reference::new(store, &below, None, Vec::new()).map_err(|problem| problem.to_string())?;
+    Reference::new(store, &below, None, Vec::new())?;
     if below.starts_with("arn:") {
-        return Err("a path is no ARN".to_owned());
+        return Err(ReferenceError::Path("a path is no ARN"));
     }
     // For a parameter the slash says nothing; for a secret it ends the last segment.
     Ok(if store == Store::SecretsManager { path } else { bare }.to_owned())

@@ -14,10 +14,10 @@ use super::{
 };
 use crate::{
     api::{
-        aws::{AwsSpec, Endpoints},
+        aws::{AwsSpec, Endpoints, REGION_PLACE},
         edge::EdgeSpec,
         envase::{EnvaseAuth, EnvaseHttp, EnvaseOauth, EnvaseSpec},
-        http::FromSecret,
+        http::{ADDRESS, FromSecret, is_address},
         reference::Store,
         roboto::RobotoSpec,
         vault::{KeyValue, VaultAuth, VaultSpec},
@@ -191,6 +191,8 @@ pub struct Builder {
     edge: Option<Edge>,
     roboto: Option<Roboto>,
     envase: Option<Envase>,
+    /// Why a store could not be set up from the environment.
+    wrong: BTreeMap<Store, Error>,
 }
 
 impl Default for Builder {
@@ -209,6 +211,7 @@ impl Default for Builder {
             edge: None,
             roboto: None,
             envase: None,
+            wrong: BTreeMap::new(),
         }
     }
 }
@@ -324,33 +327,32 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// A file that `VAULT_CACERT` names and that can't be read.
+    /// A file that `VAULT_CACERT` names and that can't be read. An address that is none is an error of whatever is asked of its store, and of nothing else.
     pub fn from_env(mut self) -> Result<Self, Error> {
         if self.vault.is_none() {
-            self.vault = vault_of_environment()?;
+            let address = self.noted(&[Store::Vault, Store::Edge], set_address("VAULT_ADDR"));
+            self.vault = vault_of_environment(address)?;
         }
         if let (None, Some(vault)) = (&self.edge, &self.vault) {
             let (mount, prefix, user, organization) = (set("EDGE_MOUNT"), set("EDGE_PREFIX"), set("EDGE_USER"), set("EDGE_ORGANIZATION"));
             self.edge = Some(Edge { vault: vault.clone(), mount, prefix, user, organization });
         }
         if self.roboto.is_none() {
-            let (endpoint, org) = (set("ROBOTO_SERVICE_ENDPOINT"), set("ROBOTO_ORG_ID"));
-            let secrets_manager_endpoint = set("AWS_ENDPOINT_URL_SECRETS_MANAGER").or_else(|| set("AWS_ENDPOINT_URL"));
-            let api_key = set("ROBOTO_API_KEY").or_else(|| set("ROBOTO_BEARER_TOKEN"));
-            self.roboto = api_key.map(|key| Roboto { api_key: Sensitive::from(key), endpoint, org, secrets_manager_endpoint });
+            let key = set("ROBOTO_API_KEY").or_else(|| set("ROBOTO_BEARER_TOKEN"));
+            self.roboto = self.noted(&[Store::Roboto], key.map(roboto_of_environment).transpose());
         }
         if self.envase.is_none() {
-            let client = set("ENVASE_CLIENT_ID").zip(set("ENVASE_CLIENT_SECRET")).map(|(id, secret)| EnvaseLogin::Client {
-                id,
-                secret: Sensitive::from(secret),
-                scope: set("ENVASE_SCOPE"),
-                token_url: set("ENVASE_TOKEN_URL"),
-            });
-            let login = set("ENVASE_TOKEN").map(|token| EnvaseLogin::Token(Sensitive::from(token))).or(client);
-            let (environment, base_url) = (set("ENVASE_ENVIRONMENT"), set("ENVASE_BASE_URL"));
-            self.envase = login.map(|login| Envase { environment, base_url, login, api_key: set("ENVASE_API_KEY").map(Sensitive::from) });
+            self.envase = self.noted(&[Store::Envase], envase_of_environment());
         }
         Ok(self)
+    }
+
+    /// What the environment says of a store; what is wrong with it is kept for whoever asks something of that store.
+    fn noted<T>(&mut self, stores: &[Store], said: Result<Option<T>, Error>) -> Option<T> {
+        said.unwrap_or_else(|error| {
+            self.wrong.extend(stores.iter().map(|store| (*store, error.clone())));
+            None
+        })
     }
 
     /// The client. Nothing is called yet.
@@ -369,6 +371,7 @@ impl Builder {
             (Some(_), None) => return Err(Error::InvalidRequest("a cache on disk keeps what the cache keeps; leave no_cache() out".to_owned())),
             (None, _) => None,
         };
+        self.check_addresses()?;
         let metrics = Metrics::default();
         let aws = region.map(|region| Opened::Aws(Arc::new(self.aws(&region, &ambient, &metrics))));
         let vault = self.vault.as_ref().map(|vault| VaultProvider::new(&vault.spec(), held(&vault.token), PAYER, metrics.clone())).transpose()?;
@@ -385,9 +388,30 @@ impl Builder {
             tries: self.tries,
             timeout: self.timeout,
             cache: self.cache.map(|(values, life)| Kept::new(values, life, disk)),
+            wrong: self.wrong,
             budgets: Arc::default(),
             found: Arc::default(),
         })
+    }
+
+    /// What is no address would look like a store that is away. Those of the environment were checked when they were taken.
+    fn check_addresses(&self) -> Result<(), Error> {
+        let roboto = self.roboto.as_ref();
+        let envase = self.envase.as_ref();
+        let token_url = envase.and_then(|envase| match &envase.login {
+            EnvaseLogin::Client { token_url, .. } => token_url.as_ref(),
+            EnvaseLogin::Token(_) => None,
+        });
+        let said = [
+            ("the endpoint of AWS", self.endpoint.as_ref()),
+            ("the address of Vault", self.vault.as_ref().map(|vault| &vault.address)),
+            ("the address of Edge's Vault", self.edge.as_ref().map(|edge| &edge.vault.address)),
+            ("the endpoint of Roboto", roboto.and_then(|roboto| roboto.endpoint.as_ref())),
+            ("the endpoint of Secrets Manager for Roboto", roboto.and_then(|roboto| roboto.secrets_manager_endpoint.as_ref())),
+            ("the base URL of Envase", envase.and_then(|envase| envase.base_url.as_ref())),
+            ("the token URL of Envase", token_url),
+        ];
+        said.into_iter().filter_map(|(what, text)| text.map(|text| (what, text))).try_for_each(|(what, text)| check_address(what, text))
     }
 
     /// The keys of each store on disk: other ones for whoever reads it from elsewhere or as somebody else, as far as that is known without a call.
@@ -489,13 +513,33 @@ impl Envase {
     }
 }
 
-fn vault_of_environment() -> Result<Option<Vault>, Error> {
+fn vault_of_environment(address: Option<String>) -> Result<Option<Vault>, Error> {
     let from_file = || env::home_dir().and_then(|home| fs::read(home.join(".vault-token")).ok()).map(Sensitive::new);
     let token = set("VAULT_TOKEN").map(Sensitive::from).or_else(from_file);
-    let Some((address, token)) = set("VAULT_ADDR").zip(token) else { return Ok(None) };
+    let Some((address, token)) = address.zip(token) else { return Ok(None) };
     let unreadable = |error: std::io::Error| Error::InvalidRequest(format!("the file that VAULT_CACERT names can't be read: {}", error.kind()));
     let ca_bundle = set("VAULT_CACERT").map(fs::read_to_string).transpose().map_err(unreadable)?;
     Ok(Some(Vault { namespace: set("VAULT_NAMESPACE"), ca_bundle, ..Vault::new(address, token) }))
+}
+
+fn roboto_of_environment(key: String) -> Result<Roboto, Error> {
+    let secrets_manager_endpoint = match set_address("AWS_ENDPOINT_URL_SECRETS_MANAGER")? {
+        Some(own) => Some(own),
+        None => set_address("AWS_ENDPOINT_URL")?,
+    };
+    Ok(Roboto { api_key: Sensitive::from(key), endpoint: set_address("ROBOTO_SERVICE_ENDPOINT")?, org: set("ROBOTO_ORG_ID"), secrets_manager_endpoint })
+}
+
+fn envase_of_environment() -> Result<Option<Envase>, Error> {
+    let login = match (set("ENVASE_TOKEN"), set("ENVASE_CLIENT_ID").zip(set("ENVASE_CLIENT_SECRET"))) {
+        (Some(token), _) => EnvaseLogin::Token(Sensitive::from(token)),
+        (None, Some((id, secret))) => {
+            EnvaseLogin::Client { id, secret: Sensitive::from(secret), scope: set("ENVASE_SCOPE"), token_url: set_address("ENVASE_TOKEN_URL")? }
+        }
+        (None, None) => return Ok(None),
+    };
+    let (environment, base_url) = (set("ENVASE_ENVIRONMENT"), set_address("ENVASE_BASE_URL")?);
+    Ok(Some(Envase { environment, base_url, login, api_key: set("ENVASE_API_KEY").map(Sensitive::from) }))
 }
 
 /// What may have been left out.
@@ -508,6 +552,19 @@ fn add<const N: usize>(scope: &mut Scope, parts: [&Option<String>; N]) {
 /// A variable that says something.
 fn set(name: &str) -> Option<String> {
     env::var(name).ok().filter(|text| !text.is_empty())
+}
+
+/// A variable that says an address.
+fn set_address(name: &str) -> Result<Option<String>, Error> {
+    let text = set(name);
+    text.iter().try_for_each(|text| check_address(name, text))?;
+    Ok(text)
+}
+
+/// `what`: where it was said. The text is not repeated: a password may be in it.
+fn check_address(what: &str, text: &str) -> Result<(), Error> {
+    // `{region}` stands for a part of a name.
+    if is_address(&text.replace(REGION_PLACE, "region")) { Ok(()) } else { Err(Error::InvalidRequest(format!("{what}: {ADDRESS}"))) }
 }
 
 /// A secret that is handed out whenever it is asked for.

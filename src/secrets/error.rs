@@ -7,7 +7,7 @@ use crate::{
         Reason,
         reference::{ReferenceError, Source, Store},
     },
-    provider::{ReadError, writing::WriteError},
+    provider::{ReadError, search::SearchError, writing::WriteError},
     render::RenderError,
 };
 
@@ -36,7 +36,7 @@ pub enum Error {
     /// The value has nothing at the keypath, or is no JSON.
     #[error("{0}")]
     KeypathNotFound(String),
-    /// A text that is no reference, or a name that the store can't have.
+    /// A text that is no reference or no path, or a name that the store can't have.
     #[error("{0}")]
     InvalidName(#[from] ReferenceError),
     /// What was asked for can't be done as it is: something isn't set up, or contradicts itself.
@@ -99,6 +99,16 @@ impl From<ReadError> for Error {
             _ => Self::InvalidRequest,
         };
         kind(error.message)
+    }
+}
+
+impl From<SearchError> for Error {
+    fn from(error: SearchError) -> Self {
+        match error {
+            SearchError::Path(problem) => Self::InvalidName(problem),
+            SearchError::Name(problem) => Self::InvalidRequest(format!("name: {problem}")),
+            SearchError::Missing(problem) | SearchError::Unsupported(problem) => Self::InvalidRequest(problem.to_owned()),
+        }
     }
 }
 

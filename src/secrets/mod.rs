@@ -58,6 +58,7 @@ pub struct Secrets {
     tries: u32,
     timeout: Duration,
     cache: Option<Kept>,
+    wrong: BTreeMap<Store, Error>,
     budgets: Arc<Mutex<Budgets>>,
     found: Arc<AtomicUsize>,
 }
@@ -220,7 +221,7 @@ impl Secrets {
     ///
     /// See [`Error`]. A path with nothing below it is an empty list, unless the store says otherwise.
     pub async fn list(&self, path: &str, recursive: bool) -> Result<Vec<String>, Error> {
-        let (listing, search) = Search::below(path, recursive).map_err(Error::InvalidRequest)?;
+        let (listing, search) = Search::below(path, recursive)?;
         let listed = self.listed(&Question::List(listing), &search).await?;
         Ok(listed.into_iter().map(|found| found.source.to_string()).collect())
     }
@@ -229,10 +230,9 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// See [`Error`].
+    /// See [`Error`]. A search of Vault or Edge without a path is [`Error::InvalidRequest`].
     pub async fn find(&self, store: Store, path: Option<&str>, name: Option<&str>, tags: BTreeMap<String, String>) -> Result<Vec<String>, Error> {
-        let (listing, search) =
-            Search::matching(store, path, name, tags).map_err(|(part, problem)| Error::InvalidRequest(format!("{}{problem}", named(part))))?;
+        let (listing, search) = Search::matching(store, path, name, tags)?;
         let listed = self.listed(&Question::List(listing), &search).await?;
         Ok(listed.into_iter().map(|found| found.source.to_string()).collect())
     }
@@ -260,7 +260,7 @@ impl Secrets {
     pub fn get_by_path<'a>(&'a self, path: &str, recursive: bool) -> BoxStream<'a, Result<(String, Secret), Error>> {
         let path = path.to_owned();
         let start = async move {
-            let (listing, search) = Search::below(&path, recursive).map_err(Error::InvalidRequest)?;
+            let (listing, search) = Search::below(&path, recursive)?;
             self.listed(&Question::List(listing), &search).await
         };
         let values = |listed: Result<Vec<Found>, Error>| match listed {
@@ -299,7 +299,7 @@ impl Secrets {
                 (&self.envase, "Envase is not set up; say where it is and as whom it is read (ENVASE_ENVIRONMENT, ENVASE_TOKEN or ENVASE_CLIENT_ID)")
             }
         };
-        opened.as_ref().ok_or_else(|| Error::InvalidRequest(what.to_owned()))
+        opened.as_ref().ok_or_else(|| self.wrong.get(&source).cloned().unwrap_or_else(|| Error::InvalidRequest(what.to_owned())))
     }
 
     /// Asks one question, again if it fails for a reason that passes.
@@ -337,11 +337,6 @@ fn taken(source: &Source, reading: &Reading, keypath: &[String]) -> Result<Secre
 /// What is wrong with a value, and with which.
 fn about(source: &Source, error: &RenderError) -> Error {
     Error::KeypathNotFound(format!("{source}: {error}"))
-}
-
-/// Which part of a search is meant, as the beginning of a sentence.
-fn named(part: &str) -> String {
-    if part.is_empty() { String::new() } else { format!("{}: ", part.trim_start_matches('.')) }
 }
 
 /// Between two thirds and all of it, so that not all who failed together come back together.

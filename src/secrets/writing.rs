@@ -42,21 +42,32 @@ impl Secrets {
         self.written(&source, async || self.writer(source.store)?.create(&source, value, attributes).await).await
     }
 
-    /// Puts another value in place of the one that is there, and keeps all else: key, description, tags, kind. With a keypath it becomes that member of the
-    /// JSON that is there, as text, and no change is lost that somebody else makes at the same time; what the member is in has to be there. Parameter Store
-    /// can't compare: what this writes over there it does again on top, and its history has all there ever was.
+    /// Puts another value in place of the one that is there, and keeps all else: key, description, tags, kind; the last who writes wins. With a keypath it
+    /// becomes that member of the JSON that is there, as text, and no change is lost that somebody else makes at the same time; what the member is in has to be
+    /// there. Parameter Store can't compare: what this writes over there it does again on top, and its history has all there ever was.
     ///
     /// # Errors
     ///
     /// See [`Error`]; [`Error::NotFound`] makes nothing. A member of what the store can't compare is [`Error::NotSupported`].
     pub async fn update(&self, reference: &str, value: &Sensitive) -> Result<Written, Error> {
         let parsed = writable(reference)?;
+        match self.change(&parsed, value).await {
+            // Vault's write tells nothing that was deleted from what never was; its read does.
+            Err(Error::NotFound(said)) if parsed.source.store == Store::Vault && parsed.keypath.is_empty() => {
+                let read = self.ask(&Question::Value(parsed.source)).await;
+                Err(read.err().filter(|error| matches!(error, Error::NotFound(_))).unwrap_or(Error::NotFound(said)))
+            }
+            answer => answer,
+        }
+    }
+
+    async fn change(&self, parsed: &Reference, value: &Sensitive) -> Result<Written, Error> {
         if parsed.keypath.is_empty() {
             return self.written(&parsed.source, async || self.writer(parsed.source.store)?.update(&parsed.source, value, None, None).await).await;
         }
         let text = std::str::from_utf8(value.expose()).map_err(|_| Error::InvalidRequest("a member of JSON is text, and the value is not UTF-8".to_owned()))?;
         let json = serde_json::value::to_raw_value(text).map_err(|_| Error::InvalidRequest("the value can't be written as JSON".to_owned()))?;
-        self.merge(&parsed, &json).await
+        self.merge(parsed, &json).await
     }
 
     /// As [`Secrets::update`] with a keypath, with JSON of any kind as the member.
@@ -77,14 +88,14 @@ impl Secrets {
     ///
     /// See [`Error`].
     pub async fn put(&self, reference: &str, value: &Sensitive, attributes: &Attributes) -> Result<Written, Error> {
+        let parsed = writable(reference)?;
         if *attributes != Attributes::default() {
-            self.compare(&writable(reference)?.source, attributes).await?;
+            self.compare(&parsed.source, attributes).await?;
         }
-        let answer = self.update(reference, value).await;
+        let answer = self.change(&parsed, value).await;
         if !matches!(answer, Err(Error::NotFound(_))) {
             return answer;
         }
-        let parsed = writable(reference)?;
         let made = self.create(&parsed.source.to_string(), &object(&parsed.keypath, value)?, attributes).await;
         // Somebody else made it a moment ago.
         if let Err(Error::AlreadyExists(_)) = made { self.update(reference, value).await } else { made }

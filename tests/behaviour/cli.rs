@@ -122,13 +122,21 @@ fn what_cannot_be_had_is_told_in_a_line_and_by_the_exit_code() {
         (&["get", "roboto-secret://a"], 5, "ROBOTO_API_KEY"),
         (&["get", "envase://a"], 5, "ENVASE_ENVIRONMENT"),
         (&["list", "envase://a"], 5, "Envase has no list of its secrets"),
-        (&["list", "aws.ps://app"], 5, "a path in Parameter Store starts with a slash"),
+        (&["list", "aws.ps://app"], 2, "a path in Parameter Store starts with a slash"),
+        (&["list", "aws.sm://x#/a"], 2, "the name for aws.sm"),
+        (&["list", "aws.sm", "--values", "json"], 2, "a path is aws.ps:///prod/app"),
+        (&["list", "aws.sm", "--name", "("], 2, "--name: not a regular expression: unclosed group"),
+        (&["list", "aws.sm", "--flat"], 2, "write at least one of path, name and tags"),
+        (&["list", "vault", "--name", "."], 2, "a search in Vault has a path, from the mount on, and one in Edge the path user or org"),
+        (&["list", "vault://", "--name", "."], 2, "a search in Vault has a path, from the mount on"),
+        (&["list", "vault", "--tag", "a=b"], 5, "only AWS finds by tags"),
+        (&["get", "aws.sm://object", CANARY], 2, "robotosecret: an argument that is not known here; see --help\n"),
         (&["list", "aws.sm", "--tag", "a=b", "--tag", "a=c"], 2, "one of the tags is given twice"),
         (&["create", "aws.sm://new", "--tag", "a=b", "--tag", "a=c", "--value", "x"], 2, "one of the tags is given twice"),
         (&["list", "aws.sm", "--tag", "=b"], 2, "a tag is NAME=VALUE"),
         (&["get", "aws.sm://object", "--region", "the moon"], 2, "a region is such as eu-west-1"),
         (&["get", "aws.sm://object", "--endpoint", "not a url"], 2, "an address is http://HOST:PORT or https://HOST:PORT"),
-        (&["list", "aws.sm"], 5, "write at least one of path, name and tags"),
+        (&["list", "aws.sm"], 2, "write at least one of path, name and tags"),
     ] {
         let (ended, said) = shell.fails(arguments);
         assert_eq!(ended, code, "{arguments:?}: {said}");
@@ -275,6 +283,12 @@ fn every_store_is_read_as_its_environment_says() {
         ("ENVASE_CLIENT_SECRET", "client-secret".to_owned()),
         ("ENVASE_TOKEN_URL", envase.token_url()),
     ]);
+    for store in ["vault", "edge", "vault://", "edge://"] {
+        let (code, said) = shell.fails(&["list", store, "--name", "."]);
+        assert_eq!(code, 2, "{store}: {said}");
+        says(&said, "a search in Vault has a path, from the mount on, and one in Edge the path user or org");
+    }
+    assert_eq!(vault.count("auth/token/lookup-self"), 0, "it is refused before anything is called");
     assert_eq!(shell.prints(&["get", "vault://kv/shop/db#/password"]), "of vault");
     assert_eq!(shell.prints(&["list", "vault://kv/shop"]), "vault://kv/shop/db\n");
     assert_eq!(shell.prints(&["get", "edge://org/db#/password"]), "of edge");
@@ -282,6 +296,47 @@ fn every_store_is_read_as_its_environment_says() {
     assert_eq!(shell.prints(&["list", "roboto-secret", "--name", "k"]), "roboto-secret://key\n");
     assert_eq!(shell.prints(&["get", "envase://key#/password"]), "of envase");
     assert_eq!(shell.fails(&["exists", "envase://none"]).0, 1);
+}
+
+#[test]
+fn an_address_that_is_none_is_told_by_the_variable_that_has_it() {
+    let shell = Shell(
+        [
+            ("AWS_REGION", aws::REGION),
+            ("VAULT_ADDR", "http://127.0.0.1:1"),
+            ("VAULT_TOKEN", CANARY),
+            ("ROBOTO_API_KEY", CANARY),
+            ("ROBOTO_SERVICE_ENDPOINT", "http://127.0.0.1:1"),
+            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://127.0.0.1:1"),
+            ("ENVASE_BASE_URL", "http://127.0.0.1:1/api"),
+            ("ENVASE_CLIENT_ID", "shop"),
+            ("ENVASE_CLIENT_SECRET", CANARY),
+            ("ENVASE_TOKEN_URL", "http://127.0.0.1:1/token"),
+        ]
+        .map(|(name, value)| (name, value.to_owned()))
+        .to_vec(),
+    );
+    for (variable, reference) in [
+        ("VAULT_ADDR", "vault://kv/db"),
+        ("VAULT_ADDR", "edge://org/db"),
+        ("ROBOTO_SERVICE_ENDPOINT", "roboto-secret://db"),
+        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", "roboto-secret://db"),
+        ("ENVASE_BASE_URL", "envase://db"),
+        ("ENVASE_TOKEN_URL", "envase://db"),
+    ] {
+        for wrong in [format!("{CANARY}.example.com:28200"), format!("us:{CANARY}@localhost"), "ftp://127.0.0.1:1".to_owned(), "http://".to_owned()] {
+            let mut shell = Shell(shell.0.clone());
+            shell.0.iter_mut().filter(|(name, _)| *name == variable).for_each(|(_, value)| value.clone_from(&wrong));
+            let told = format!("robotosecret: {variable}: an address is http://HOST:PORT or https://HOST:PORT\n");
+            assert_eq!(shell.fails(&["get", reference]), (5, told), "{variable} {wrong}");
+        }
+    }
+    // Whoever asks another store is not held up.
+    let emulator = Emulator::start().unwrap();
+    emulator.put_secret("x", "x");
+    let mut shell = Shell::of_aws(&emulator.url());
+    shell.0.extend([("VAULT_ADDR", "127.0.0.1:1".to_owned()), ("VAULT_TOKEN", "s.token".to_owned())]);
+    assert_eq!(shell.prints(&["get", "aws.sm://x"]), "x");
 }
 
 #[test]
@@ -333,10 +388,11 @@ fn values_are_written_in_every_way_and_no_word_of_them_is_said() {
         (&["create", "aws.sm://cli-new", "--value", CANARY, "--type", "String"], 5, ""),
         (&["create", "aws.sm://cli-new", "--value", CANARY, "--file", "x"], 2, "can't be used with"),
         (&["create", "aws.sm://cli-new", "--file", "/none"], 5, "/none can't be read"),
-        (&["create", "aws.sm://cli-new", "--value", CANARY, "--tier", "none"], 2, "Standard, Advanced or Intelligent-Tiering"),
-        (&["delete", "aws.sm://cli-made", "--recovery-days", "90"], 2, "7 to 30 days"),
+        (&["create", "aws.sm://cli-new", "--value", CANARY, "--tier", "none"], 2, "--tier <TIER>: one of Standard, Advanced, Intelligent-Tiering; see"),
+        (&["delete", "aws.sm://cli-made", "--recovery-days", "90"], 2, "--recovery-days <DAYS>: a number of days from 7 to 30; see --help"),
+        (&["delete", "aws.sm://cli-made", "--recovery-days", "abc"], 2, "--recovery-days <DAYS>: a number of days from 7 to 30; see --help"),
         (&["delete", "aws.ps:///none", "--recovery-days", "7"], 2, "for Secrets Manager alone"),
-        (&["put", "aws.sm://cli-made", CANARY], 2, "an argument that is not known here"),
+        (&["put", "aws.sm://cli-made", CANARY], 2, "an argument that is not known here; a value goes to standard input"),
         (&["put", "aws.sm://cli-made", "--tag", CANARY], 2, "a tag is NAME=VALUE"),
         (&[CANARY], 2, "there is no such command"),
         (&["put", "aws.sm://cli-made", "--value", CANARY, "--description", "new"], 5, "it is there with another description"),
@@ -437,6 +493,10 @@ fn every_store_is_written_as_its_environment_says() {
         assert_eq!(shell.fails(&["exists", reference]).0, 1, "{reference}");
     }
     // In Vault a version that was deleted can be had back, or gone for good.
+    let deleted = "vault://kv/db: its current version was deleted; restore it (Vault's undelete), or put another";
+    for arguments in [&["get", "vault://kv/db"][..], &["update", "vault://kv/db", "--value", "{}"], &["update", "vault://kv/db#/n", "--value", "1"]] {
+        assert_eq!(shell.fails(arguments), (1, format!("robotosecret: {deleted}\n")), "{arguments:?}");
+    }
     shell.writes(&["restore", "vault://kv/db"], "");
     assert_eq!(shell.prints(&["get", "vault://kv/db"]), value("vault", 3));
     shell.writes(&["delete", "vault://kv/db"], "");

@@ -1,10 +1,11 @@
 //! The library as a program uses it: what it reads, what it keeps, and what it says.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::TryStreamExt;
 use robotosecret::{
     Secrets,
+    api::reference::Store,
     secrets::{self, Error},
     sensitive::Sensitive,
 };
@@ -81,6 +82,13 @@ async fn a_call_is_made_as_often_and_waited_for_as_long_as_is_said() {
 }
 
 #[tokio::test]
+async fn an_address_that_is_none_makes_no_client() {
+    let bad = secrets::Vault::new("127.0.0.1:8200", Sensitive::from("s.token".to_owned()));
+    let told = "the address of Vault: an address is http://HOST:PORT or https://HOST:PORT".to_owned();
+    assert_eq!(Secrets::builder().vault(bad).build().await.err(), Some(Error::InvalidRequest(told)));
+}
+
+#[tokio::test]
 async fn values_below_a_path_arrive_one_by_one() {
     let vault = vault();
     let secrets = at(&vault).build().await.unwrap();
@@ -94,7 +102,14 @@ async fn values_below_a_path_arrive_one_by_one() {
     let failed: Result<Vec<_>, Error> = secrets.get_by_path("vault://none/shop", true).try_collect().await;
     assert!(matches!(failed, Err(Error::AccessDenied(_))), "{failed:?}");
     let failed: Result<Vec<_>, Error> = secrets.get_by_path("vault:", true).try_collect().await;
-    assert!(matches!(failed, Err(Error::InvalidRequest(_))), "{failed:?}");
+    assert!(matches!(failed, Err(Error::InvalidName(_))), "{failed:?}");
+    // There is no list of all mounts; nothing is called.
+    let calls = vault.count("auth/token/lookup-self");
+    let secrets = at(&vault).build().await.unwrap();
+    let failed = secrets.find(Store::Vault, None, Some("."), BTreeMap::new()).await;
+    let told = "a search in Vault has a path, from the mount on, and one in Edge the path user or org";
+    assert_eq!(failed, Err(Error::InvalidRequest(told.to_owned())));
+    assert_eq!(vault.count("auth/token/lookup-self"), calls);
 }
 
 #[tokio::test]

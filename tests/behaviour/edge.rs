@@ -203,7 +203,7 @@ async fn a_token_that_may_not_look_itself_up_is_whoevers_who_logged_in() {
     vault.app_role_looks("the-role", true, "");
     let error = by_role(&vault).read("edge://user/x").await.unwrap_err();
     assert_eq!(error.reason, Reason::AccessDenied);
-    says(&error.message, "write the provider's user");
+    says(&error.message, "name the user (the provider's user");
 }
 
 #[tokio::test]
@@ -369,7 +369,7 @@ async fn secrets_are_mirrored_searched_rechecked_and_told_of_when_they_are_gone(
         s.holds("goes", &[("a", &s.value("goes"))], SECONDS).await;
         let [db, goes] = ["db", "goes"].map(|name| json!({"password": s.value(name)}).to_string());
         s.holds("all", &[("db", &db), ("goes", &goes)], SECONDS).await;
-        says(&s.condition("nowhere", "Ready", "False InvalidSpec", SECONDS).await, "the provider names no organization");
+        says(&s.condition("nowhere", "Ready", "False InvalidSpec", SECONDS).await, "no organization is named");
         s.condition("narrow", "Ready", "False NotAllowed", SECONDS).await;
         says(&s.condition("missing", "Ready", "False SourceNotFound", SECONDS).await, "edge://org/none");
         says(&s.condition("bad", "Ready", "False InvalidSpec", SECONDS).await, "BadEntry");

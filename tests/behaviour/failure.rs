@@ -411,11 +411,14 @@ async fn credentials_that_are_not_accepted_are_told_from_those_that_ran_out() {
         mirrored(s, "db", &s.value("")).await;
         let before = good(s, "db").await;
         s.front.add_fault(error(s.path("db"), 400, "ExpiredTokenException", "The security token included in the request is expired"));
-        says(&fails(s, "db", "True Mirrored", "ProviderUnavailable").await, "the credentials have run out, or the clock of the controller's node is wrong");
+        says(&fails(s, "db", "True Mirrored", "ProviderUnavailable").await, "the credentials have run out, or the clock of the machine that reads is wrong");
         s.front.clear_faults();
         recovers(s, "db").await;
         s.front.add_fault(error(s.path("db"), 400, "UnrecognizedClientException", "The security token included in the request is invalid."));
-        says(&fails(s, "db", "False CredentialsError", "CredentialsError").await, "check the provider's identity (UnrecognizedClientException)");
+        says(
+            &fails(s, "db", "False CredentialsError", "CredentialsError").await,
+            "check the provider's identity, on the command line the profile or the environment (UnrecognizedClientException)",
+        );
         assert_eq!(good(s, "db").await, before);
         s.front.clear_faults();
         recovers(s, "db").await;

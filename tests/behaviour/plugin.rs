@@ -154,11 +154,16 @@ async fn how_all_stand_is_a_table_that_begins_with_what_is_not_well() {
         assert_eq!((&told["items"][0]["reason"], &told["items"][1]["ready"]), (&json!("SourceNotFound"), &json!("True")));
         assert!(told["items"][1]["checked"].as_str().unwrap().ends_with('Z'));
 
-        says(user.plugin(&["status", "-A"]).failed(3), "robotosecrets can't be listed: forbidden");
+        let told = "robotosecret: robotosecrets can't be listed in all namespaces: forbidden; name a namespace that you may see, with -n NAMESPACE\n";
+        assert_eq!(user.plugin(&["status", "-A"]).failed(3), told);
+        says(user.plugin(&["status", "-n", "default"]).failed(3), "robotosecrets can't be listed in the namespace default: forbidden; name a namespace");
         assert_eq!(user.plugin(&["status", "-A", "good"]).code, 2);
         let admin = User::admin(s);
         let printed = admin.plugin(&["status", "--all-namespaces"]);
         says(&printed.out, "NAMESPACE");
+        // Whatever other tests have in the cluster.
+        assert!(printed.out.lines().all(|line| line.len() <= 80), "{}", printed.out);
+        let printed = User { environment: wide.environment.clone(), ..User::admin(s) }.plugin(&["status", "--all-namespaces"]);
         says(&printed.out, &format!("{}  ", s.namespace));
         assert_eq!(admin.plugin(&["status"]).ended(0), "no RobotoSecrets in the namespace default\n");
     })
@@ -316,7 +321,13 @@ async fn a_refresh_is_waited_for_and_says_what_came_of_it() {
         assert!(printed.ended(1).contains("good: refreshed, nothing changed") && printed.out.contains("wrong: asked, and not well"), "{}", printed.out);
         assert_eq!(user.plugin(&["refresh", "good"]).ended(0), "good: refresh requested\n");
         says(user.plugin(&["refresh", "none", "good"]).failed(1), "there is no RobotoSecret none");
-        assert_eq!(user.plugin(&["refresh"]).code, 2);
+        says(user.plugin(&["refresh"]).failed(2), "<NAMES|--all>");
+        says(user.run(Path::new(env!("CARGO_BIN_EXE_robotosecret")), &["refresh"]).failed(2), "missing: <NAMES|--all>; see --help");
+        assert_eq!(user.plugin(&["refresh", "good", "--all"]).code, 2);
+        for wait in [&[][..], &["--wait"]] {
+            let typo = [&["refresh", "--all", "-n", "typo"], wait].concat();
+            assert_eq!(User::admin(s).plugin(&typo).failed(0), "No RobotoSecrets found in namespace typo.\n");
+        }
         assert_eq!(user.plugin(&["refresh", "good", "--wait=soon"]).code, 2);
         // Nobody is there to do it.
         s.patch("wrong", json!({"spec": {"suspend": true}})).await;
@@ -428,7 +439,7 @@ async fn one_is_explained_from_its_provider_to_its_users() {
         for part in [
             ": not well\n  Ready is False, since ",
             "Secrets Manager has no such secret in this region",
-            "\n    what helps: check name, region and account; put it back; or delete the resource\n",
+            "\n    what helps: check the name, and where it is looked for (region, account, mount, organisation); put it back; or delete the resource\n",
             "\n    was never read\n    makes a key for each member that it has\n",
             "\nSecret wrong\n  it isn't there\n\nUsed by\n  nobody that was found\n",
         ] {
@@ -454,7 +465,7 @@ async fn one_is_explained_from_its_provider_to_its_users() {
         says(&condition, "allow");
         let printed = admin.there(&["explain", "good"]);
         says(printed.ended(0), &format!("not allowed: no rule in its allow lets the namespace {} read aws.sm://{}", s.namespace, s.path("db")));
-        says(&printed.out, "what helps: add the rule, or name another provider");
+        says(&printed.out, "what helps: add what the message says is missing, or name another provider");
         s.apply("lost", "{uri: 'aws.sm://x', provider: {kind: RobotoProvider, name: none}}").await;
         s.condition("lost", "Ready", "False ProviderNotFound", SECONDS).await;
         says(admin.there(&["explain", "lost"]).ended(0), "\nRobotoProvider none\n  it isn't there\n");
@@ -479,8 +490,8 @@ async fn the_keys_are_compared_and_never_printed() {
         let printed = admin.there(&["diff", "wrong"]);
         assert!(printed.ended(1).ends_with("the controller has not written it yet.\nno keys\n"), "{}", printed.out);
         // Somebody else's Secret, and one that is shared.
-        for name in ["theirs", "shared"] {
-            let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": s.namespace}, "data": {"greeting": "aGVsbG8="}});
+        for (name, key) in [("theirs", "password"), ("shared", "greeting")] {
+            let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": s.namespace}, "data": {key: "aGVsbG8="}});
             apply_object(&s.client, &secret).await.unwrap();
         }
         let entry = json!({"key": "password", "uri": format!("aws.sm://{}#/password", s.path("db"))});
@@ -495,7 +506,12 @@ async fn the_keys_are_compared_and_never_printed() {
             let printed = admin.there(arguments);
             assert!(printed.ended(0).ends_with("KEY       VERDICT  WHY\npassword  equal\n1 equal\n"), "{}", printed.out);
         }
-        says(admin.there(&["explain", "shared"]).ended(0), "\nSecret shared\n  shared with others, type Opaque\n  greeting: 5 bytes\n");
+        let length = s.value("password").len();
+        let told = format!("\nSecret shared\n  shared with others, type Opaque\n  password: {length} bytes\n  the keys of others are left out\n");
+        says(admin.there(&["explain", "shared"]).ended(0), &told);
+        let printed = admin.there(&["explain", "theirs"]);
+        says(printed.ended(0), "\n    makes password\n\nSecret theirs\n  a Secret theirs exists and is not this RobotoSecret's");
+        assert!(!printed.out.contains(" byte") && !printed.out.contains("Opaque"), "{}", printed.out);
         says(admin.there(&["diff", "wrong", "--source"]).failed(1), "Secrets Manager has no such secret");
         let user = User::of_namespace(s).await;
         let printed = user.plugin(&["diff", "good"]);
@@ -602,7 +618,7 @@ async fn a_tree_leads_from_providers_to_users() {
             )
         );
         says(user.plugin(&["tree", "none"]).failed(1), "there is no RobotoSecret none");
-        says(user.plugin(&["tree", "-A"]).failed(3), "robotosecrets can't be listed: forbidden");
+        says(user.plugin(&["tree", "-A"]).failed(3), "robotosecrets can't be listed in all namespaces: forbidden");
         says(admin.plugin(&["tree", "-A"]).ended(0), &format!("RobotoSecret {}/good: Mirrored", s.namespace));
         assert_eq!(admin.plugin(&["tree"]).ended(0), "no RobotoSecrets\n");
     })
@@ -654,7 +670,7 @@ async fn pushes_are_shown_explained_refreshed_and_suspended_under_their_own_name
             let printed = few.plugin(&[command]);
             assert_eq!(printed.code, code, "{command}: {}", printed.err);
             says(&printed.out, part);
-            says(&printed.err, "robotosecrets can't be listed: forbidden");
+            says(&printed.err, &format!("robotosecrets can't be listed in the namespace {}: forbidden", s.namespace));
         }
 
         // What somebody changed there is put back at once when that is asked for.

@@ -142,7 +142,7 @@ async fn what_is_missing_denied_or_kept_elsewhere_is_told_in_words() {
             ("elsewhere", "roboto", "roboto-secret://elsewhere", "SourceNotFound", "in a store of another kind than aws"),
             ("foreign", "roboto", "roboto-secret://theirs@org_2", "AccessDenied", "RobotoUnauthorizedException"),
             ("no-org", "both", "roboto-secret://there", "SourceNotFound", "name one: roboto-secret://NAME@ORG, or the provider's orgId"),
-            ("unknown", "unknown", "roboto-secret://there", "CredentialsError", "put another one into its Secret"),
+            ("unknown", "unknown", "roboto-secret://there", "CredentialsError", "put another one into the provider's Secret"),
             ("old", "old", "roboto-secret://there", "CredentialsError", "a personal access token of the old kind"),
             ("beyond", "second", "roboto-secret://there@org_1", "NotAllowed", "add it to the provider's spec.allow"),
             ("unlisted", "unlisted", "roboto-secret://there", "NotAllowed", "--allowed-endpoints"),

@@ -91,6 +91,10 @@ fn a_shell_completes_commands_and_options() {
     assert_eq!(offered(BINARY, &["ex"]), ["exists", "explain"]);
     assert_eq!(offered(BINARY, &["get", "aws.sm://a", "--pro"]), ["--profile"]);
     assert_eq!(offered(BINARY, &["list", "--values", ""]), ["json", "yaml"]);
+    for command in ["create", "put"] {
+        assert_eq!(offered(BINARY, &[command, "aws.ps://a", "--type", ""]), ["String", "StringList", "SecureString"]);
+        assert_eq!(offered(BINARY, &[command, "aws.ps://a", "--tier", "A"]), ["Advanced"]);
+    }
     let all = offered(BINARY, &[""]);
     for verb in ["get", "list", "completion", "status"] {
         assert!(all.iter().any(|offer| offer == verb), "{verb}: {all:?}");

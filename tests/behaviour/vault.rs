@@ -300,7 +300,7 @@ async fn each_way_to_log_in_works_and_a_token_that_runs_out_is_replaced() {
         }
         // A token of a Secret is told; another one in it is used at once.
         vault.revoke("s.short");
-        says(&s.condition("token", "Ready", "False CredentialsError", WITHIN_TTL).await, "put another one into its Secret");
+        says(&s.condition("token", "Ready", "False CredentialsError", WITHIN_TTL).await, "put another one into the provider's Secret");
         vault.token("s.next", "next", policy(s), None);
         put_token(s, "s.next").await;
         s.holds("token", &[("password", &s.value("two"))], SECONDS).await;
@@ -329,9 +329,9 @@ async fn a_server_that_nobody_vouches_for_is_sent_nothing() {
         for name in ["vouched", "unknown"] {
             s.apply(name, &spec(name, json!([entry("password", "vault://kv/a/db#/password")]))).await;
         }
-        says(&s.condition("vouched", "Ready", "False CredentialsError", SECONDS).await, "put another one into its Secret");
+        says(&s.condition("vouched", "Ready", "False CredentialsError", SECONDS).await, "put another one into the provider's Secret");
         let message = s.condition("unknown", "Fresh", "False ProviderUnavailable", SECONDS).await;
-        says(&message, "the store could not be reached; check the provider's address and the way there");
+        says(&message, "the store could not be reached; check its address and the way there");
     })
     .await;
 }

@@ -138,6 +138,7 @@ impl Connection {
                 Error::Api(status) if status.code == 404 => {
                     Failure::Missing("the cluster knows no RobotoSecrets: the definitions of robotosecret.dev are not installed".to_owned())
                 }
+                Error::Api(status) if status.code == 403 => self.unlisted("robotosecrets"),
                 error => self.failure("robotosecrets can't be listed", &error),
             });
             let (secrets, forbidden) = match secrets {
@@ -163,6 +164,12 @@ impl Connection {
         self.named(&names.secrets, &mut chosen.secrets, &mut chosen.missing).await?;
         self.named(&names.pushes, &mut chosen.pushes, &mut chosen.missing).await?;
         Ok(chosen)
+    }
+
+    /// What is said of a kind that may not be listed here; the way out is a namespace where it may be.
+    fn unlisted(&self, kinds: &str) -> Failure {
+        let place = if self.everywhere { "all namespaces".to_owned() } else { format!("the namespace {}", self.namespace) };
+        Failure::Forbidden(format!("{kinds} can't be listed in {place}: forbidden; name a namespace that you may see, with -n NAMESPACE"))
     }
 
     async fn named<K: Kind>(&self, names: &[String], found: &mut Vec<K>, missing: &mut Vec<Failure>) -> Result<(), Failure> {

@@ -72,7 +72,7 @@ pub async fn run(connection: &Connection, name: &str, access: Option<Access>) ->
     let is_written = resource.status.as_ref().and_then(|status| status.target.as_ref()).is_some_and(|written| written.name == target);
     let (heading, verdicts, notes) = match access {
         None => by_metadata(connection, &resource, &target).await,
-        Some(access) => by_value(connection, &resource, &target, access).await?,
+        Some(access) => Box::pin(by_value(connection, &resource, &target, access)).await?,
     };
     let notes: Vec<String> = notes.iter().map(|note| table::clean(note)).collect();
     table::print(&(heading + "\n" + &table::joined(&notes) + &lines(&verdicts, Terminal::new())))?;

@@ -56,7 +56,7 @@ pub async fn run(connection: &Connection, name: &str) -> Result<ExitCode, Failur
         tokio::join!(provider::labels(connection), keys::look(connection, &target), Consumers::find(connection), events(connection, &resource));
     let (now, colour) = (Timestamp::now(), Terminal::new().colour);
     let lengths = match &secret {
-        Sight::Seen(Some(kept)) => Some(&kept.lengths),
+        Sight::Seen(Some(kept)) => Some(keys::own(&resource, kept)),
         _ => None,
     };
     let mut page = about(&resource, &policy(&resource), now, colour);
@@ -66,7 +66,7 @@ pub async fn run(connection: &Connection, name: &str) -> Result<ExitCode, Failur
         section(&id.to_string(), provider_lines(sight, colour));
     }
     let references = match &plan {
-        Ok(plan) => References { resource: &resource, plan, providers: &providers, labels: &labels, lengths, now }.lines(),
+        Ok(plan) => References { resource: &resource, plan, providers: &providers, labels: &labels, lengths: lengths.as_ref(), now }.lines(),
         Err(problem) => vec![format!("the spec can't be carried out: {}", clean(problem))],
     };
     section("References", references);
@@ -157,8 +157,17 @@ fn secret_lines(resource: &RobotoSecret, sight: &Sight<Option<Kept>>) -> Vec<Str
         Sight::Seen(None) => return vec!["it isn't there".to_owned()],
         Sight::Seen(Some(kept)) => kept,
     };
-    let mut lines = vec![clean(&format!("{}, type {}", keys::whose(resource, &kept.seen), kept.type_))];
-    lines.extend(kept.lengths.iter().map(|(key, length)| format!("{key}: {}", counted(*length, "byte"))));
+    let whose = keys::whose(resource, &kept.seen);
+    // What is in somebody else's is none of this one's.
+    if keys::foreign(resource, &kept.seen).is_some() {
+        return vec![clean(&whose)];
+    }
+    let own = keys::own(resource, kept);
+    let mut lines = vec![clean(&format!("{whose}, type {}", kept.type_))];
+    lines.extend(own.iter().map(|(key, length)| format!("{key}: {}", counted(*length, "byte"))));
+    if own.len() < kept.lengths.len() {
+        lines.push("the keys of others are left out".to_owned());
+    }
     lines
 }
 
@@ -223,7 +232,7 @@ mod tests {
                 "RobotoSecret shop/db: not well",
                 "  Ready is False, since 60s: SourceNotFound",
                 "    aws.sm://x: none",
-                "    what helps: check name, region and account; put it back; or delete the resource",
+                "    what helps: check the name, and where it is looked for (region, account, mount, organisation); put it back; or delete the resource",
                 "  Fresh is False, since 60s: SourceNotFound",
                 "  checked never, changed never, rechecked every 10s",
             ]

@@ -64,6 +64,16 @@ pub fn foreign(resource: &RobotoSecret, seen: &Seen) -> Option<String> {
     }
 }
 
+/// The keys of a Secret that are the resource's, with their lengths: all of one that is its alone, of a shared one those that it wrote, of another none.
+pub fn own(resource: &RobotoSecret, kept: &Kept) -> BTreeMap<String, usize> {
+    if foreign(resource, &kept.seen).is_some() {
+        return BTreeMap::new();
+    }
+    let alone = kept.seen.belongs_to(&resource.name_any(), &resource.uid().unwrap_or_default());
+    let owned = kept.seen.owned(&manager(resource)).keys;
+    kept.lengths.iter().filter(|(key, _)| alone || owned.contains(key.as_str())).map(|(key, length)| (key.clone(), *length)).collect()
+}
+
 /// Whose it is, in words.
 pub fn whose(resource: &RobotoSecret, seen: &Seen) -> String {
     match judged(resource, seen) {

@@ -21,7 +21,7 @@ mod tree_lines;
 
 use std::{io, process::ExitCode, time::Duration};
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 use self::access::{Cluster, Failure};
 use super::Access;
@@ -114,12 +114,13 @@ pub enum Output {
 
 /// Which RobotoSecrets.
 #[derive(Args)]
+#[command(group = ArgGroup::new("which").required(true).args(["names", "all"]))]
 pub struct Which {
     /// Which, RobotoPushes as push/NAME.
-    #[arg(required_unless_present = "all", value_parser = name)]
+    #[arg(value_parser = name)]
     names: Vec<String>,
     /// All of the namespace.
-    #[arg(long, conflicts_with = "names")]
+    #[arg(long)]
     all: bool,
     /// With --all: of all namespaces.
     #[arg(short = 'A', long, requires = "all")]

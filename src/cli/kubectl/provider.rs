@@ -92,7 +92,7 @@ impl Provided {
     pub fn reads(&self) -> String {
         let field = self.backend.as_ref().map_or("nothing", Backend::field);
         let region = self.backend.as_ref().and_then(Backend::aws).map_or_else(String::new, |aws| format!(" in {}", aws.region));
-        let identity = self.status.identity.as_ref().map_or_else(String::new, |identity| format!(" as {identity}"));
+        let identity = self.status.identity.as_ref().filter(|identity| !identity.is_empty()).map_or_else(String::new, |identity| format!(" as {identity}"));
         format!("reads {field}{region}{identity}")
     }
 
@@ -172,5 +172,7 @@ mod tests {
         assert_eq!(verdict(&provided, abroad), (false, "not allowed: no rule for it has 999999999999 among its accounts".to_owned()));
         assert!(verdict(&provided, "aws.ps:///aws/reference/secretsmanager/prod/db").0);
         assert_eq!(provided.reads(), "reads aws in eu-west-1 as arn:aws:sts::123456789012:assumed-role/x/y");
+        let nameless = Provided { status: ProviderStatus { identity: Some(String::new()), ..ProviderStatus::default() }, ..provided };
+        assert_eq!(nameless.reads(), "reads aws in eu-west-1");
     }
 }

@@ -55,6 +55,12 @@ type Key = (String, String);
 pub async fn run(connection: &Connection, names: &[String], wait: Option<Duration>) -> Result<ExitCode, Failure> {
     let Chosen { secrets, pushes, missing } = connection.chosen(names).await?;
     table::complain(&missing);
+    if secrets.is_empty() && pushes.is_empty() && missing.is_empty() {
+        // As kubectl says it.
+        let place = if connection.everywhere { String::new() } else { format!(" in namespace {}", table::clean(&connection.namespace)) };
+        eprintln!("No RobotoSecrets found{place}.");
+        return Ok(ExitCode::SUCCESS);
+    }
     let id = Timestamp::now().to_string();
     let mut secrets = ask(connection, &secrets, &id, wait.is_none()).await?;
     let mut pushes = ask(connection, &pushes, &id, wait.is_none()).await?;

@@ -184,7 +184,7 @@ mod tests {
             standing("a", false, 2, &well),
         ]);
         let now = "2026-01-01T00:02:00Z".parse().expect("a time");
-        let text = lines(&all, false, now, Terminal { width: 60, colour: false, unicode: false });
+        let text = lines(&all, false, now, Terminal { width: 64, colour: false, unicode: false });
         assert_eq!(
             text,
             "NAME  READY  FRESH  REASON      SINCE  CHECKED  MESSAGE\n\
@@ -194,6 +194,16 @@ mod tests {
              2 well, 1 not\n"
         );
         assert!(lines(&all, true, now, Terminal { width: 80, colour: true, unicode: false }).starts_with("NAMESPACE  NAME  READY"));
+        let named = |name: &str| Standing {
+            namespace: "a-namespace-of16".into(),
+            name: name.into(),
+            reason: Reason::ProviderUnavailable.to_string(),
+            message: "m".repeat(90),
+            ..all[0].clone()
+        };
+        let text = lines(&[named("of-16-characters"), named("short")], true, now, Terminal { width: 80, colour: false, unicode: false });
+        assert!(text.lines().all(|line| line.len() <= 80), "{text}");
+        assert!(text.contains("a-namespace-of16  of-16-characters  False  -      ProviderUna..."), "{text}");
         let told: serde_json::Value = serde_json::from_str(&json(&all)).expect("JSON");
         assert_eq!((&told["items"][0]["reason"], &told["well"], &told["notWell"]), (&json!("NotAllowed"), &json!(2), &json!(1)));
         assert_eq!(told["items"][0]["since"], "2026-01-01T00:00:30Z");

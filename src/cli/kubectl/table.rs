@@ -13,8 +13,10 @@ use k8s_openapi::jiff::Timestamp;
 
 /// What is between columns.
 const GAP: usize = 2;
-/// How wide the last column is at least, if the others leave it less.
-const LEAST: usize = 16;
+/// How wide the last column is at least; it is left out where the others leave it less.
+const LEAST: usize = 8;
+/// How wide any other column is at least, if it is cut.
+const LEAST_OTHER: usize = 12;
 /// How wide a terminal is of which nothing is known.
 const WIDTH: usize = 80;
 
@@ -92,30 +94,45 @@ impl<T: AsRef<str>> From<T> for Cell {
     }
 }
 
-/// A table with a head. Its last column is cut, so that a line fits.
+/// A table with a head. So that a line fits, its last column is cut or left out, then the others are cut, from the right: the first ones name what it is.
 pub fn table(head: &[&str], rows: &[Vec<Cell>], terminal: Terminal) -> String {
     let head: Vec<Cell> = head.iter().map(Cell::from).collect();
     let lines = || std::iter::once(&head).chain(rows);
     let widths: Vec<usize> =
         (0..head.len()).map(|column| lines().filter_map(|line| line.get(column)).map(|cell| length(&cell.text)).max().unwrap_or(0)).collect();
-    let Some((_, before)) = widths.split_last() else { return String::new() };
-    let left = terminal.width.saturating_sub(before.iter().map(|width| width + GAP).sum()).max(LEAST);
+    let widths = fitted(widths, terminal.width);
     let mut text = String::new();
     for line in lines() {
         let start = text.len();
-        for (column, cell) in line.iter().enumerate() {
-            match before.get(column) {
-                Some(width) => {
-                    text += &painted(&cell.text, cell.tone, terminal.colour);
-                    text.extend(std::iter::repeat_n(' ', width + GAP - length(&cell.text)));
-                }
-                None => text += &cut(&cell.text, left),
-            }
+        for (cell, width) in line.iter().zip(&widths) {
+            let told = cut(&cell.text, *width);
+            text += &painted(&told, cell.tone, terminal.colour);
+            text.extend(std::iter::repeat_n(' ', width + GAP - length(&told)));
         }
         text.truncate(start + text[start..].trim_end().len());
         text.push('\n');
     }
     text
+}
+
+/// How wide the columns are in a line of this width, without those that are left out.
+fn fitted(mut widths: Vec<usize>, line: usize) -> Vec<usize> {
+    let Some((last, before)) = widths.split_last() else { return widths };
+    let taken: usize = before.iter().map(|width| width + GAP).sum();
+    if let Some(left) = line.checked_sub(taken).filter(|left| *left >= LEAST.min(*last)) {
+        let kept = left.min(*last);
+        widths.pop();
+        widths.push(kept);
+        return widths;
+    }
+    widths.pop();
+    let mut over = taken.saturating_sub(GAP + line);
+    for width in widths.iter_mut().rev() {
+        let cut = over.min(width.saturating_sub(LEAST_OTHER));
+        *width -= cut;
+        over -= cut;
+    }
+    widths
 }
 
 /// A text in its colour, where there are colours.
@@ -202,7 +219,19 @@ mod tests {
         assert_eq!(text, "NAME    READY  MESSAGE\na       False  a message that is long...\nlonger  True\n");
         assert!(text.lines().all(|line| line.len() <= 40));
         let narrow = table(&["NAME", "READY", "MESSAGE"], &rows, Terminal { width: 10, ..PLAIN });
-        assert!(narrow.contains("False  a message tha...\n"), "{narrow}");
+        assert_eq!(narrow, "NAME    READY\na       False\nlonger  True\n");
+    }
+
+    #[test]
+    fn the_first_columns_are_cut_last() {
+        assert_eq!(fitted(vec![16, 5, 16, 60], 80), [16, 5, 16, 37]);
+        assert_eq!(fitted(vec![16, 5, 16, 60], 51), [16, 5, 16, 8]);
+        assert_eq!(fitted(vec![16, 5, 16, 3], 46), [16, 5, 16, 3]);
+        assert_eq!(fitted(vec![16, 5, 16, 60], 50), [16, 5, 16]);
+        assert_eq!(fitted(vec![16, 5, 19, 60], 41), [16, 5, 16]);
+        assert_eq!(fitted(vec![16, 5, 19, 60], 34), [13, 5, 12]);
+        assert_eq!(fitted(vec![16, 5, 19, 60], 10), [12, 5, 12]);
+        assert_eq!(fitted(Vec::new(), 10), [0; 0]);
     }
 
     #[test]

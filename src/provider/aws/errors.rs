@@ -108,7 +108,7 @@ fn unsent(error: &(dyn StdError + 'static)) -> ReadError {
     }
     let cause = deepest(error);
     let refused = if cause.contains("refused") { " (connection refused)" } else { "" };
-    let message = format!("the store could not be reached{refused}; check the provider's region and endpoints, and the way there: DNS, network, proxy");
+    let message = format!("the store could not be reached{refused}; check region and endpoints, and the way there: DNS, network, proxy");
     // Nothing was answered, so that the cause (an address, DNS, TLS) holds no value.
     ReadError { reason: Reason::ProviderUnavailable, message, detail: Some(cause), absent: false, own: false }
 }
@@ -233,10 +233,13 @@ pub(super) fn explain(action: &str, status: Option<u16>, code: &str, said: &str)
         | "IncompleteSignature"
         | "MissingAuthenticationToken"
         | "MissingAuthenticationTokenException"
-        | "OptInRequired" => (Reason::CredentialsError, "AWS does not accept the credentials; check the provider's identity".into()),
+        | "OptInRequired" => (
+            Reason::CredentialsError,
+            "AWS does not accept the credentials; check the provider's identity, on the command line the profile or the environment".into(),
+        ),
         _ if EXPIRED.contains(&code) => (
             Reason::ProviderUnavailable,
-            "the credentials have run out, or the clock of the controller's node is wrong, by which they are renewed; retrying with new ones".into(),
+            "the credentials have run out, or the clock of the machine that reads is wrong, by which they are renewed; retrying with new ones".into(),
         ),
         _ if THROTTLING_ERRORS.contains(&code) || status == Some(429) => (Reason::Throttled, "the store asks to slow down; retrying more slowly".into()),
         _ => (Reason::ProviderUnavailable, status.map_or_else(|| "the store failed".into(), |status| format!("the store failed with HTTP {status}"))),

@@ -341,7 +341,7 @@ impl Clients {
         answer.map_err(|Failure { error, .. }| match error.reason {
             // They name what was refused already.
             Reason::CredentialsError => error,
-            _ => ReadError { message: format!("the account of the provider's identity: {}", error.message), ..error },
+            _ => ReadError { message: format!("the account of the identity: {}", error.message), ..error },
         })
     }
 }

@@ -281,7 +281,7 @@ impl AwsProvider {
 }
 
 /// What is refused for the identity's account.
-pub const ANOTHER_ACCOUNT: &str = "the provider's identity belongs to another account than the ARN; that is not allowed";
+pub const ANOTHER_ACCOUNT: &str = "the identity belongs to another account than the ARN; that is not allowed";
 
 /// Whose limits the calls count against: those of one payer in one region at the same addresses.
 fn payer(payer: &str, spec: &AwsSpec) -> String {

@@ -483,7 +483,7 @@ async fn arns_are_held_against_the_account_which_is_asked_once() {
     let (uris, parameters, secrets) = ([home.as_str(), &away], [parameter_home.as_str()], questions(&[&home]));
     let alone = calls();
     let ((answers, _), (parameters, _), single) = tokio::join!(each(&provider, &uris), each(&provider, &parameters), provider.read_one(&secrets[0], &alone));
-    let account = "NotAllowed: the provider's identity belongs to another account than the ARN; that is not allowed";
+    let account = "NotAllowed: the identity belongs to another account than the ARN; that is not allowed";
     assert_eq!((answers, parameters, text(&single.unwrap())), (vec!["one".into(), account.to_owned()], vec!["two".into()], "one".into()));
     let mut actions = wire.actions();
     actions.sort();
@@ -521,10 +521,10 @@ async fn an_account_that_cannot_be_told_fails_those_that_need_it_and_is_asked_ag
     .await;
     let (provider, by_arn) = (wire.provider().await, [secret_arn("a"), secret_arn("b")]);
     let by_arn = by_arn.each_ref().map(String::as_str);
-    let message = "AccessDenied: the account of the provider's identity: the identity may not read this; grant it sts:GetCallerIdentity on it (AccessDenied)";
+    let message = "AccessDenied: the account of the identity: the identity may not read this; grant it sts:GetCallerIdentity on it (AccessDenied)";
     assert_eq!(each(&provider, &by_arn).await, (vec![message.to_owned(); 2], 0));
     // Those who wait share the failure; those who need no account don't wait.
-    let hung = "ProviderUnavailable: the account of the provider's identity: the store did not answer within 4 s";
+    let hung = "ProviderUnavailable: the account of the identity: the store did not answer within 4 s";
     let waiting = join_all((0..5).map(|_| each(&provider, &by_arn)));
     let (hanging, plain) = tokio::join!(waiting, each(&provider, &["aws.sm://a"]));
     assert_eq!((hanging, plain), (vec![(vec![hung.to_owned(); 2], 0); 5], (vec!["one".to_owned()], 1)));

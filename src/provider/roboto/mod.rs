@@ -127,8 +127,7 @@ impl RobotoPlatform {
         let make = async |_| {
             let key = self.grants.grant().await?.secret()?;
             if key.expose().starts_with(DEPRECATED) {
-                let problem =
-                    "the provider's API key is a personal access token of the old kind, which the platform takes no more; put another one into its Secret";
+                let problem = "the API key is a personal access token of the old kind, which the platform takes no more; put another one into the provider's Secret, or on the command line into ROBOTO_API_KEY";
                 return Err(ReadError::new(Reason::CredentialsError, problem));
             }
             Ok(Made::lasting(key))

@@ -165,20 +165,22 @@ pub(super) fn refused(status: u16, body: &Sensitive) -> Refused {
         "RobotoNotFoundException" if code.is_some() => {
             (Reason::SourceNotFound, "the platform has no such secret in this organisation; check the name and the organisation")
         }
-        "RobotoNotFoundException" => (Reason::SourceNotFound, "nothing is there; check the provider's endpoint"),
+        "RobotoNotFoundException" => (Reason::SourceNotFound, "nothing is there; check the platform's address"),
         "RobotoUnauthorizedException" => (Reason::AccessDenied, "the API key may not read this; check its organisation, or let it in there"),
-        "RobotoAuthenticationFailureException" | "RobotoDeprecatedException" => {
-            (Reason::CredentialsError, "the platform does not know the provider's API key, or takes it no more; put another one into its Secret")
-        }
-        "RobotoNoOrgProvidedException" => {
-            (Reason::SourceNotFound, "the API key belongs to several organisations; name one: roboto-secret://NAME@ORG, or the provider's orgId")
-        }
+        "RobotoAuthenticationFailureException" | "RobotoDeprecatedException" => (
+            Reason::CredentialsError,
+            "the platform does not know the API key, or takes it no more; put another one into the provider's Secret, or on the command line into ROBOTO_API_KEY",
+        ),
+        "RobotoNoOrgProvidedException" => (
+            Reason::SourceNotFound,
+            "the API key belongs to several organisations; name one: roboto-secret://NAME@ORG, or the provider's orgId (on the command line ROBOTO_ORG_ID)",
+        ),
         "RobotoIllegalArgumentException" | "RobotoInvalidRequestException" => (Reason::SourceNotFound, "the platform refuses to look this up; check the name"),
         "RobotoConflictException" => (Reason::ProviderUnavailable, "the platform is about to change this"),
         "RobotoLimitExceededException" => (Reason::Throttled, "the platform asks for fewer calls"),
         _ if status == 429 => (Reason::Throttled, "the platform asks for fewer calls"),
         _ if (300..400).contains(&status) => {
-            (Reason::ProviderUnavailable, "the platform redirects to another address, which is not followed; write that one into the provider")
+            (Reason::ProviderUnavailable, "the platform redirects to another address, which is not followed; name that one instead")
         }
         _ => (Reason::ProviderUnavailable, "the platform failed"),
     };

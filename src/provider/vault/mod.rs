@@ -402,14 +402,20 @@ impl VaultProvider {
 /// Why there is nothing. Only Vault's plain word that there is no such value, or that it was deleted, is proof that it is gone: a mount that is
 /// missing, or is of the other version than the provider says, has everything still.
 fn missing(body: &Sensitive, versioned: bool) -> ReadError {
-    let deleted = serde_json::from_slice::<Versioned<'_>>(body.expose())
-        .is_ok_and(|Versioned { data }| data.metadata.destroyed || !data.metadata.deletion_time.is_empty());
+    let there = serde_json::from_slice::<Versioned<'_>>(body.expose()).ok().map(|Versioned { data }| data.metadata);
+    let destroyed = there.as_ref().is_some_and(|meta| meta.destroyed);
+    let deleted = destroyed || there.is_some_and(|meta| !meta.deletion_time.is_empty());
     let silent = said_plainly(body);
     let problem = match (versioned, deleted, silent) {
         (true, ..) => "Vault has no such value, or not in this version; check path and version",
-        (_, true, _) => "its current version was deleted; undelete it, or put another",
-        (_, _, true) => "Vault has no such value; check the path, and whether the provider's keyValue is the version of this mount",
-        _ => "Vault has no such mount, or of another version than the provider's keyValue says; check both, and the provider's namespace",
+        (_, true, _) if destroyed => "its current version was destroyed; put another",
+        (_, true, _) => "its current version was deleted; restore it (Vault's undelete), or put another",
+        (_, _, true) => {
+            "Vault has no such value; check the path, and the version of this key-value store (the provider's keyValue; the command line reads version 2)"
+        }
+        _ => {
+            "Vault has no such mount, or its key-value store is of another version (the provider's keyValue; the command line reads version 2); check both, and the namespace"
+        }
     };
     ReadError { absent: !versioned && (deleted || silent), ..ReadError::new(Reason::SourceNotFound, problem) }
 }
@@ -444,7 +450,7 @@ fn by_status(status: u16) -> ReadError {
         503 => (Reason::ProviderUnavailable, "Vault is sealed or in maintenance"),
         501 => (Reason::ProviderUnavailable, "Vault is not initialized"),
         412 | 472 | 473 => (Reason::ProviderUnavailable, "this node of Vault can't answer yet"),
-        300..=399 => (Reason::ProviderUnavailable, "Vault redirects to another address, which is not followed; write that one into the provider"),
+        300..=399 => (Reason::ProviderUnavailable, "Vault redirects to another address, which is not followed; name that one instead"),
         500..=599 => (Reason::ProviderUnavailable, "Vault failed"),
         _ => (Reason::ProviderUnavailable, "Vault refused the call"),
     };

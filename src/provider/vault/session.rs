@@ -165,7 +165,8 @@ impl Session {
                 Ok(Made::lasting(token))
             }
             status @ (400 | 401 | 403) => {
-                let problem = "Vault does not know the provider's token, or it has run out; put another one into its Secret";
+                let problem =
+                    "Vault does not know the token, or it has run out; put another one into the provider's Secret, or on the command line into VAULT_TOKEN";
                 Err(ReadError::new(Reason::CredentialsError, format!("{problem} (HTTP {status})")))
             }
             status => Err(super::by_status(status)),
