@@ -481,6 +481,14 @@ fn every_store_is_written_as_its_environment_says() {
             shell.writes(&["put", &tagged, "--tag", "team=shop"], &value(reference, 2));
             assert_eq!(shell.fails(&["put", &tagged, "--tag", "team=other", "--value", &value(reference, 3)]).0, 5);
         }
+        if reference.starts_with("envase") {
+            let described = format!("{reference}-described");
+            shell.writes(&["create", &described, "--description", "first"], &value(reference, 1));
+            shell.writes(&["update", &described], &value(reference, 2));
+            shell.writes(&["put", &described, "--description", "first"], &value(reference, 3));
+            let told: Value = serde_json::from_str(&shell.prints(&["describe", &described, "-o", "json"])).unwrap();
+            assert_eq!((&told["description"], shell.prints(&["get", &described])), (&json!("first"), value(reference, 3)));
+        }
         let (code, said) = shell.fails(&["create", &format!("{reference}x"), "--value", &value(reference, 1), "--kms-key", "k"]);
         assert_eq!(code, 5, "{reference}: {said}");
         assert_eq!(shell.fails(&["update", &format!("{reference}?version=1"), "--value", "{}"]).0, if reference.starts_with("vault") { 5 } else { 2 });

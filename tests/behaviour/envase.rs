@@ -100,7 +100,7 @@ async fn secrets_are_mirrored_as_a_client_whose_tokens_are_kept_and_replaced() {
         // A client's secret that is changed is used at once.
         envase.client("shop", &s.value("other-secret"));
         put_key(s, "client", &s.value("wrong-secret")).await;
-        says(&s.condition("keys", "Ready", "False CredentialsError", WITHIN_TTL).await, "no token is given for the provider's client");
+        says(&s.condition("keys", "Ready", "False CredentialsError", WITHIN_TTL).await, "no token is given for the client");
         put_key(s, "client", &s.value("other-secret")).await;
         s.condition("keys", "Ready", "True Mirrored", SECONDS).await;
     })
@@ -151,7 +151,7 @@ async fn what_the_store_refuses_is_told_with_its_status_and_a_gone_secret_goes()
         says(&s.condition("missing", "Ready", "False SourceNotFound", SECONDS).await, "envase://none@org1: the store has no such secret");
         says(&s.condition("missing", "Ready", "False SourceNotFound", SECONDS).await, "(VaultClientError, status 404)");
         says(&s.condition("keyless", "Ready", "False AccessDenied", SECONDS).await, "(VaultClientError, status 403)");
-        says(&s.condition("astray", "Ready", "False SourceNotFound", SECONDS).await, "the provider's paths");
+        says(&s.condition("astray", "Ready", "False SourceNotFound", SECONDS).await, "the address and paths of the store");
         says(&s.condition("renamed", "Ready", "False KeypathNotFound", SECONDS).await, "fields.secret");
         says(&s.condition("unlisted", "Ready", "False NotAllowed", SECONDS).await, "add https://elsewhere.example to the controller's --allowed-endpoints");
         // No way to fail takes anything; what the store says of it may hold a value, and is told to nobody.
@@ -265,7 +265,7 @@ async fn secrets_are_made_changed_and_deleted_as_envases_documentation_has_it() 
         (400, "Refused: the store refuses to write this; check key, organisation and value (VaultClientError, status 400)"),
         (418, "Refused: the store refuses to write this"),
         (403, "AccessDenied: the identity may not write this"),
-        (401, "CredentialsError: the store does not let the provider in"),
+        (401, "CredentialsError: the store does not take the token"),
         (429, "Throttled: the store asks for fewer calls"),
         (503, "ProviderUnavailable: the store failed"),
     ] {

@@ -381,7 +381,12 @@ impl Web {
         let answer = self.http.send(request).await?;
         match answer.status {
             200 => {
-                let unusable = || ReadError::new(Reason::ProviderUnavailable, "what is given for a token can't be used; check the provider's tokenUrl");
+                let unusable = || {
+                    ReadError::new(
+                        Reason::ProviderUnavailable,
+                        "what is given for a token can't be used; check the address of tokens (the provider's tokenUrl, on the command line ENVASE_TOKEN_URL)",
+                    )
+                };
                 let Given { access_token, expires_in } = serde_json::from_slice(answer.body.expose()).map_err(|_| unusable())?;
                 let token = Sensitive::from(access_token);
                 secret_header(BEARER, &token).map_err(|_| unusable())?;
@@ -394,7 +399,7 @@ impl Web {
                 Ok(Made::living(token, seconds.filter(|seconds| *seconds > 0).unwrap_or(300)))
             }
             status @ (400 | 401 | 403) => {
-                let problem = "no token is given for the provider's client; check its id, its secret and the scope";
+                let problem = "no token is given for the client; check its id, its secret and the scope";
                 Err(ReadError::new(Reason::CredentialsError, format!("{problem} (HTTP {status})")))
             }
             429 => Err(ReadError::new(Reason::Throttled, "tokens are given more slowly (HTTP 429)")),

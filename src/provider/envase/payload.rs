@@ -142,11 +142,11 @@ pub(super) fn sent(fields: &EnvaseFields, key: &str, secret: &Sensitive, descrip
 /// Why a secret is not told: Envase's `VaultClientError`.
 pub(super) fn client_error(status: u16) -> ReadError {
     let (reason, problem) = match status {
-        401 => (Reason::CredentialsError, "the store does not let the provider in; check its token or its client"),
+        401 => (Reason::CredentialsError, "the store does not take the token; check it, or the client that gets one"),
         403 => (Reason::AccessDenied, "the identity may not read this"),
-        404 => (Reason::SourceNotFound, "the store has no such secret; check key, organisation, and the provider's paths"),
+        404 => (Reason::SourceNotFound, "the store has no such secret; check key and organisation, and the address and paths of the store"),
         429 => (Reason::Throttled, "the store asks for fewer calls"),
-        300..=399 => (Reason::ProviderUnavailable, "the store redirects to another address, which is not followed; write that one into the provider"),
+        300..=399 => (Reason::ProviderUnavailable, "the store redirects to another address, which is not followed; name that one instead"),
         407..=409 | 423 | 425 => (Reason::ProviderUnavailable, "the store, or something on the way there, does not answer this now"),
         400..=499 => (Reason::SourceNotFound, "the store refuses to look this up; check key and organisation"),
         _ => (Reason::ProviderUnavailable, "the store failed"),
