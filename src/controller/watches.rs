@@ -197,6 +197,9 @@ fn take_in(context: &Context, resource: Guarded) -> Key {
         context.fan_out.see(&resource);
         context.config_maps.refer(&Arc::new(key.clone()), &resource);
         context.queue.push(&context.resources.put(&key, resource), lane);
+        if lane == Lane::New {
+            context.pushes.release();
+        }
     } else {
         tracing::warn!(namespace = key.0, name = key.1, "the resource cannot be read; it is older than the CRD's rules");
         forget(context, &key);
@@ -223,6 +226,7 @@ fn forget(context: &Context, key: &Key) {
     context.rollouts.forget(key);
     context.config_maps.forget(key);
     context.fan_out.forget(key);
+    context.pushes.release();
 }
 
 /// Watches our Secrets: keeps what is used of their metadata, and wakes the resources that care.

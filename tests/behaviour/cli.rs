@@ -340,6 +340,19 @@ fn an_address_that_is_none_is_told_by_the_variable_that_has_it() {
 }
 
 #[test]
+fn a_setting_that_is_empty_is_none() {
+    let emulator = Emulator::start().unwrap();
+    emulator.put_secret("x", "x");
+    let mut shell = Shell::of_aws(&emulator.url());
+    shell.0.extend(["AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL_SSM"].map(|name| (name, String::new())));
+    assert_eq!(shell.prints(&["get", "aws.sm://x"]), "x");
+    shell.0.push(("AWS_ENDPOINT_URL", String::new()));
+    assert_eq!(shell.prints(&["get", "aws.sm://x", "--endpoint", &emulator.url()]), "x");
+    shell.0.push(("AWS_REGION", String::new()));
+    assert_eq!(shell.fails(&["get", "aws.ps:///x"]).0, 5);
+}
+
+#[test]
 fn values_are_written_in_every_way_and_no_word_of_them_is_said() {
     let shell = Shell::of_aws(moto().url());
     let get = |reference: &str| shell.prints(&["get", reference]);

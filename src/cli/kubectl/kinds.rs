@@ -108,7 +108,9 @@ impl Kind for RobotoPush {
             Reason::NotAllowed => "as the message says: a rule of the provider with verbs: [write], or the namespace in push.namespaces",
             Reason::SourceNotFound => "put the Secret, or its key, back; or take it out of the spec. The store keeps what it has",
             Reason::KeypathNotFound => "correct the #/pointer, or what is at the store",
-            Reason::TargetNotOwned => "choose another name at the store, or take it over with adopt: true",
+            Reason::TargetNotOwned => {
+                "as the message says: another name at the store, or what is there given up by whoever has it; adopt: true takes over what is nobody's"
+            }
             Reason::TargetConflict => "as the message says; nothing was lost",
             Reason::TargetRejected => "as the message says: another value, another name, or another place",
             other => other.cure(),

@@ -1,6 +1,6 @@
 //! Pushing: a `RobotoPush` has keys of a Secret written into a store, and keeps them there.
 //!
-//! Watch events enter; each resource is looked at when it or its Secret changed, when its time has come, or when a provider that it waits for changed. A
+//! Watch events enter; each resource is looked at when it or its Secret changed, when its time has come, or when a provider or whatever else it waits for changed. A
 //! panic or a hang of one stops no other, and no provider that hangs those of others. Only in the namespaces that the controller's flags name is a Secret
 //! read; elsewhere a resource is told so, and may go. What is being written to a store when the controller stops is finished.
 
@@ -86,6 +86,8 @@ pub struct Pushes {
     wake: watch::Sender<()>,
     /// A store answers that did not: whoever it failed is looked at again.
     came_back: watch::Sender<()>,
+    /// Something changed or went that may have stood in the way of others.
+    released: watch::Sender<()>,
     sources: Sources,
     fence: Option<Fence>,
     cluster: OnceCell<String>,
@@ -99,6 +101,8 @@ struct Known {
     touched: BTreeSet<Key>,
     /// Those of which a change waits to be carried out.
     waiting: HashMap<Key, Waiting>,
+    /// Whether one let go of something that others may wait for.
+    lets_go: bool,
 }
 
 /// A change, or several, that wait to be carried out.
@@ -143,7 +147,14 @@ impl Known {
             }
             self.changed.insert(key.clone());
         }
+        let held = |of: &RobotoPush| of.status.iter().flat_map(|status| &status.targets).map(|target| target.uri.clone()).collect::<BTreeSet<_>>();
+        self.lets_go |= self.pushes.get(&key).is_some_and(|known| !held(known).is_subset(&held(&push)));
         self.pushes.insert(key, Arc::new(push));
+    }
+
+    /// One is gone, or can't be read any more.
+    fn remove(&mut self, key: &Key) {
+        self.lets_go |= self.pushes.remove(key).is_some();
     }
 
     /// A Secret was seen for the first time, changed, or went.
@@ -192,8 +203,8 @@ impl Pushes {
     /// `namespaces`: where Secrets may be pushed from. `fence`: open while this controller may write; `None`: always.
     #[must_use]
     pub fn new(namespaces: &[String], fence: Option<Fence>) -> Self {
-        let (wake, came_back) = (watch::Sender::new(()), watch::Sender::new(()));
-        Self { known: Mutex::default(), wake, came_back, sources: Sources::new(namespaces), fence, cluster: OnceCell::new() }
+        let [wake, came_back, released] = std::array::from_fn(|_| watch::Sender::new(()));
+        Self { known: Mutex::default(), wake, came_back, released, sources: Sources::new(namespaces), fence, cluster: OnceCell::new() }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -204,10 +215,19 @@ impl Pushes {
         let mut known = self.known();
         change(&mut known);
         let wakes = !known.changed.is_empty() || !known.touched.is_empty();
+        let lets_go = std::mem::take(&mut known.lets_go);
         drop(known);
         if wakes {
             self.wake.send_replace(());
         }
+        if lets_go {
+            self.release();
+        }
+    }
+
+    /// Something changed or went that may have stood in the way of others: they are looked at again.
+    pub(super) fn release(&self) {
+        self.released.send_replace(());
     }
 
     /// Takes in the answer to a write of ours.
@@ -291,7 +311,7 @@ pub(super) async fn watch(client: Client, scope: Option<String>, context: Arc<Co
     let config = watcher::Config::default();
     let mut events = pin!(watcher(api::<DeserializeGuard<RobotoPush>>(&client, scope.as_deref()), config).backoff(Pauses::default()));
     let mut listed = BTreeSet::new();
-    let forget = |key: &Key| context.pushes.change(|known| drop(known.pushes.remove(key)));
+    let forget = |key: &Key| context.pushes.change(|known| known.remove(key));
     let take_in = |push: DeserializeGuard<RobotoPush>| {
         let key = key_of(&push);
         if let Ok(push) = push.0 {
@@ -310,7 +330,11 @@ pub(super) async fn watch(client: Client, scope: Option<String>, context: Arc<Co
             Ok(Event::Delete(push)) => forget(&key_of(&push)),
             Ok(Event::InitDone) => {
                 let elsewhere = |key: &Key| scope.as_ref().is_some_and(|scope| *scope != key.0);
-                context.pushes.change(|known| known.pushes.retain(|key, _| elsewhere(key) || listed.contains(key)));
+                context.pushes.change(|known| {
+                    let before = known.pushes.len();
+                    known.pushes.retain(|key, _| elsewhere(key) || listed.contains(key));
+                    known.lets_go |= known.pushes.len() < before;
+                });
             }
             Err(error) => gates.trouble(PUSHES, scope.as_deref(), &error),
         }
@@ -358,6 +382,7 @@ pub(super) async fn run(context: Arc<Context>, gates: Gates, stop: CancellationT
     }
     let mut changes = context.pushes.wake.subscribe();
     let mut came_back = context.pushes.came_back.subscribe();
+    let mut released = context.pushes.released.subscribe();
     let (mut providers, mut namespaces) = (context.providers.changes(), context.namespaces.changes());
     let mut memories: HashMap<Key, Box<Memory>> = HashMap::new();
     let mut due: BTreeMap<Key, Instant> = BTreeMap::new();
@@ -434,6 +459,7 @@ pub(super) async fn run(context: Arc<Context>, gates: Gates, stop: CancellationT
             _ = changes.changed() => {}
             _ = providers.changed() => changed_around = true,
             _ = namespaces.changed() => changed_around = true,
+            _ = released.changed() => changed_around = true,
             _ = came_back.changed() => revived = true,
             Some(Ok(worked)) = working.join_next() => match worked {
                 Worked::Told(key) => {
@@ -553,7 +579,7 @@ mod tests {
         assert_eq!((changed(), pushes.is_current(&key, &push("6", 1))), (0, true), "an older version");
         pushes.change(|known| known.put(push("7", 2)));
         assert_eq!((changed(), pushes.is_current(&key, &push("6", 1))), (1, false), "another spec");
-        pushes.change(|known| drop(known.pushes.remove(&key)));
+        pushes.change(|known| known.remove(&key));
         pushes.written(push("8", 2));
         assert!(pushes.known().pushes.is_empty(), "an answer brings nothing back");
         assert!(pushes.may_write(), "without a lease");

@@ -103,6 +103,8 @@ pub struct Owned<'o> {
     pub adopt: bool,
     /// What the status says of what is there, where the store itself can't say it.
     pub claim: Claim,
+    /// Whether members were pushed into it, as the status says: somebody may have taken the tag off.
+    pub shared: bool,
     /// Whether something may be written at this very moment.
     pub permit: Permit<'o>,
     /// Writes into the status that something is about to be made.
@@ -196,10 +198,10 @@ impl Owned<'_> {
             return Ok(Done::Left(Box::new(there)));
         }
         let right = self.right(&there, claim)?;
-        if is_shared(&there) && !matches!(target.content, Content::Members(_)) && !self.adopt {
+        if (self.shared || is_shared(&there)) && !matches!(target.content, Content::Members(_)) && !self.adopt {
             return Err(shared().into());
         }
-        let lacking = self.lacking(target, &there);
+        let mut lacking = self.lacking(target, &there);
         let is_known = known.is_some_and(|known| {
             known.secret == *secret.seen() && known.generation == self.generation && known.version == there.version && known.changed == there.changed
         });
@@ -223,16 +225,16 @@ impl Owned<'_> {
         };
         let agrees = held.as_ref().is_some_and(|held| self.store.agrees(&wanted, held));
         match right {
-            Right::Ours => {}
             Right::IfEqual if !agrees && leaves => return Ok(Done::Left(Box::new(there))),
             Right::IfEqual if !agrees => return Err(unmarked().into()),
-            Right::Adopted | Right::IfEqual => {
-                self.met.adopted.store(self.store.keeps_tags(), Ordering::Relaxed);
-                self.put_mark(source).await?;
+            Right::Adopted | Right::IfEqual if self.store.keeps_tags() => {
+                self.met.adopted.store(true, Ordering::Relaxed);
+                lacking.tags.insert(OWNER_TAG.to_owned(), self.owner.to_owned());
             }
+            Right::Ours | Right::Adopted | Right::IfEqual => {}
         }
-        self.supply(source, &lacking).await?;
         if agrees && (lacking.description.is_none() || source.store != Store::ParameterStore) {
+            self.supply(source, &lacking).await?;
             // Read after the look: only what both saw is known to agree.
             let there = Described { version: base.filter(ServedVersion::lasts).map(|base| base.id), ..there };
             return Ok(Done::Agrees(Box::new(there.clone()), self.mark(secret, &there)));
@@ -243,6 +245,8 @@ impl Owned<'_> {
             Err(WriteError::Overtaken { base, written }) => self.overtaken(target, (base, written), owed).await?,
             written => written?,
         };
+        // Not before: what refuses the value stays whose it was.
+        self.supply(source, &lacking).await?;
         Ok(Done::Written { written, anew: false })
     }
 
@@ -310,14 +314,6 @@ impl Owned<'_> {
                 "it is there, and this RobotoPush did not make it; choose another name, or set adopt: true to take it over",
             )),
         }
-    }
-
-    async fn put_mark(&self, source: &Source) -> Result<(), Trouble> {
-        if !self.store.keeps_tags() {
-            return Ok(());
-        }
-        let mark = BTreeMap::from([(OWNER_TAG.to_owned(), self.owner.to_owned())]);
-        Ok(self.write(source, self.store.tag(source, &mark).boxed()).await?)
     }
 
     /// What the spec says besides the value, and the store doesn't.

@@ -117,7 +117,7 @@ impl Memory {
 /// What may help before a retry is due.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waits {
-    /// Any change of a provider or a namespace.
+    /// Any change of a provider, a namespace, or of those that stood in its way.
     pub change: bool,
     /// That its namespace goes.
     pub end: bool,
@@ -242,7 +242,10 @@ impl Work<'_> {
         memory.failures = memory.failures.saturating_add(1);
         let targets = if let Outcome::Looked { targets, .. } = outcome { targets.as_slice() } else { &[] };
         let reasons: Vec<Reason> = status::failed(targets).map(|(reason, _)| reason).chain([reason]).collect();
-        let change_helps = |reason: &Reason| matches!(reason, Reason::NotAllowed | Reason::ProviderNotFound | Reason::CredentialsError | Reason::InvalidSpec);
+        let change_helps = |reason: &Reason| {
+            use Reason::{CredentialsError, InvalidSpec, NotAllowed, ProviderNotFound, TargetConflict, TargetNotOwned};
+            matches!(reason, NotAllowed | ProviderNotFound | CredentialsError | InvalidSpec | TargetNotOwned | TargetConflict)
+        };
         memory.waits = Waits { change: reasons.iter().any(change_helps), store: reasons.contains(&Reason::ProviderUnavailable), end: false };
         let uid = self.push.uid().unwrap_or_default();
         // What heals soon does not wait for what heals late.
@@ -414,6 +417,7 @@ impl Work<'_> {
             policy: spec.update_policy,
             adopt: spec.adopt,
             claim: claim(target),
+            shared: target.shared,
             permit,
             announce,
             met: Met::default(),
@@ -458,6 +462,10 @@ impl Work<'_> {
             Err(error) if announced && !is_definite(error.reason) => Some(PushOwnership::Making),
             Ok(Done::Left(_)) | Err(_) => entry.ownership,
         };
+        if matches!(answer, Ok(Done::Agrees(..) | Done::Written { .. })) {
+            // As a whole it was taken over from those who shared it.
+            entry.shared = matches!(target.content, Content::Members(_));
+        }
         entry.keys = target.keys(secret.known());
         if entry.keys.is_empty() {
             entry.keys = self.prior(&entry.uri).map(|prior| prior.keys.clone()).unwrap_or_default();
@@ -515,7 +523,7 @@ impl Work<'_> {
     fn entry(&self, target: &Target) -> PushTarget {
         let uri = target.source.to_string();
         let prior = self.prior(&uri).filter(|prior| prior.provider == self.push.spec.provider).cloned().unwrap_or_default();
-        let shared = matches!(target.content, Content::Members(_));
+        let shared = prior.shared || matches!(target.content, Content::Members(_));
         PushTarget { provider: self.push.spec.provider.clone(), reason: None, message: None, uri, shared, ..prior }
     }
 

@@ -29,6 +29,7 @@ use aws_smithy_http_client::{
     tls::{Provider as TlsProvider, rustls_provider::CryptoMode},
 };
 use aws_smithy_runtime_api::client::{http::SharedHttpClient, runtime_components::RuntimeComponents};
+use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use tokio::sync::OnceCell;
 
 use super::{
@@ -95,7 +96,7 @@ impl Ambient {
             Some(_) => RegionProviderChain::first_try(files).or_else(environment),
             None => RegionProviderChain::first_try(environment).or_else(files),
         };
-        chain.region().await.map(|region| region.to_string())
+        chain.region().await.map(|region| region.to_string()).filter(|region| !region.is_empty())
     }
 
     /// Secrets Manager in a region, with no credentials of its own: each call brings some.
@@ -126,8 +127,26 @@ impl Ambient {
             .identity_cache(renewing.clone())
             // A failed call goes back to the queue, where its resource backs off; a second layer of retries would hide throttling.
             .retry_config(RetryConfig::disabled());
-        Self { config: config.load().await, renewing, sts: Arc::default() }
+        Self { config: filled(&config.load().await), renewing, sts: Arc::default() }
     }
+}
+
+/// What is said of single services, without settings that are empty: the SDK panics over such an address.
+#[derive(Debug)]
+struct Filled(SdkConfig);
+
+impl LoadServiceConfig for Filled {
+    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+        self.0.service_config()?.load_config(key).filter(|setting| !setting.is_empty())
+    }
+}
+
+fn filled(config: &SdkConfig) -> SdkConfig {
+    let mut filled = config.to_builder().service_config(Filled(config.clone()));
+    if config.endpoint_url().is_some_and(str::is_empty) {
+        filled.set_endpoint_url(None);
+    }
+    filled.build()
 }
 
 fn http_client() -> SharedHttpClient {

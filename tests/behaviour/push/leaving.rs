@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use testbed::front::{Answer, Fault};
 
 use super::{
-    SECONDS, Scene, WITHIN_TTL, apply_object, held, holds, parameter, push, pushes, pushing, ready, says, scene_before_controller, secret, until, world,
+    SECONDS, Scene, WITHIN_TTL, apply_object, held, holds, parameter, push, pushes, pushing, ready, says, scene_before_controller, secret, tags, until, world,
 };
 
 /// When a secret is gone for good, if it is to be deleted.
@@ -134,6 +134,24 @@ async fn what_others_share_or_what_is_still_written_is_never_deleted() {
         pushes(s).delete("whole", &DeleteParams::default()).await.unwrap();
         until("whole goes", WITHIN_TTL, async || pushes(s).get_opt("whole").await.unwrap().is_none().then_some(())).await;
         assert!(held(&whole).await.is_none());
+        // What the store refuses stays whose it was, whatever was to take its place.
+        secret(s, "empty", json!({"password": ""})).await;
+        let refused = |id: &str| json!({"secretName": "empty", "adopt": true, "deletionPolicy": "Delete", "recovery": {"force": true}, "data": [entry(format!("aws.sm://{id}"))]});
+        let [theirs, joint] = ["theirs", "joint"].map(|name| s.path(name));
+        s.put_secret("theirs", "theirs").await;
+        s.put_secret("joint", r#"{"others":"theirs"}"#).await;
+        push(s, "joint", json!({"secretName": "db", "adopt": true, "data": [entry(format!("aws.sm://{joint}#/mine"))]})).await;
+        ready(s, "joint", "True Pushed", SECONDS).await;
+        for (name, id) in [("theirs", &theirs), ("joint", &joint)] {
+            push(s, name, refused(id)).await;
+            ready(s, name, "False TargetRejected", SECONDS).await;
+        }
+        assert_eq!((tags(&theirs).await.len(), tags(&joint).await["robotosecret.dev/shared"].as_str()), (0, "true"));
+        for name in ["theirs", "joint"] {
+            pushes(s).delete(name, &DeleteParams::default()).await.unwrap();
+            until(&format!("{name} goes"), WITHIN_TTL, async || pushes(s).get_opt(name).await.unwrap().is_none().then_some(())).await;
+        }
+        assert!(held(&theirs).await.is_some() && held(&joint).await.is_some());
         // With the RobotoPush goes what is its own.
         pushes(s).delete("db", &DeleteParams::default()).await.unwrap();
         until("it goes", WITHIN_TTL, async || pushes(s).get_opt("db").await.unwrap().is_none().then_some(())).await;

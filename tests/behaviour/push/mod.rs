@@ -238,11 +238,15 @@ async fn what_is_denied_or_another_s_is_told_and_stays() {
         s.apply("loop", &json!({"uri": format!("aws.sm://{foreign}")}).to_string()).await;
         s.ready("loop").await;
         let data = json!([{"uri": format!("aws.sm://{foreign}")}, {"uri": format!("aws.sm://{}", s.path("beside"))}]);
-        push(s, "loop", json!({"secretName": "loop", "adopt": true, "data": data})).await;
+        push(s, "loop", json!({"secretName": "loop", "adopt": true, "ttl": "15m", "data": data})).await;
         let (message, status) = ready(s, "loop", "False TargetConflict", SECONDS).await;
         says(&message, "the RobotoSecret loop mirrors it into the Secret that is pushed there");
         let told: Vec<_> = status.targets.iter().map(|target| target.reason.as_deref()).collect();
         assert_eq!((told, held(&s.path("beside")).await.is_some()), (vec![Some("TargetConflict"), None], true), "the other one is written");
+        // That it is none any more is seen although the Secret stays as it is.
+        s.put_secret("same", &two).await;
+        s.apply("loop", &json!({"uri": format!("aws.sm://{}", s.path("same"))}).to_string()).await;
+        ready(s, "loop", "False TargetNotOwned", SECONDS).await;
 
         // Without the Secret nothing is written and nothing taken away.
         s.secrets().delete("db", &DeleteParams::default()).await.unwrap();

@@ -221,9 +221,8 @@ async fn where_a_store_keeps_no_mark_the_status_says_whose_it_is() {
         holds(&json!({"password": two})).await;
         // Two don't write in turns.
         secret(s, "second", json!({"password": one})).await;
-        push(s, "second", "old", json!({"secretName": "second", "adopt": true, "deletionPolicy": "Delete", "data": entry})).await;
+        push(s, "second", "old", json!({"secretName": "second", "adopt": true, "deletionPolicy": "Delete", "ttl": "15m", "data": entry})).await;
         says(&ready(s, "second", "False TargetNotOwned", SECONDS).await.0, "the RobotoPush db writes it, and was there first");
-        gone(s, "second").await;
         assert_eq!(vault.plain("", &name), Some(json!({"password": two})));
         // Members could be lost there, and what is there is not ours.
         push(s, "member", "old", json!({"secretName": "db", "data": [{"key": "password", "uri": format!("vault://old/{ns}/m#/password")}]})).await;
@@ -232,6 +231,9 @@ async fn where_a_store_keeps_no_mark_the_status_says_whose_it_is() {
         says(&ready(s, "theirs", "False TargetNotOwned", SECONDS).await.0, "it is there, and this RobotoPush did not make it");
         gone(s, "theirs").await;
         gone(s, "db").await;
+        ready(s, "second", "True Pushed", SECONDS).await;
+        assert_eq!(vault.plain("", &name), Some(json!({"password": one})), "whoever had to stand back is looked at");
+        gone(s, "second").await;
         assert_eq!((vault.plain("", &name), vault.plain("", "old/there")), (None, Some(json!({"a": "theirs"}))));
     })
     .await;
