@@ -286,7 +286,9 @@ async fn each_way_to_log_in_works_and_a_token_that_runs_out_is_replaced() {
         // Well before they run out, and without a read that is refused.
         until("each is renewed", Duration::from_secs(60), async || {
             let counts = ["auth/token/renew-self", "auth/kubernetes/login", "auth/approle/login"].map(|path| vault.count(path));
-            (counts[0] >= 1 && counts[1] >= 2 && counts[2] >= 2).then_some(())
+            // Each login is followed by a look; a token that was revoked before its own would be taken for one that may not look.
+            let looks = vault.asked().iter().filter(|asked| asked.path == "auth/token/lookup-self" && asked.who != "short").count();
+            (counts[0] >= 1 && counts[1] >= 2 && counts[2] >= 2 && looks >= counts[1] + counts[2]).then_some(())
         })
         .await;
         let refused: Vec<_> = vault.asked().into_iter().filter(|asked| asked.status >= 400).collect();
@@ -296,7 +298,8 @@ async fn each_way_to_log_in_works_and_a_token_that_runs_out_is_replaced() {
         vault.put("", &format!("kv/{ns}/db"), &json!({"password": s.value("two")}));
         for name in ["kubernetes", "approle"] {
             s.holds(name, &[("password", &s.value("two"))], WITHIN_TTL).await;
-            assert_eq!(s.told(name, "CheckFailed").await, 0);
+            let told = s.events(name).await;
+            assert!(!told.iter().any(|event| event.contains("CheckFailed")), "{told:?}; see {}", s.controller().process.log_path().display());
         }
         // A token of a Secret is told; another one in it is used at once.
         vault.revoke("s.short");
