@@ -11,11 +11,8 @@ use std::{borrow::Cow, collections::BTreeMap, fmt};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Data, RenderError};
+use super::{Data, MAX_NESTING, RenderError};
 use crate::sensitive::Sensitive;
-
-/// How deep lists and objects are followed where it isn't a keypath that leads; the same depth at which the JSON library gives up.
-pub const MAX_NESTING: usize = 128;
 
 /// What a keypath leads to: JSON texts inside the value.
 enum Found<'v> {

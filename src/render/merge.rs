@@ -8,11 +8,7 @@ use std::collections::BTreeMap;
 use futures::future::BoxFuture;
 use serde_json::value::RawValue;
 
-use super::{
-    RenderError,
-    keypath::{MAX_NESTING, error},
-    replace::replace,
-};
+use super::{MAX_NESTING, RenderError, keypath::error, replace::replace};
 use crate::sensitive::Sensitive;
 
 type Members<'v> = BTreeMap<String, &'v RawValue>;

@@ -16,7 +16,6 @@ pub mod same;
 pub mod template;
 
 pub use filters::quoted;
-pub use keypath::MAX_NESTING;
 
 use std::collections::BTreeMap;
 
@@ -28,6 +27,9 @@ use crate::{
 
 /// The keys of a Secret, rendered.
 pub type Data = BTreeMap<String, Sensitive>;
+
+/// How deep lists and objects are followed where it isn't a keypath that leads; the same depth at which the JSON library gives up.
+pub const MAX_NESTING: usize = 128;
 
 /// What Kubernetes allows for the data of a Secret in all, in bytes.
 pub const MAX_DATA: usize = 1024 * 1024;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use super::keypath::MAX_NESTING;
+use super::MAX_NESTING;
 use crate::sensitive::Sensitive;
 
 /// Whether a value that is held is the one that was wanted.

@@ -117,12 +117,10 @@ pub fn table(head: &[&str], rows: &[Vec<Cell>], terminal: Terminal) -> String {
 
 /// How wide the columns are in a line of this width, without those that are left out.
 fn fitted(mut widths: Vec<usize>, line: usize) -> Vec<usize> {
-    let Some((last, before)) = widths.split_last() else { return widths };
+    let Some((last, before)) = widths.split_last_mut() else { return widths };
     let taken: usize = before.iter().map(|width| width + GAP).sum();
     if let Some(left) = line.checked_sub(taken).filter(|left| *left >= LEAST.min(*last)) {
-        let kept = left.min(*last);
-        widths.pop();
-        widths.push(kept);
+        *last = left.min(*last);
         return widths;
     }
     widths.pop();

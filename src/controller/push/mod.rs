@@ -124,6 +124,11 @@ impl Waiting {
     }
 }
 
+/// What a resource writes to, as its status tells.
+fn held(push: &RobotoPush) -> BTreeSet<&str> {
+    push.status.iter().flat_map(|status| &status.targets).map(|target| target.uri.as_str()).collect()
+}
+
 /// What a write depends on of a resource.
 fn gist(push: &RobotoPush) -> impl PartialEq {
     (push.uid(), push.metadata.generation, push.metadata.deletion_timestamp.clone())
@@ -147,7 +152,6 @@ impl Known {
             }
             self.changed.insert(key.clone());
         }
-        let held = |of: &RobotoPush| of.status.iter().flat_map(|status| &status.targets).map(|target| target.uri.clone()).collect::<BTreeSet<_>>();
         self.lets_go |= self.pushes.get(&key).is_some_and(|known| !held(known).is_subset(&held(&push)));
         self.pushes.insert(key, Arc::new(push));
     }
@@ -331,9 +335,10 @@ pub(super) async fn watch(client: Client, scope: Option<String>, context: Arc<Co
             Ok(Event::InitDone) => {
                 let elsewhere = |key: &Key| scope.as_ref().is_some_and(|scope| *scope != key.0);
                 context.pushes.change(|known| {
-                    let before = known.pushes.len();
-                    known.pushes.retain(|key, _| elsewhere(key) || listed.contains(key));
-                    known.lets_go |= known.pushes.len() < before;
+                    let gone: Vec<Key> = known.pushes.keys().filter(|key| !elsewhere(key) && !listed.contains(*key)).cloned().collect();
+                    for key in &gone {
+                        known.remove(key);
+                    }
                 });
             }
             Err(error) => gates.trouble(PUSHES, scope.as_deref(), &error),

@@ -176,6 +176,12 @@ fn unkept(store: Store, attributes: &Attributes) -> Option<&'static str> {
 }
 
 impl Target {
+    /// Whether it is members that are written, beside what others may keep there.
+    #[must_use]
+    pub const fn is_members(&self) -> bool {
+        matches!(self.content, Content::Members(_))
+    }
+
     /// The keys of the Secret that it takes; of a whole one all that are there.
     #[must_use]
     pub fn keys(&self, data: Option<&Data>) -> Vec<String> {

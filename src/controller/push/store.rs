@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::{
     breakers::{Breakers, Ended},
-    plan::{Content, Target},
+    plan::Target,
     source::{Pushed, Seen},
 };
 use crate::{
@@ -155,7 +155,7 @@ impl Owned<'_> {
     /// Makes a target what the Secret says. `known`: what the last look found.
     pub async fn bring(&self, target: &Target, secret: &Pushed, known: Option<&Mark>) -> Result<Done, ReadError> {
         let source = &target.source;
-        if matches!(target.content, Content::Members(_)) && !self.store.compares() {
+        if target.is_members() && !self.store.compares() {
             let error = unsupported(source.store, "compare, so that a member could be lost; push a whole value there");
             return Err(Trouble::Write(error).about(source));
         }
@@ -198,7 +198,7 @@ impl Owned<'_> {
             return Ok(Done::Left(Box::new(there)));
         }
         let right = self.right(&there, claim)?;
-        if (self.shared || is_shared(&there)) && !matches!(target.content, Content::Members(_)) && !self.adopt {
+        if (self.shared || is_shared(&there)) && !target.is_members() && !self.adopt {
             return Err(shared().into());
         }
         let mut lacking = self.lacking(target, &there);
@@ -256,7 +256,7 @@ impl Owned<'_> {
         let (source, mut attributes) = (&target.source, target.attributes.clone());
         if self.store.keeps_tags() {
             attributes.tags.insert(OWNER_TAG.to_owned(), self.owner.to_owned());
-            if matches!(target.content, Content::Members(_)) {
+            if target.is_members() {
                 attributes.tags.insert(SHARED_TAG.to_owned(), true.to_string());
             }
         }
@@ -321,7 +321,7 @@ impl Owned<'_> {
         let said = &target.attributes;
         let has = there.tags.as_ref();
         let tags = said.tags.iter().filter(|(name, value)| has.is_some_and(|has| has.get(*name) != Some(*value)));
-        let shared = matches!(target.content, Content::Members(_));
+        let shared = target.is_members();
         let sharing = (shared != is_shared(there)).then(|| (SHARED_TAG.to_owned(), shared.to_string()));
         let tags = tags.map(|(name, value)| (name.clone(), value.clone())).chain(sharing);
         let tags = if self.store.keeps_tags() { tags.collect() } else { BTreeMap::new() };
@@ -343,7 +343,7 @@ impl Owned<'_> {
     /// This was written over what somebody else wrote at the same moment. A whole value would have been put back in any case; what others changed beside
     /// members is owed to them.
     async fn overtaken(&self, target: &Target, (base, written): (u64, u64), owed: &mut Owed) -> Result<Written, Trouble> {
-        if !matches!(target.content, Content::Members(_)) || written <= base + 1 {
+        if !target.is_members() || written <= base + 1 {
             return Ok(Written { arn: String::new(), version: written.to_string() });
         }
         let read = |number| {
@@ -365,8 +365,13 @@ impl Owned<'_> {
         Mark { secret: secret.seen().clone(), generation: self.generation, version: there.version.clone(), changed: there.changed.clone() }
     }
 
-    /// Deletes what is ours. `made`: what may have been made of the Secret, by which what has no mark yet is known.
-    pub async fn remove(&self, source: &Source, recovery: Recovery, made: &[Sensitive]) -> Result<Removed, ReadError> {
+    /// Deletes what is ours. `made`: tells what may have been made of the Secret, by which what has no mark yet is known; not asked where nothing is there.
+    pub async fn remove(
+        &self,
+        source: &Source,
+        recovery: Recovery,
+        made: impl AsyncFnOnce() -> Result<Vec<Sensitive>, ReadError>,
+    ) -> Result<Removed, ReadError> {
         let remove = async {
             let (there, reading) = match self.look(source).await {
                 Err(Trouble::Write(WriteError::NotFound)) => return Ok(Removed::Nothing),
@@ -382,7 +387,7 @@ impl Owned<'_> {
                 (None, Claim::Making) => {
                     let reading = if let Some(reading) = reading { reading } else { self.read(source).await? };
                     let (Value::Text(held) | Value::Binary(held)) = reading.value else { return Err(misunderstood().into()) };
-                    if !made.iter().any(|made| self.store.agrees(made, &held)) {
+                    if !made().await?.iter().any(|made| self.store.agrees(made, &held)) {
                         return Ok(Removed::Doubtful);
                     }
                 }

@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 
 use super::{
     loops,
-    plan::{Content, Plan, Target, overlap, whole},
+    plan::{Plan, Target, overlap, whole},
     source::{Pushed, Seen},
     status::{self, Circumstances, Outcome},
     store::{Announce, Claim, Done, Mark, Met, Owned, Permit, Removed},
@@ -464,7 +464,7 @@ impl Work<'_> {
         };
         if matches!(answer, Ok(Done::Agrees(..) | Done::Written { .. })) {
             // As a whole it was taken over from those who shared it.
-            entry.shared = matches!(target.content, Content::Members(_));
+            entry.shared = target.is_members();
         }
         entry.keys = target.keys(secret.known());
         if entry.keys.is_empty() {
@@ -523,7 +523,7 @@ impl Work<'_> {
     fn entry(&self, target: &Target) -> PushTarget {
         let uri = target.source.to_string();
         let prior = self.prior(&uri).filter(|prior| prior.provider == self.push.spec.provider).cloned().unwrap_or_default();
-        let shared = prior.shared || matches!(target.content, Content::Members(_));
+        let shared = prior.shared || target.is_members();
         PushTarget { provider: self.push.spec.provider.clone(), reason: None, message: None, uri, shared, ..prior }
     }
 
@@ -608,8 +608,7 @@ impl Work<'_> {
         let through = self.context.providers.admit_write(&target.provider, &source, self.asker())?;
         let announce = || std::future::ready(Ok(())).boxed();
         let owned = self.owned(&through, owner, target, (&permit, &announce));
-        let made = if owned.claim == Claim::Making { self.makings().await? } else { Vec::new() };
-        let answer = owned.remove(&source, recovery, &made).await;
+        let answer = owned.remove(&source, recovery, async || self.makings().await).await;
         memory.note(&target.uri, &owned.met);
         match answer {
             // What can't be made wasn't, and can't be deleted for the same reason.
